@@ -28,7 +28,7 @@ from streams.core.errors import (
     problem_type,
 )
 from streams.core.events.event_data import EVENT_TYPE_FORM
-from streams.core.ids import ID_PATTERN, ID_WORDS
+from streams.core.ids import ID_DESCRIPTION, ID_PATTERN
 from streams.core.limits import MAX_ERROR_DETAIL_CHARACTERS
 from streams.core.text import shorten
 from streams.ports.runtime import Telemetry
@@ -89,7 +89,7 @@ _MESSAGES = {
 }
 # What a text must be, by a part of its pattern.
 _FORMS = {
-    ID_PATTERN.pattern: f"must be an id: {ID_WORDS}",
+    ID_PATTERN.pattern: f"must be an id: {ID_DESCRIPTION}",
     MONTH_FORM: "must be a month such as 2026-04",
     EVENT_TYPE_FORM: "must be a type of event such as session.completed",
 }

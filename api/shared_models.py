@@ -95,7 +95,7 @@ class Page(Model, Generic[Row]):
     next_cursor: str | None = None
 
 
-def page_of(page: StoredPage[Stored], model_of: Callable[[Stored], Row]) -> Page[Row]:
+def to_response_page(page: StoredPage[Stored], model_of: Callable[[Stored], Row]) -> Page[Row]:
     """The page of a response."""
     return Page(
         data=[model_of(row) for row in page.rows], next_cursor=str(page.next_cursor) if page.next_cursor else None

@@ -1,4 +1,6 @@
-"""Variables of the command line alone: the API that commands use by HTTP, and its key. Servers ignore them."""
+"""What commands tell an API: variables of the command line alone, which servers ignore, and a header."""
 
 URL_VARIABLE = "SCORM_WEBHOOKS_API_URL"
 KEY_VARIABLE = "SCORM_WEBHOOKS_API_KEY"
+# Only the API's routes in the command's own process read it (`api/local.py`).
+LOCAL_ACCOUNT_HEADER = "X-Local-Account"

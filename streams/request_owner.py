@@ -9,7 +9,7 @@ from streams.core.queues.request_class import RequestClass
 
 
 class RequestOwner(NamedTuple):
-    """The class of a request, and the account that it counts for. `began_at` is of the loop's clock."""
+    """The class of a request, and the account whose limits it counts against. `began_at` is in the loop's time."""
 
     request_class: RequestClass
     account: str

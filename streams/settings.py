@@ -156,7 +156,7 @@ class Settings(BaseModel):
         Field(
             ge=1,
             le=1_000_000,
-            description="events a second of one account by HTTP to one `api` process; tenfold at once",
+            description="events a second of one account over HTTP to one `api` process; tenfold at once",
         ),
     ] = 1000
     public_url: Annotated[

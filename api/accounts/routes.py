@@ -33,7 +33,7 @@ from api.accounts.models import (
 from api.auth import AnyMember, MayReadWebhooks, Operator
 from api.paging import CursorQuery, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Moment, Page, SearchText, page_of
+from api.shared_models import Id, Moment, Page, SearchText, to_response_page
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from streams.core.accounts.audit import AuditFilter
@@ -73,7 +73,7 @@ async def list_accounts(
 ) -> Page[AccountDetails]:
     """Newest first."""
     page = await services_of(request).accounts.page(cursor_of(cursor), limit)
-    return page_of(page, AccountDetails.of)
+    return to_response_page(page, AccountDetails.of)
 
 
 @router.get(
@@ -252,7 +252,7 @@ async def audit(
     """Newest first."""
     audit_query = replace(audit_query, account_id=account_id)
     page = await services_of(request).audit.list(audit_query, cursor_of(cursor), limit)
-    return page_of(page, AuditLogEntry.of)
+    return to_response_page(page, AuditLogEntry.of)
 
 
 # -- what an account sees of itself ----------------------------------------------------------------------------
@@ -271,7 +271,7 @@ async def own_audit(
     """Of this account, newest first."""
     audit_query = replace(audit_query, account_id=caller.own_account_id)
     page = visible(await services_of(request).audit.list(audit_query, cursor_of(cursor), limit), caller.permissions)
-    return page_of(page, AuditLogEntry.of)
+    return to_response_page(page, AuditLogEntry.of)
 
 
 @router.get("/v1/notifications", tags=["Account"], summary="List the mails to this account", operation_id="listMails")
@@ -280,4 +280,4 @@ async def notifications(
 ) -> Page[Notification]:
     """Owed, sent or given up, newest first."""
     page = await services_of(request).mails.page(caller.own_account_id, cursor_of(cursor), limit)
-    return page_of(page, notification_of)
+    return to_response_page(page, notification_of)

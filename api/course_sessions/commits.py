@@ -38,8 +38,8 @@ Token = Annotated[str, Path(max_length=128, description="The end of the commit U
 async def commit(token: Token, request: Request) -> Response:
     """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.
 
-    The body's shape decides, whatever the content type. A body without anything of SCORM's gets 400, an unknown token
-    404, one that has ended 410, more than 20 a second 429.
+    The format is detected from the body; the content type is ignored. A body without SCORM data gets 400, an unknown
+    token 404, an expired token 410, and more than 20 commits a second 429.
     """
     return await _handle_commit(token, request)
 

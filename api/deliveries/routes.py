@@ -22,7 +22,7 @@ from api.deliveries.models import (
 )
 from api.paging import CursorQuery, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Model, Moment, Page, SearchText, page_of
+from api.shared_models import Id, Model, Moment, Page, SearchText, to_response_page
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from streams.core.accounts.account import DeliveryFilter
@@ -117,7 +117,7 @@ async def list_attempts(
     service = services_of(request).deliveries
     page = await service.attempts(delivery_id, cursor_of(cursor), limit, caller.account_id)
     page = visible(page, caller.permissions)
-    return page_of(page, Attempt.of)
+    return to_response_page(page, Attempt.of)
 
 
 @router.post(
@@ -128,7 +128,7 @@ async def list_attempts(
     operation_id="retryDelivery",
 )
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
-    """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
+    """Sends a dead, delivered, discarded or waiting delivery again, with a fresh schedule."""
     delivery_state = await services_of(request).deliveries.retry(
         delivery_id, actor=caller.actor, account_id=caller.account_id
     )
@@ -194,4 +194,4 @@ async def _run_action(
 
 async def _page(request: Request, delivery_filter: DeliveryFilter) -> Page[Delivery]:
     page = await services_of(request).deliveries.list(delivery_filter)
-    return page_of(page, delivery_of)
+    return to_response_page(page, delivery_of)

@@ -1,4 +1,4 @@
-"""The limit of events by HTTP: an account that publishes more than its system delivers would build a backlog."""
+"""The limit of events over HTTP: an account that publishes more than its system delivers would build a backlog."""
 
 import time
 from collections import Counter

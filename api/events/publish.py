@@ -130,7 +130,7 @@ def parse_body(body: bytes, content_type: str) -> Any:
 
 
 def events_of(body: Any) -> Sequence[Mapping[str, Any]]:
-    """The events of a request. Raises `Invalid`; too many events are checked first."""
+    """The events of a request. Raises `Invalid`. Checks the number of events before the events."""
     if not isinstance(body, dict):
         raise Invalid(FieldError("body", "must be an object: one event, or `events` with a list of them"))
     items = body.get("events", [body])

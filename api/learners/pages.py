@@ -27,7 +27,7 @@ async def learner_page(visit: MayEraseLearners) -> Response:
 
 @router.post("/account/learners")
 async def question(visit: MayEraseLearners, form: SentForm) -> Response:
-    """Show what would be erased, and ask. The id is in no URL, because others may log URLs."""
+    """Show what would be erased, and ask for confirmation. The id is not in the URL, because URLs are logged."""
     learner = form["learner"]
     try:
         visit.services.learners.check(learner)

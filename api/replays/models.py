@@ -41,7 +41,7 @@ class Replay(Input):
     ] = False
     count_only: Annotated[bool, Field(description="Only count; start nothing.")] = False
 
-    def request(self, webhook_id: str) -> ReplayRequest:
+    def to_replay_request(self, webhook_id: str) -> ReplayRequest:
         """The request for services."""
         types, states = tuple(self.event_types), tuple(self.states)
         return ReplayRequest(webhook_id, self.since, self.until, types, states, self.backfill)

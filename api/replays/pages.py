@@ -62,7 +62,7 @@ class ReplayForm:
         """The form with times as its fields show them."""
         return replace(self, since=_local(self.since, zone), until=_local(self.until, zone), zone=zone.key)
 
-    def request(self, webhook_id: str, zone: ZoneInfo) -> ReplayRequest:
+    def to_replay_request(self, webhook_id: str, zone: ZoneInfo) -> ReplayRequest:
         """The request of the form. Raises `Invalid`."""
         errors = list[FieldError]()
         since, end = _moment("since", self.since, zone, errors), _moment("until", self.until, zone, errors)
@@ -143,7 +143,7 @@ async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
         return await _page(visit, registration, ReplayForm())
     replay_form = ReplayForm.from_form(visit.query)
     try:
-        replay_request = replay_form.request(webhook_id, _zone(replay_form, visit.request))
+        replay_request = replay_form.to_replay_request(webhook_id, _zone(replay_form, visit.request))
         # The job sends the deliveries that are counted now, and none that come later.
         replay_request = replace(replay_request, until=replay_request.until or visit.services.clock.now())
         count = await visit.services.replays.count(registration.webhook, replay_request)
@@ -158,7 +158,7 @@ async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> R
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     replay_form = ReplayForm.from_form(form)
     try:
-        replay_request = replay_form.request(webhook_id, _zone(replay_form, visit.request))
+        replay_request = replay_form.to_replay_request(webhook_id, _zone(replay_form, visit.request))
         job = await visit.services.replays.start(
             registration.webhook, replay_request, actor=visit.actor, idempotency_key=form["once"] or None
         )

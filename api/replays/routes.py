@@ -26,7 +26,7 @@ async def replay(
 
     Each event keeps its `webhook-id`. Held and waiting deliveries are sent anyway. A webhook has one replay at a time.
     """
-    services, replay_request = services_of(request), body.request(webhook_id)
+    services, replay_request = services_of(request), body.to_replay_request(webhook_id)
     webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
     if body.count_only:
         counted_at = services.clock.now()

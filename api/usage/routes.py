@@ -21,7 +21,7 @@ Month = Annotated[str, Path(pattern=f"^{MONTH_FORM}$", examples=["2026-04"])]
 
 @router.get("/v1/usage", tags=["Account"], summary="Launches by month", operation_id="listUsage")
 async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) -> UsageReport:
-    """`session.launched` by the month of the event, in UTC, each event once; and the plan limit."""
+    """The number of `session.launched` events by UTC month, and the plan limit. Repeated events count once."""
     return UsageReport.of(await services_of(request).usage.summary(caller.own_account_id, months))
 
 

@@ -47,7 +47,7 @@ def _with_header(header: str, code: str) -> str:
 
 
 def curl(url: str, headers: Mapping[str, str], body: bytes | None) -> str:
-    """The same request as a shell command."""
+    """A curl command that sends this request."""
     header_lines = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _CURLS_OWN]
     options = [f"-H {_quoted(line)}" for line in header_lines]
     data = "@event.json"

@@ -57,7 +57,7 @@ async def new_page(visit: MayWriteWebhooks) -> Response:
 
 @router.post("/webhooks/new")
 async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
-    """Register a webhook, or say which of the latest events it would get."""
+    """Register a webhook, or preview which of the latest events it would get."""
     return await (_preview(visit, form, None) if form[COMPARE_BUTTON] else _create(visit=visit, form=form))
 
 

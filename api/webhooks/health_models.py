@@ -29,7 +29,7 @@ class Health(Model):
     last_delivered_at: Time | None = None
 
 
-class Hour(Model):
+class HourlyOutcome(Model):
     """Attempts within an hour with the same outcome."""
 
     hour: Time
@@ -61,7 +61,7 @@ class Statistics(Model):
     """Attempts and response times by the hour, oldest first, without tests; and deliveries that are not finished."""
 
     since: Time
-    hours: list[Hour]
+    hours: list[HourlyOutcome]
     response_times: list[ResponseTime]
     unfinished: list[Unfinished]
 
@@ -84,7 +84,9 @@ def to_health(details: HealthDetails) -> Health:
 def statistics_of(stats: WebhookStats) -> Statistics:
     """A webhook's statistics."""
     hours = [
-        Hour.of(hour, mean_milliseconds=hour.milliseconds / hour.attempts, slowest_milliseconds=hour.slowest_ms)
+        HourlyOutcome.of(
+            hour, mean_milliseconds=hour.milliseconds / hour.attempts, slowest_milliseconds=hour.slowest_ms
+        )
         for hour in stats.hours
     ]
     slowest_ms = slowest_by_hour(stats.hours)

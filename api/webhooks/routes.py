@@ -10,7 +10,7 @@ from api.deliveries.models import DeliveryWithAttempts, JobDetails, delivery_wit
 from api.events.models import NewTest
 from api.paging import CursorQuery, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Page, page_of
+from api.shared_models import Id, Page, to_response_page
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from api.webhooks.health_models import Health, Statistics, statistics_of, to_health
@@ -74,7 +74,7 @@ async def list_webhooks(
     services = services_of(request)
     page = visible(await services.webhooks.page(caller.account_id, cursor_of(cursor), limit), caller.permissions)
     now = services.clock.now()
-    return page_of(page, lambda registration: ListedWebhook.of_listed(registration, now))
+    return to_response_page(page, lambda registration: ListedWebhook.of_listed(registration, now))
 
 
 @router.get("/{webhook_id}", summary="Show a webhook", operation_id="getWebhook")

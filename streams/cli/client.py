@@ -1,4 +1,4 @@
-"""A client of the API: by HTTP, or onto the API's routes in this process where a system's settings are."""
+"""A client of the API: over HTTP, or in this process with the system's settings."""
 
 import asyncio
 import json
@@ -9,33 +9,31 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
-from streams.cli.problems import result_of, retry_seconds
+from streams.api_variables import KEY_VARIABLE, LOCAL_ACCOUNT_HEADER, URL_VARIABLE
+from streams.cli.problems import json_or_raise, retry_after_seconds
 from streams.core.errors import FieldError, Invalid, Misconfigured, Unavailable
-from streams.core.ids import ID_WORDS, is_id
+from streams.core.ids import ID_DESCRIPTION, is_id
 from streams.core.page import MAX_PAGE_ROWS
 
 if TYPE_CHECKING:
     import httpx2
 
-# Only `api/local.py` reads this header.
-ACCOUNT_HEADER = "X-Local-Account"
 CONNECT_SECONDS = 10.0
 # Longer than the longest response, that of a test event: 12 s until it leaves, 60 s for its attempt, 3 s to store it.
 RESPONSE_SECONDS = 90.0
-# A command repeats a request for so long while the API responds with 429.
+# How long a command repeats a request while the API responds with 429.
 MAX_RETRY_SECONDS = 60.0
 
 
 def is_remote() -> bool:
-    """Whether commands use an API by HTTP."""
+    """Whether commands use an API over HTTP."""
     return bool(os.environ.get(URL_VARIABLE))
 
 
-class Api:
-    """Sends requests; returns the JSON of the responses.
+class ApiClient:
+    """Sends requests, and returns the JSON of the responses.
 
-    A path has its parts below `/v1`, such as `"webhooks", webhook_id`. Raises the exceptions of `streams.core.errors`.
+    Pass the segments below `/v1`, such as `"webhooks", webhook_id`. Raises the exceptions of `streams.core.errors`.
     """
 
     def __init__(self, runner: asyncio.Runner, client: "httpx2.AsyncClient") -> None:
@@ -67,15 +65,15 @@ class Api:
                 return rows
 
     def act_for(self, account: str) -> None:
-        """Limit all following requests to one account. Raises `NotFound`, and `Invalid` if it is not the key's."""
+        """Limit all later requests to one account. Raises `NotFound`, or `Invalid` if the key is another account's."""
         if not is_remote():
-            self._client.headers[ACCOUNT_HEADER] = self.get("accounts", account)["id"]
+            self._client.headers[LOCAL_ACCOUNT_HEADER] = self.get("accounts", account)["id"]
         elif self.get("account")["id"] != account:
             raise Invalid(FieldError("account", f"must be the account of {KEY_VARIABLE}"))
 
     def act_for_every_account(self) -> None:
-        """End what `act_for` began, in this process."""
-        self._client.headers.pop(ACCOUNT_HEADER, None)
+        """Undo `act_for`. Only for the API in this process."""
+        self._client.headers.pop(LOCAL_ACCOUNT_HEADER, None)
 
     def _request(
         self,
@@ -100,14 +98,14 @@ class Api:
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 reason = str(error) or type(error).__name__
                 raise Unavailable(f"{URL_VARIABLE}: {self._client.base_url} does not answer: {reason}") from None
-            seconds = retry_seconds(response)
+            seconds = retry_after_seconds(response)
             if seconds is None or time.monotonic() + seconds > deadline:
-                return result_of(response)
+                return json_or_raise(response)
             await asyncio.sleep(seconds)
 
 
 def encode_json(value: object) -> bytes:
-    """JSON in UTF-8. Half of a surrogate pair is escaped: the API says what is wrong with it."""
+    """Encode as JSON in UTF-8. An unpaired surrogate is escaped, so that the API can report it."""
     try:
         return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -115,7 +113,7 @@ def encode_json(value: object) -> bytes:
 
 
 def _require_unicode(name: str, text: str) -> str:
-    """Raises `Invalid` for a text that was typed in another encoding."""
+    """Raises `Invalid` for text that is not valid Unicode, such as input in another encoding."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -126,19 +124,20 @@ def _require_unicode(name: str, text: str) -> str:
 def _path_part(text: str) -> str:
     """Raises `Invalid` for a text that is neither an id nor a name: it could lead to another resource."""
     if not is_id(text):
-        raise Invalid(FieldError("id", f"{text!r} is not an id: {ID_WORDS}"))
+        raise Invalid(FieldError("id", f"{text!r} is not an id: {ID_DESCRIPTION}"))
     return quote(text, safe="")
 
 
 @contextmanager
-def open_api(account: str | None = None) -> Iterator[Api]:
-    """The API for one command: with SCORM_WEBHOOKS_API_URL by HTTP, else in this process, as an operator.
+def open_api(account: str | None = None) -> Iterator[ApiClient]:
+    """Open the API for one command: over HTTP if SCORM_WEBHOOKS_API_URL is set, else in this process.
 
-    Raises `Misconfigured` without a URL or a system. `account` limits it, see `Api.act_for`.
+    In this process the caller is an operator. `account` limits all requests to one account (`ApiClient.act_for`).
+    Raises `Misconfigured` if neither a URL nor a system is configured.
     """
     context = _remote_client() if is_remote() else _local_client()
     with asyncio.Runner() as runner, _open_context(runner, context) as client:
-        api = Api(runner, client)
+        api = ApiClient(runner, client)
         if account is not None:
             api.act_for(account)
         yield api
@@ -152,7 +151,7 @@ def _open_context(
     try:
         yield client
     except BaseException as error:
-        # It raises a better one, or lets this one go on.
+        # The context may raise a clearer error. If it does not, this one is raised again.
         runner.run(context.__aexit__(type(error), error, error.__traceback__))
         raise
     runner.run(context.__aexit__(None, None, None))
@@ -171,7 +170,7 @@ async def _remote_client() -> AsyncIterator["httpx2.AsyncClient"]:
     try:
         client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout)
     except (httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
-        # A proxy or a file of certificates of the environment may be wrong, too.
+        # The cause may also be a variable such as HTTPS_PROXY or SSL_CERT_FILE.
         raise Misconfigured(f"{URL_VARIABLE}: {url} cannot be used: {error}") from None
     async with client:
         yield client
@@ -184,13 +183,13 @@ def _check_url(url: str) -> None:
     except ValueError:
         is_url = False
     if not is_url or "@" in parts.netloc or parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v1"):
-        raise Misconfigured(f"{URL_VARIABLE}: must be a URL such as https://webhooks.example.com, and nothing more")
+        raise Misconfigured(f"{URL_VARIABLE}: must be only a base URL, such as https://webhooks.example.com")
 
 
 @asynccontextmanager
 async def _local_client() -> AsyncIterator["httpx2.AsyncClient"]:
     if os.environ.get(KEY_VARIABLE):
-        raise Misconfigured(f"{KEY_VARIABLE} is set, and {URL_VARIABLE} is not: set it too, or remove the key")
+        raise Misconfigured(f"{KEY_VARIABLE} is set without {URL_VARIABLE}: set the URL, or unset the key")
     from streams.cli.local_app import open_local_app
 
     async with open_local_app() as app:

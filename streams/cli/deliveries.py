@@ -6,16 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import Api, is_remote, open_api
-from streams.cli.jobs import Job, naming_unfinished, result_text, wait_for_jobs
-from streams.cli.output import JsonOption, LimitOption, YesOption, choice_option, require_answer, show, without_none
+from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.jobs import Job, report_unfinished_jobs, result_text, wait_for_jobs
+from streams.cli.output import (
+    JsonOption,
+    LimitOption,
+    YesOption,
+    choice_option,
+    require_terminal_or_yes,
+    show,
+    without_none,
+)
 from streams.cli.text import say
 from streams.core.deliveries.delivery import DeathReason, State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.page import MAX_PAGE_ROWS
 
-# Of an attempt that succeeded nobody asks.
+# `--state delivered` finds deliveries that succeeded.
 FAILED_OUTCOMES = tuple(kind for kind in OutcomeKind if kind is not OutcomeKind.DELIVERED)
 MAX_IDS_SHOWN = 5
 
@@ -24,10 +32,10 @@ dead_letters = typer.Typer(no_args_is_help=True)
 
 AccountOption = Annotated[str | None, typer.Option(help="Only this account's.")]
 WebhookOption = Annotated[str | None, typer.Option("--webhook", help="Only this webhook's.")]
-EventOption = Annotated[str | None, typer.Option("--event", help="Only of this event.")]
-TypeOption = Annotated[str | None, typer.Option("--type", help="Only of this type of event.")]
+EventOption = Annotated[str | None, typer.Option("--event", help="Only deliveries of this event.")]
+TypeOption = Annotated[str | None, typer.Option("--type", help="Only deliveries of this event type.")]
 ReasonOption = Annotated[DeathReason | None, typer.Option("--reason", help="Only dead letters with this reason.")]
-WideOption = Annotated[bool, typer.Option("--wide", help="Show every column, uncut, as without a terminal.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns in full, as when output is not a terminal.")]
 OutcomeOption = Annotated[
     str | None,
     typer.Option("--outcome", help="Only with an attempt that failed in this way.", **choice_option(FAILED_OUTCOMES)),
@@ -48,7 +56,7 @@ def deliveries_list(
     package: Annotated[str | None, typer.Option(help="Only of events of this package.")] = None,
     dispatch: Annotated[str | None, typer.Option(help="Only of events of this dispatch.")] = None,
     metadata: Annotated[
-        str | None, typer.Option(metavar="NAME=TEXT", help="Only of events with this pair of metadata.")
+        str | None, typer.Option(metavar="NAME=TEXT", help="Only of events with this metadata entry.")
     ] = None,
     outcome: OutcomeOption = None,
     limit: LimitOption = 50,
@@ -82,7 +90,7 @@ def deliveries_show(delivery_id: DeliveryArgument, as_json: JsonOption = False) 
     with open_api() as api:
         delivery = _find_delivery(api, delivery_id)
     show(delivery, as_json)
-    # The total may have one that was made after the list was read.
+    # The total may include an attempt that was stored after the list was read.
     if "earlierAttemptsCursor" in delivery:
         earlier_count = delivery["attemptsTotal"] - len(delivery["attempts"])
         path = f"/v1/deliveries/{delivery['id']}/attempts"
@@ -91,21 +99,21 @@ def deliveries_show(delivery_id: DeliveryArgument, as_json: JsonOption = False) 
 
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryArgument, as_json: JsonOption = False) -> None:
-    """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
+    """Send a dead, delivered, discarded or waiting delivery again, with a fresh schedule."""
     with open_api() as api:
         show(api.post("deliveries", _find_delivery(api, delivery_id)["id"], "retry"), as_json)
 
 
-def _find_delivery(api: Api, id_text: str) -> dict[str, Any]:
-    """The delivery with this id, or that of the event with this id. Raises `NotFound`, and `Conflict` for several."""
-    # First, because it costs one look-up; an event of any account costs one for each account.
+def _find_delivery(api: ApiClient, id_text: str) -> dict[str, Any]:
+    """Find a delivery by its id or its event's id. Raises `NotFound`, or `Conflict` if the event has several."""
+    # First by delivery id: one look-up. By event id it takes one for each account.
     with suppress(NotFound):
         return dict(api.get("deliveries", id_text))
     page = api.get("deliveries", eventId=id_text, limit=MAX_IDS_SHOWN)
     ids = [row["id"] for row in page["data"]]
     if len(ids) > 1:
         more = ", …" if "nextCursor" in page else ""
-        raise Conflict(f"the event {id_text} has more than one delivery, choose one: {', '.join(ids)}{more}")
+        raise Conflict(f"the event {id_text} has several deliveries; use the id of one: {', '.join(ids)}{more}")
     return dict(api.get("deliveries", ids[0] if ids else id_text))
 
 
@@ -125,14 +133,14 @@ def dead_letters_list(
     _list_deliveries(account, "dead-letters", query, limit, as_json, wide)
 
 
-_OF_ALL = "With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C."
+_ALL_HELP = "With --all: shows how many, asks, and waits for the job. Ctrl-C does not stop the job."
 _HELP = {
-    "retry": f"Send dead letters again, at the pace of their endpoints. Exit code 1 for an unknown id. {_OF_ALL}",
-    "discard": f"Discard dead letters permanently. Exit code 1 for an unknown id. {_OF_ALL}",
+    "retry": f"Send dead letters again, at the pace of their endpoints. Exit code 1 for an unknown id. {_ALL_HELP}",
+    "discard": f"Discard dead letters permanently. Exit code 1 for an unknown id. {_ALL_HELP}",
 }
 _QUESTIONS = {"retry": "Send them again?", "discard": "Discard them? This cannot be undone."}
-_MESSAGES = {"retry": "retrying", "discard": "discarding"}
-_RESULTS = {"retry": "retried", "discard": "discarded"}
+_PROGRESS_LABELS = {"retry": "retrying", "discard": "discarding"}
+_PAST_VERBS = {"retry": "retried", "discard": "discarded"}
 
 
 def _add_action(action: str) -> None:
@@ -149,9 +157,9 @@ def _add_action(action: str) -> None:
     ) -> None:
         filters = without_none(webhookId=webhook, eventType=event_type, reason=reason)
         if bool(ids) == every or (ids and filters):
-            raise Invalid(FieldError("DELIVERY", "give ids of deliveries, or --all (with options that filter them)"))
+            raise Invalid(FieldError("DELIVERY", "give either delivery ids, or --all with filter options"))
         if every:
-            require_answer(yes, as_json)
+            require_terminal_or_yes(yes, as_json)
         with open_api(account) as api:
             if ids:
                 _show_affected(_act_on_ids(api, action, ids), action, as_json)
@@ -164,28 +172,28 @@ _add_action("discard")
 
 
 def _act_on_all(
-    api: Api, action: str, account: str | None, filters: dict[str, object], yes: bool, as_json: bool
+    api: ApiClient, action: str, account: str | None, filters: dict[str, object], yes: bool, as_json: bool
 ) -> None:
-    counted = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
-    # What comes while the person reads was not in the count, and does not match.
-    filters["changedUntil"] = counted["countedAt"]
+    count_result = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
+    # Dead letters that arrive after the count do not match.
+    filters["changedUntil"] = count_result["countedAt"]
     if not yes:
-        _confirm(action, account, counted)
+        _confirm(action, account, count_result)
     jobs: list[Job] = []
     is_complete = True
-    with naming_unfinished(jobs):
-        if counted["count"]:
+    with report_unfinished_jobs(jobs):
+        if count_result["count"]:
             is_complete = _start_jobs(api, action, account, filters, jobs)
-    wait_for_jobs(api, _MESSAGES[action], jobs, is_quiet=as_json)
+    wait_for_jobs(api, _PROGRESS_LABELS[action], jobs, is_quiet=as_json)
     if as_json:
         show(jobs, as_json)
     else:
-        say(result_text(jobs, _RESULTS[action]))
+        say(result_text(jobs, _PAST_VERBS[action]))
     if not is_complete:
         raise typer.Exit(1)
 
 
-def _act_on_ids(api: Api, action: str, ids: list[str]) -> dict[str, list[str]]:
+def _act_on_ids(api: ApiClient, action: str, ids: list[str]) -> dict[str, list[str]]:
     affected: dict[str, list[str]] = {"ids": [], "unknown": []}
     for start_index in range(0, len(ids), MAX_PAGE_ROWS):
         portion = api.post("dead-letters", action, body={"ids": ids[start_index : start_index + MAX_PAGE_ROWS]})
@@ -193,35 +201,38 @@ def _act_on_ids(api: Api, action: str, ids: list[str]) -> dict[str, list[str]]:
     return affected
 
 
-def _confirm(action: str, account: str | None, counted: Mapping[str, int]) -> None:
-    letters, webhooks = _count_text(counted["count"], "dead letter"), _count_text(counted["webhooks"], "webhook")
-    say(f"{letters} of {webhooks} of {account or ('this account' if is_remote() else 'every account')}")
+def _confirm(action: str, account: str | None, count_result: Mapping[str, int]) -> None:
+    letters, webhooks = (
+        _count_text(count_result["count"], "dead letter"),
+        _count_text(count_result["webhooks"], "webhook"),
+    )
+    say(f"{letters} of {webhooks} in {account or ('this account' if is_remote() else 'all accounts')}")
     typer.confirm(_QUESTIONS[action], abort=True, err=True)
 
 
-def _start_jobs(api: Api, action: str, account: str | None, filters: dict[str, object], jobs: list[Job]) -> bool:
-    """Add a job, or one for each account that has such dead letters. False if an account has too many jobs already."""
+def _start_jobs(api: ApiClient, action: str, account: str | None, filters: dict[str, object], jobs: list[Job]) -> bool:
+    """Start a job in each account with such dead letters, and add it to `jobs`. False if an account was skipped."""
     body, is_complete = {"filter": filters}, True
     if account or is_remote():
         jobs.append(api.post("dead-letters", action, body=body))
         return is_complete
-    for account_id in _accounts(api, filters):
+    for account_id in _find_account_ids(api, filters):
         api.act_for(account_id)
         try:
             if api.post("dead-letters", action, body={**body, "countOnly": True})["count"]:
                 jobs.append(api.post("dead-letters", action, body=body))
         except Conflict as error:
             is_complete = False
-            say(f"error: the account {account_id} is left out: {error}", err=True)
+            say(f"error: account {account_id} is skipped: {error}", err=True)
     api.act_for_every_account()
     return is_complete
 
 
-def _accounts(api: Api, filters: dict[str, object]) -> list[str]:
-    """The accounts that may have such dead letters."""
+def _find_account_ids(api: ApiClient, filters: dict[str, object]) -> list[str]:
+    """The accounts that may have dead letters that match the filters."""
     if "webhookId" not in filters:
         return [row["id"] for row in api.rows("accounts")]
-    # Of a deleted webhook, only its dead letters say whose it was.
+    # The webhook may be deleted. Then only its dead letters still name its account.
     page = api.get("dead-letters", webhookId=filters["webhookId"], limit=1)
     return [row["accountId"] for row in page["data"]]
 
@@ -245,7 +256,7 @@ def _show_affected(affected: dict[str, list[str]], action: str, as_json: bool) -
     if as_json:
         show(affected, as_json)
     else:
-        say(f"{len(affected['ids'])} {_RESULTS[action]}")
+        say(f"{len(affected['ids'])} {_PAST_VERBS[action]}")
     for unknown in affected["unknown"]:
         say(f"error: there is no delivery {unknown}", err=True)
     if affected["unknown"]:

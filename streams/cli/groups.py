@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streams.cli.deployment import run_in_deployment
-from streams.cli.output import JsonOption, YesOption, parse_time_option, require_answer, show
+from streams.cli.output import JsonOption, YesOption, parse_time_option, require_terminal_or_yes, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORD_INPUTS, STAGE_TOPICS, tier_of
@@ -29,7 +29,7 @@ def rewind(
     `meter` has its place in the database, and reads again by itself.
     """
     since = parse_time_option("--to", to).astimezone(UTC)
-    require_answer(yes)
+    require_terminal_or_yes(yes)
     if not yes:
         typer.confirm(
             f"Let {stage} read again what was appended since {since:%Y-%m-%d %H:%M:%S} UTC?", abort=True, err=True
@@ -60,7 +60,7 @@ def skip(
     group = DELIVER_GROUP if stage == "deliver" else RECORD_GROUP
     if topic not in STAGE_TOPICS[group] and not (stage == "deliver" and tier_of(topic)):
         raise Invalid(FieldError("topic", f"{stage} does not read {topic}"))
-    require_answer(yes)
+    require_terminal_or_yes(yes)
     if not yes:
         typer.confirm(
             f"Let {stage} never handle record {offset} of {topic}, partition {partition}?", abort=True, err=True

@@ -1,4 +1,4 @@
-"""Events as lines of JSON, and what became of them."""
+"""Parse events from lines of JSON, and collect the results of publishing them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ MAX_SHOWN_ERRORS = 20
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One event, and the number of its line, from 1. For the API, also the fields that were read, with an id."""
+    """An event, and its line number, from 1. `fields` is the JSON to send to the API; empty for Kafka."""
 
     number: int
     event: Event
@@ -28,9 +28,9 @@ class InputLine:
 
 @dataclass
 class PublishedEvents:
-    """The ids of acknowledged events, each with the number of webhooks that want it if it is known.
+    """The ids of acknowledged events, and how many webhooks want each one (None: not known).
 
-    `error` is why the rest is not acknowledged. Without `has_counts` no database was asked.
+    `error` is why the other events are not acknowledged. `has_counts` is False if no database answers.
     """
 
     total: int
@@ -45,9 +45,9 @@ class PublishedEvents:
 
 
 def parse_lines(text: str, codec: "Codec | None" = None, default_account: str | None = None) -> list[InputLine]:
-    """Parse all lines. Raises `Invalid`, which names each wrong line, also one that `codec` does not take.
+    """Parse all lines. Raises `Invalid`, which names the wrong lines; `codec` must be able to encode each event.
 
-    With a `default_account` a line need not name its account.
+    With a `default_account`, lines may omit `accountId`.
     """
     lines: list[InputLine] = []
     errors: list[FieldError] = []

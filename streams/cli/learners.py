@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import Api, open_api
-from streams.cli.jobs import hints_about_maintain, poll
-from streams.cli.output import JsonOption, YesOption, progress_bar, require_answer, show
+from streams.cli.client import ApiClient, open_api
+from streams.cli.jobs import poll, warn_if_stalled
+from streams.cli.output import JsonOption, YesOption, progress_bar, require_terminal_or_yes, show
 from streams.cli.text import say
 from streams.core.errors import ScormWebhooksError
 
@@ -25,7 +25,7 @@ def learners_erase(
     `maintain` finishes a long one, also after Ctrl-C. Topics keep their records until their retention: the output says
     how long.
     """
-    require_answer(yes, as_json)
+    require_terminal_or_yes(yes, as_json)
     body = {"accountId": account, "learnerId": learner}
     with open_api() as api:
         if not yes:
@@ -47,16 +47,16 @@ def learners_show(
         show(api.get("learners", "erasures", erasure), as_json)
 
 
-def _wait_for_end(api: Api, erasure: dict[str, Any], *, is_quiet: bool) -> dict[str, Any]:
+def _wait_for_end(api: ApiClient, erasure: dict[str, Any], *, is_quiet: bool) -> dict[str, Any]:
     erasure_id = erasure["id"]
     try:
-        with progress_bar(is_quiet=is_quiet) as progress, hints_about_maintain(total=1) as note:
+        with progress_bar(is_quiet=is_quiet) as progress, warn_if_stalled(total=1) as on_progress:
             task_id = progress.add_task("erasing", total=None)
             before_count = erasure["erased"]["deliveries"]
             if erasure["status"] == "running":
                 for erasure in poll(api, "learners", "erasures", erasure_id):
                     progress.update(task_id, completed=erasure["erased"]["deliveries"])
-                    note(erasure["erased"]["deliveries"] - before_count)
+                    on_progress(erasure["erased"]["deliveries"] - before_count)
     except (KeyboardInterrupt, ScormWebhooksError):
         say(f"the erasure goes on: `learners show {erasure_id}` shows it", err=True)
         raise

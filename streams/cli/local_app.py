@@ -1,4 +1,4 @@
-"""The API's routes for this environment's system."""
+"""Open the API's routes in this process, for the system that the environment configures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -19,19 +19,23 @@ KAFKA_TIMEOUT_SECONDS = 5.0
 
 @asynccontextmanager
 async def open_local_app() -> AsyncIterator[LocalApp]:
-    """The routes; their database and producer are closed at the end. Raises `Misconfigured` without a system."""
+    """Open the routes. Closes their database and producer at the end. Raises `Misconfigured` without a system."""
     async with open_deployment() as deployment:
         telemetry = PrometheusTelemetry("cli")
         producer = LazyProducer(deployment, telemetry)
         try:
-            services = deployment.services(telemetry, producer, _no_problems, lambda: (b"", ""))
+            services = deployment.services(telemetry, producer, _no_readiness_problems, _no_metrics)
             yield LocalApp(services, current_actor())
         finally:
             await producer.close()
 
 
-async def _no_problems() -> list[str]:
+async def _no_readiness_problems() -> list[str]:
     return []
+
+
+def _no_metrics() -> tuple[bytes, str]:
+    return b"", ""
 
 
 class LazyProducer:
@@ -44,7 +48,7 @@ class LazyProducer:
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         if self._producer is None:
-            # Fails before the service's timeout, and names the broker.
+            # Fails earlier than the service's own timeout, and its error names the broker.
             await asyncio.to_thread(require_kafka, self._deployment, KAFKA_TIMEOUT_SECONDS)
             self._producer = self._deployment.producer(self._telemetry)
         return await self._producer.produce(records)

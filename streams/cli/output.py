@@ -29,7 +29,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def require_answer(is_confirmed: bool, as_json: bool = False) -> None:
+def require_terminal_or_yes(is_confirmed: bool, as_json: bool = False) -> None:
     """Raises `Invalid` where a command asks, and nobody can answer. Call it before anything is looked up."""
     if is_confirmed:
         return

@@ -1,4 +1,4 @@
-"""A response of the API, as the JSON in it or as an exception."""
+"""Convert a response of the API to its JSON, or to an exception."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,11 @@ from streams.core.errors import (
 if TYPE_CHECKING:
     import httpx2
 
-_ERRORS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound}
+_ERRORS_BY_STATUS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound}
 
 
-def result_of(response: "httpx2.Response") -> Any:
-    """The JSON of a response; None without a body. Raises the exception of a problem (RFC 9457)."""
+def json_or_raise(response: "httpx2.Response") -> Any:
+    """The JSON of a response; None without a body. Raises the exception for a problem document (RFC 9457)."""
     if response.is_success and not response.content:
         return None
     try:
@@ -32,32 +32,32 @@ def result_of(response: "httpx2.Response") -> Any:
     if response.is_success and body is not None:
         return body
     is_problem = isinstance(body, dict) and isinstance(body.get("type"), str)
-    # A path that this API does not have is a problem without a detail.
+    # The API responds to an unknown path with a problem without `detail`.
     if not is_problem or (response.status_code == 404 and "detail" not in body):
         location = response.headers.get("location")
         target = f" to {location}" if location else ""
         url = response.url.copy_with(query=None)
         raise Unavailable(f"{url} responded with {response.status_code}{target}: is {URL_VARIABLE} the URL of the API?")
-    raise _error_of(response.status_code, body)
+    raise _to_error(response.status_code, body)
 
 
-def retry_seconds(response: "httpx2.Response") -> int | None:
-    """How long to wait before the request is sent again; None if it should not be."""
+def retry_after_seconds(response: "httpx2.Response") -> int | None:
+    """Seconds to wait before sending the request again. None if it must not be repeated."""
     text = response.headers.get("retry-after", "")
     return int(text) if response.status_code == 429 and text.isascii() and text.isdigit() else None
 
 
-def _error_of(status: int, problem: Mapping[str, Any]) -> ScormWebhooksError:
+def _to_error(status: int, problem: Mapping[str, Any]) -> ScormWebhooksError:
     title = str(problem.get("title"))
     message = str(problem.get("detail") or title)
     if status == 401:
-        return Misconfigured(f"{KEY_VARIABLE}: the API does not know this key, or it has ended")
+        return Misconfigured(f"{KEY_VARIABLE}: the API does not accept this key: it is unknown, revoked or expired")
     if errors := _field_errors(problem):
         return Invalid(*errors)
     if status == 429 or status >= 500:
         reason = message if message == title else f"{title}: {message}"
         return Unavailable(f"{reason} (request {problem.get('requestId')})")
-    return _ERRORS.get(status, Conflict)(message)
+    return _ERRORS_BY_STATUS.get(status, Conflict)(message)
 
 
 def _field_errors(problem: Mapping[str, Any]) -> Sequence[FieldError]:

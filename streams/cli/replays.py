@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import Api, open_api
+from streams.cli.client import ApiClient, open_api
 from streams.cli.deliveries import deliveries
 from streams.cli.jobs import Job, result_text, wait_for_jobs
-from streams.cli.output import JsonOption, YesOption, choice_option, parse_time_option, require_answer, show
+from streams.cli.output import JsonOption, YesOption, choice_option, parse_time_option, require_terminal_or_yes, show
 from streams.cli.text import say
 from streams.cli.webhooks import WebhookArgument, webhooks
 from streams.core.times import format_time
@@ -42,7 +42,7 @@ def deliveries_replay(
 
     Waits for the end of the job, which goes on after Ctrl-C.
     """
-    require_answer(yes, as_json)
+    require_terminal_or_yes(yes, as_json)
     replay = {
         "since": format_time(parse_time_option("--since", since)),
         "backfill": backfill,
@@ -53,11 +53,11 @@ def deliveries_replay(
     with open_api() as api:
         path = "webhooks", webhook, "replays"
         if not yes:
-            counted = api.post(*path, body={**replay, "countOnly": True})
-            if not _confirm_replay(counted):
+            count_result = api.post(*path, body={**replay, "countOnly": True})
+            if not _confirm_replay(count_result):
                 return
             # The count and the start mean the same period.
-            replay.setdefault("until", counted["countedAt"])
+            replay.setdefault("until", count_result["countedAt"])
         _wait_for_job(api, api.post(*path, body=replay), as_json)
 
 
@@ -71,10 +71,10 @@ def webhooks_retry_waiting(webhook_id: WebhookArgument, as_json: JsonOption = Fa
         _wait_for_job(api, api.post("webhooks", webhook_id, "retry-waiting"), as_json)
 
 
-def _confirm_replay(counted: dict[str, Any]) -> bool:
+def _confirm_replay(count_result: dict[str, Any]) -> bool:
     """Show what would be sent, and ask. False when there is nothing."""
-    count, missing = counted["count"], counted.get("missing")
-    period_text = f", first seen from {counted['oldestAt']} to {counted['newestAt']}" if count else ""
+    count, missing = count_result["count"], count_result.get("missing")
+    period_text = f", first seen from {count_result['oldestAt']} to {count_result['newestAt']}" if count else ""
     say(f"{count} {'delivery matches' if count == 1 else 'deliveries match'}{period_text}")
     if missing:
         at_least_text = "at least " if missing["atLeast"] else ""
@@ -83,13 +83,13 @@ def _confirm_replay(counted: dict[str, Any]) -> bool:
     if not count and not (missing and (missing["count"] or missing["atLeast"])):
         say("nothing to send")
         return False
-    if "estimatedSeconds" in counted:
-        say(f"about {max(1, round(counted['estimatedSeconds']))} s at the endpoint's pace")
+    if "estimatedSeconds" in count_result:
+        say(f"about {max(1, round(count_result['estimatedSeconds']))} s at the endpoint's pace")
     typer.confirm("Send them again?", abort=True, err=True)
     return True
 
 
-def _wait_for_job(api: Api, job: Job, as_json: bool) -> None:
+def _wait_for_job(api: ApiClient, job: Job, as_json: bool) -> None:
     jobs = [job]
     wait_for_jobs(api, "sending again", jobs, is_quiet=as_json)
     if as_json:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import Api, is_remote, open_api
-from streams.cli.output import JsonOption, YesOption, require_answer, show, without_none
+from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.output import JsonOption, YesOption, require_terminal_or_yes, show, without_none
 from streams.cli.text import say
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import FieldError, Invalid
@@ -208,7 +208,7 @@ def webhooks_finish_rotation(webhook_id: WebhookArgument, as_json: JsonOption = 
 @webhooks.command("delete")
 def webhooks_delete(webhook_id: WebhookArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Delete a webhook; deliveries that it was still owed become dead letters. Shows their number, and asks, first."""
-    require_answer(yes, as_json)
+    require_terminal_or_yes(yes, as_json)
     with open_api() as api:
         if not yes:
             _confirm_deletion(api, webhook_id)
@@ -216,7 +216,7 @@ def webhooks_delete(webhook_id: WebhookArgument, yes: YesOption = False, as_json
     show({"id": webhook_id, "deleted": True}, as_json)
 
 
-def _confirm_deletion(api: Api, webhook_id: str) -> None:
+def _confirm_deletion(api: ApiClient, webhook_id: str) -> None:
     url = api.get("webhooks", webhook_id)["url"]
     unfinished = api.get("webhooks", webhook_id, "stats", hours=1)["unfinished"]
     waiting_count, held_count = (

@@ -8,7 +8,7 @@ from uuid import UUID
 from streams.core.limits import MAX_ID_CHARACTERS
 
 ID_PATTERN = re.compile(rf"[A-Za-z0-9_:-]{{1,{MAX_ID_CHARACTERS}}}", re.ASCII)
-ID_WORDS = f"1 to {MAX_ID_CHARACTERS} of A-Z a-z 0-9 _ : -"
+ID_DESCRIPTION = f"1 to {MAX_ID_CHARACTERS} of A-Z a-z 0-9 _ : -"
 
 _NAMESPACE = UUID("6b1d3f0e-6c0f-5d58-9e0a-6a7b4c0f4a11").bytes
 

@@ -10,7 +10,7 @@ _RFC_3339 = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-TIME_WORDS = "must be a time with a zone such as 2026-04-10T14:32:00Z"
+TIME_DESCRIPTION = "must be a time with a zone such as 2026-04-10T14:32:00Z"
 
 
 def parse_time(text: Any) -> datetime | None:

@@ -83,7 +83,7 @@ def make_customers() -> list[Customer]:
 
 @asynccontextmanager
 async def open_for_business(customers: list[Customer]) -> AsyncIterator[None]:
-    """Start the servers on one loopback port, each at `/<name>`."""
+    """Serve all customers on one loopback port, each at `/<name>`."""
     app = web.Application()
     app.add_routes([web.post(f"/{customer.name}", customer.receive) for customer in customers])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

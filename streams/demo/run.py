@@ -66,7 +66,7 @@ class Demo:
             for customer in self.customers
             if (webhook_id := self.webhook_ids[customer.name])
         ]
-        return Snapshot(len(self.course.published_at), lines, self.delays(), self._commands())
+        return Snapshot(len(self.course.published_at), lines, self.delivery_latencies(), self._commands())
 
     def expected_count(self, name: str) -> int:
         """The number of published events that a customer's webhook takes."""
@@ -80,7 +80,7 @@ class Demo:
         first = self.customers[0]
         return first if isinstance(first, Customer) else None
 
-    def delays(self) -> list[float] | None:
+    def delivery_latencies(self) -> list[float] | None:
         """Seconds from publishing to the healthy customer's 2xx; None without one."""
         if (healthy := self.healthy) is None:
             return None
@@ -225,7 +225,7 @@ async def _account(console: Console, demo: Demo) -> None:
     console.print(
         f"{len(published_ids)} events {sign} {len(scene.customers)} webhooks = {message}: every one accounted for"
     )
-    if demo.healthy and (delays := demo.delays()):
-        p50, p99 = (percentile(delays, share) * 1000 for share in (0.5, 0.99))
+    if demo.healthy and (delivery_latencies := demo.delivery_latencies()):
+        p50, p99 = (percentile(delivery_latencies, share) * 1000 for share in (0.5, 0.99))
         console.print(f"event to 2xx at {demo.healthy.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     sys.stdout.flush()

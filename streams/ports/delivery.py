@@ -67,7 +67,7 @@ class Encryption(Protocol):
 class EncryptionCheck(Protocol):
     """Checks that this process has the keys that the others encrypt with."""
 
-    async def verify(self) -> str:
+    async def require_right_keys(self) -> str:
         """The encrypted check text. Raises `Unavailable` if no configured key decrypts it."""
 
     async def reencrypt(self) -> None:

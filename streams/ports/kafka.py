@@ -131,7 +131,7 @@ class RecordConsumer(EventClient, Protocol):
     """An `EventClient` that can also read again."""
 
     def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
-        """Stop reading this partition. After `resume`, reading continues at `rewind_to`, or after received records."""
+        """Stop reading this partition. `resume` continues at `rewind_to`, or after the last received record."""
 
 
 class GroupLags(Protocol):

@@ -26,7 +26,7 @@ class Tracer(Protocol):
     """Makes spans."""
 
     def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
-        """Start a span under a `traceparent`, now or earlier; without a parent it starts a trace."""
+        """Start a span: a child of the `traceparent` in `parent`, else a new trace. It may have started earlier."""
 
 
 class Telemetry(Tracer, Protocol):

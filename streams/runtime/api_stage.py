@@ -77,7 +77,7 @@ class ApiProcess:
                 lambda: self._server.serve(sockets=[self._socket]),
                 lambda: self._encryption_check.watch(self._outages),
                 # A failed producer would refuse each event; the next process has one that works.
-                self._producer.watch,
+                self._producer.wait_until_failed,
             )
         finally:
             try:

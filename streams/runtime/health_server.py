@@ -1,4 +1,4 @@
-"""Serve probes and metrics by HTTP. A framework's server would take 8 MB in each process."""
+"""Serve probes and metrics over HTTP. A framework's server would take 8 MB in each process."""
 
 import asyncio
 import logging

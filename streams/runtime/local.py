@@ -159,7 +159,7 @@ async def _wait_for_end(stop_event: asyncio.Event, supervisor: Supervisor) -> No
 
 @contextmanager
 def _start_broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterator[dict[str, str]]:
-    """The environment of the stages, including a broker's address."""
+    """Start the embedded broker if it is used. Yields the environment variables of the stages, with its address."""
     environ = dict(deployment.environ)
     if not _is_embedded(deployment):
         yield environ

@@ -124,7 +124,7 @@ class PublishProcess:
         )
 
     async def reconcile(self, may_delete: ConfirmDeletion) -> tuple[ReconcileResult, ErasureReconcileResult]:
-        """Bring `subscriptions` to the state of SQL, and SQL and `erasures` together, once, as the only publisher."""
+        """Make `subscriptions` match SQL, and merge `erasures` with SQL. Runs once, as the only publisher."""
         results: list[tuple[ReconcileResult, ErasureReconcileResult]] = []
 
         async def reconcile_once() -> None:

@@ -47,7 +47,7 @@ class LeaseKeeper:
     async def _take(self) -> None:
         is_reported = False
         # Another process may have the right keys.
-        await self._outages.retry(self._keys.verify, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+        await self._outages.retry(self._keys.require_right_keys, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
         while not await self._try_renew():
             if not is_reported:
                 self._telemetry.info("lease_held_elsewhere")
@@ -64,7 +64,7 @@ class LeaseKeeper:
         while True:
             await asyncio.sleep(RENEW_INTERVAL_SECONDS)
             try:
-                await self._keys.verify()
+                await self._keys.require_right_keys()
             except WrongKeys as error:
                 # Another process may have the right keys.
                 raise LeaseLost(str(error)) from None

@@ -124,7 +124,7 @@ class Publish:
             topic.outdated_ids.difference_update(overwritten_versions)
         now = asyncio.get_running_loop().time()
         if now - self._sentinel_written_at >= SENTINEL_INTERVAL_SECONDS:
-            self._check = await self._keys.verify()
+            self._check = await self._keys.require_right_keys()
         if now - self._last_compared_at >= COMPARE_INTERVAL_SECONDS:
             self._last_compared_at = now
             async with self._postponed_work.unit(WorkKind.WEBHOOK, "comparison"):
@@ -142,7 +142,7 @@ class Publish:
 
     async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
         # A process with other keys writes nothing.
-        self._check = await self._keys.verify()
+        self._check = await self._keys.require_right_keys()
         unknown_ids = await self._outbox.reconcile(topic.versions(), topic.tombstones)
         if unknown_ids:
             # After a restore from an older dump. Deleting them needs a person's decision.

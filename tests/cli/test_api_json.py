@@ -142,7 +142,7 @@ async def test_all_dead_letters_are_discarded_after_a_question(api: ApiFixture) 
     assert "--json: needs --yes" in str(refused.exception)
     no = await run("dead-letters", "discard", "--all", answer="n\n")
     assert no.exit_code == 1
-    assert "1 dead letter of 1 webhook of every account" in no.output
+    assert "1 dead letter of 1 webhook in all accounts" in no.output
     assert [row["id"] for row in await printed("dead-letters", "list")] == [dead]
     assert (await run_with_jobs(api, "dead-letters", "discard", "--all", answer="y\n")).stdout.endswith("1 discarded\n")
     assert (await run("dead-letters", "discard", "--all", "--yes")).stdout == "0 discarded\n"

@@ -94,7 +94,7 @@ async def test_a_delivery_is_found_by_the_id_of_its_event(api: ApiFixture) -> No
     await api.record(other)
     for command in ("show", "retry"):
         refused = str((await run("deliveries", command, "evt_1")).exception)
-        assert "the event evt_1 has more than one delivery" in refused
+        assert "the event evt_1 has several deliveries" in refused
         assert dead in refused
         assert other.id in refused
 

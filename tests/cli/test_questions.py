@@ -11,7 +11,7 @@ from cli.test_api_json import store_dead_letter
 
 from builders import NOON, delivery
 from rest.api_fixture import ApiFixture
-from streams.cli.jobs import hints_about_maintain, naming_unfinished
+from streams.cli.jobs import report_unfinished_jobs, warn_if_stalled
 from streams.core.deliveries.attempt import DeadLetter
 from streams.core.deliveries.delivery import DeathReason, HoldReason
 from streams.core.errors import NotFound, Unavailable
@@ -28,7 +28,7 @@ async def test_all_dead_letters_are_retried_after_a_question(api: ApiFixture) ->
     dead = await store_dead_letter(api)
     no = await run("dead-letters", "retry", "--all", answer="n\n")
     assert no.exit_code == 1
-    assert "1 dead letter of 1 webhook of every account" in no.output
+    assert "1 dead letter of 1 webhook in all accounts" in no.output
     assert "Send them again?" in no.stderr
     assert await state_of(api, dead) == "dead"
     assert (await run_with_jobs(api, "dead-letters", "retry", "--all", answer="y\n")).stdout.endswith("1 retried\n")
@@ -56,7 +56,7 @@ async def test_an_account_with_too_many_jobs_stops_no_other(api: ApiFixture) -> 
         await api.acme.post("/v1/dead-letters/retry", {"filter": {"eventId": "another"}})
     done = await run_with_jobs(api, "dead-letters", "discard", "--all", "--yes", account=api.globex.account_id)
     assert (done.exit_code, done.stdout) == (1, "1 discarded\n")
-    assert f"error: the account {api.acme.account_id} is left out: " in done.stderr
+    assert f"error: account {api.acme.account_id} is skipped: " in done.stderr
     assert (await api.globex.get(f"/v1/deliveries/{lost.id}"))["state"] == "discarded"
 
 
@@ -90,19 +90,19 @@ async def test_an_unknown_account_is_said(api: ApiFixture) -> None:
 
 def test_started_jobs_are_named_if_a_command_ends_early(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [{"id": "job_1", "status": "running"}, {"id": "job_2", "status": "finished"}]
-    with pytest.raises(Unavailable), naming_unfinished(jobs):
+    with pytest.raises(Unavailable), report_unfinished_jobs(jobs):
         raise Unavailable("the database is away")
     said = capsys.readouterr().err
-    assert "`jobs show job_1` shows it" in said
+    assert "see `jobs show job_1`" in said
     assert "job_2" not in said
 
 
 def test_a_job_that_does_not_begin_names_maintain_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with hints_about_maintain(total=1, after_seconds=0) as note:
+    with warn_if_stalled(total=1, after_seconds=0) as note:
         note(0)
         note(0)
-    assert capsys.readouterr().err == "nothing is done yet: is `maintain` running?\n"
-    with hints_about_maintain(total=1, after_seconds=0) as note:
+    assert capsys.readouterr().err == "no progress yet: check that `maintain` is running\n"
+    with warn_if_stalled(total=1, after_seconds=0) as note:
         note(1)
         note(0)
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""With SCORM_WEBHOOKS_API_URL commands use that API by HTTP, with a key, and no database of their own."""
+"""With SCORM_WEBHOOKS_API_URL commands use that API over HTTP, with a key, and no database of their own."""
 
 import asyncio
 import json
@@ -99,10 +99,10 @@ async def test_an_accounts_key_and_an_operators_see_their_audit_log(api: ApiFixt
 async def test_dead_letters_of_the_keys_account_are_retried(api: ApiFixture, use: Use) -> None:
     dead = await store_dead_letter(api)
     use(str(api.globex.key))
-    assert "0 dead letters of 0 webhooks of this account" in (await run("dead-letters", "retry", "--all")).stdout
+    assert "0 dead letters of 0 webhooks in this account" in (await run("dead-letters", "retry", "--all")).stdout
     use(str(api.acme.key))
     done = await run_with_jobs(api, "dead-letters", "retry", "--all", answer="y\n")
-    assert "1 dead letter of 1 webhook of this account" in done.stdout
+    assert "1 dead letter of 1 webhook in this account" in done.stdout
     assert done.stdout.endswith("1 retried\n")
     assert (await api.acme.get(f"/v1/deliveries/{dead}"))["state"] == "held"
 
@@ -241,7 +241,7 @@ async def test_a_server_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -
         ("https://\u00fc..com", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
         ("http://127.0.0.1:1/v1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
         ("http://127.0.0.1:1/?x=1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
-        ("", "sk_secret", "SCORM_WEBHOOKS_API_KEY is set, and SCORM_WEBHOOKS_API_URL is not"),
+        ("", "sk_secret", "SCORM_WEBHOOKS_API_KEY is set without SCORM_WEBHOOKS_API_URL"),
         ("http://127.0.0.1:1", "", "SCORM_WEBHOOKS_API_KEY"),
         ("http://127.0.0.1:1", "sk_secr\u00e9t", "SCORM_WEBHOOKS_API_KEY"),
         ("http://127.0.0.1:1", "sk_\n1", "SCORM_WEBHOOKS_API_KEY"),

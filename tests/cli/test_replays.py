@@ -69,7 +69,7 @@ async def test_an_outage_while_a_job_runs_names_the_job(api: ApiFixture, monkeyp
     monkeypatch.setattr(SqlJobs, "find", fail)
     ended = await run("deliveries", "replay", webhook_id, "--since", SINCE, "--yes")
     [job] = await api.jobs.list_unfinished("")
-    assert f"the job goes on: `jobs show {job.id}` shows it" in ended.stderr
+    assert f"still running: see `jobs show {job.id}`" in ended.stderr
     assert isinstance(ended.exception, Unavailable)
 
 

@@ -14,7 +14,7 @@ from streams.cli.commands import GROUPS
 from streams.core.errors import Misconfigured
 from streams.settings import load_settings
 
-# What a command by HTTP needs; a closed port, so that it ends when all is imported.
+# What a command over HTTP needs; a closed port, so that it ends when all is imported.
 LIST_MODULES = """
 import sys
 from typer.testing import CliRunner

@@ -104,7 +104,7 @@ async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkey
 async def test_a_producer_that_failed_for_good_says_so(broker: DenyingBroker) -> None:
     broker.refuse(INIT_PRODUCER_ID_REQUEST, [KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
     producer = producer_on(broker, FakeTelemetry())
-    watching = asyncio.create_task(producer.watch())
+    watching = asyncio.create_task(producer.wait_until_failed())
     with pytest.raises(ProducerFailed):
         await producer.produce(numbered(ATTEMPTS, 1))
     with pytest.raises(ProducerFailed):

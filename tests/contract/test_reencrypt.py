@@ -90,7 +90,7 @@ async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: Sql
 async def test_only_the_right_keys_may_change_anything(database: SqlStore) -> None:
     ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
     await encrypted_with(database, ours)
-    await SqlEncryptionCheck(database.database, ours).verify()
+    await SqlEncryptionCheck(database.database, ours).require_right_keys()
     check = SqlEncryptionCheck(database.database, theirs)
     webhooks = SqlWebhooks(database.database, database.clock, check)
     with pytest.raises(Unavailable, match="SCORM_WEBHOOKS_ENCRYPTION_KEYS"):
@@ -103,13 +103,13 @@ async def test_only_the_right_keys_may_change_anything(database: SqlStore) -> No
 async def test_any_of_the_keys_opens_the_check(database: SqlStore) -> None:
     old, new = generate_key(), generate_key()
     await encrypted_with(database, FernetEncryption([old]))
-    await SqlEncryptionCheck(database.database, FernetEncryption([old])).verify()
+    await SqlEncryptionCheck(database.database, FernetEncryption([old])).require_right_keys()
     both = SqlEncryptionCheck(database.database, FernetEncryption([new, old]))
-    await both.verify()
+    await both.require_right_keys()
     await both.reencrypt()
-    await SqlEncryptionCheck(database.database, FernetEncryption([new])).verify()
+    await SqlEncryptionCheck(database.database, FernetEncryption([new])).require_right_keys()
     with pytest.raises(Unavailable):
-        await SqlEncryptionCheck(database.database, FernetEncryption([old])).verify()
+        await SqlEncryptionCheck(database.database, FernetEncryption([old])).require_right_keys()
     assert both.problems() == []
 
 
@@ -117,12 +117,12 @@ async def test_two_first_processes_agree_on_one_check(database: SqlStore) -> Non
     encryption = FernetEncryption([generate_key()])
     await encrypted_with(database, encryption)
     checks = [SqlEncryptionCheck(database.database, encryption) for _ in range(5)]
-    assert len(set(await asyncio.gather(*(check.verify() for check in checks)))) == 1
+    assert len(set(await asyncio.gather(*(check.require_right_keys() for check in checks)))) == 1
 
 
 async def test_a_process_with_wrong_keys_does_not_write_the_check(database: SqlStore) -> None:
     ours, theirs = (FernetEncryption([generate_key()]) for _ in range(2))
     await encrypted_with(database, ours)
     with pytest.raises(WrongKeys):
-        await SqlEncryptionCheck(database.database, theirs).verify()
-    await SqlEncryptionCheck(database.database, ours).verify()
+        await SqlEncryptionCheck(database.database, theirs).require_right_keys()
+    await SqlEncryptionCheck(database.database, ours).require_right_keys()

@@ -17,8 +17,8 @@ from streams.core.accounts.usage import (
     launches_needed,
     launches_of,
     month_of,
-    notice_event,
     reached_thresholds,
+    threshold_event,
 )
 from streams.core.events.event import check_event
 
@@ -96,10 +96,10 @@ def test_a_lowered_limit_is_reached_by_earlier_launches() -> None:
 
 def test_the_event_of_a_notice_is_valid_and_has_its_own_id() -> None:
     notice = UsageNotice("acme", "2026-04", 80, 800, 1000, NOON)
-    made = notice_event(notice)
+    made = threshold_event(notice)
     assert check_event(made, NOON) == made
     assert made.data == {"period": "2026-04", "launches": 800, "limit": 1000, "thresholdPercent": 80}
-    assert notice_event(notice).id == made.id != notice_event(UsageNotice("acme", "2026-04", 100, 1, 1, NOON)).id
+    assert threshold_event(notice).id == made.id != threshold_event(UsageNotice("acme", "2026-04", 100, 1, 1, NOON)).id
 
 
 def test_each_account_month_and_threshold_has_its_own_event() -> None:
@@ -109,7 +109,7 @@ def test_each_account_month_and_threshold_has_its_own_event() -> None:
         for month in ("2026-04", "2026-05")
         for percent in (80, 100)
     ]
-    assert len({notice_event(notice).id for notice in notices}) == len(notices)
+    assert len({threshold_event(notice).id for notice in notices}) == len(notices)
 
 
 def test_a_new_limit_reports_what_is_reached_exactly() -> None:

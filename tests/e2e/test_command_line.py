@@ -144,7 +144,7 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
     assert done.returncode == 130, error
     [line] = error.decode().splitlines()
     job_id = line.split("`jobs show ")[1].split("`")[0]
-    assert line.startswith("the job goes on: ")
+    assert line.startswith("still running: see `jobs show ")
     assert system.run("jobs", "show", job_id, "--json")["status"] == "running"
     second = system.attempt("deliveries", "replay", made["id"], "--since", "2026-04-10T10:00:00Z", "--yes")
     assert f"{job_id}: wait for its end, or cancel it" in one_line(second, 1)

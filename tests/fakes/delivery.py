@@ -113,7 +113,7 @@ class FakeEncryptionCheck:
     wrong: bool = False
     ciphertext: str = "encrypted:check 1"
 
-    async def verify(self) -> str:
+    async def require_right_keys(self) -> str:
         if self.wrong:
             raise WrongKeys
         return self.ciphertext

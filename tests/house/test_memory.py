@@ -21,7 +21,7 @@ BATCH = "one batch"
 COMPACTED = "the keys of a topic that only `publish` writes"
 HASH_KEYS = "one for each restored database whose erasures are not forgotten"
 TABLES = {
-    "api/local.py LocalApp._included": FIXED,
+    "api/local.py LocalApp._included_features": FIXED,
     "api/shell/assets.py assets": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._newest_schemas": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._readers": FIXED,

@@ -19,7 +19,7 @@ from streams.core.deliveries.attempt import Attempt, DeadLetter
 from streams.core.deliveries.delivery import Delivery
 from streams.core.events.event import parse_event
 from streams.core.events.event_data import EVENT_TYPES
-from streams.core.ids import ID_WORDS
+from streams.core.ids import ID_DESCRIPTION
 from streams.core.limits import MAX_ID_CHARACTERS
 from streams.core.webhooks.webhook import Webhook
 
@@ -137,7 +137,7 @@ def test_the_schema_of_events_has_the_limit_of_each_text() -> None:
         for field in record["fields"]:
             kind = EVENT_TYPES_BY_RECORD[record["name"]][field["name"]].kind
             if kind.schema.get("pattern", "").endswith(f"{{1,{MAX_ID_CHARACTERS}}}$"):
-                assert ID_WORDS in field["doc"], field
+                assert ID_DESCRIPTION in field["doc"], field
             elif "maxLength" in kind.schema:
                 assert f"{kind.schema['maxLength']} characters" in field["doc"], field
 

@@ -46,7 +46,7 @@ class ConnectTrace:
 
     @property
     def partial_response(self) -> Response | None:
-        """The part of the response that arrived, from the end of its headers on."""
+        """What has arrived of the response. None until its headers are complete."""
         return None if self.handler is None else self.handler.partial_response
 
 

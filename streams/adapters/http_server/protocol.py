@@ -28,7 +28,7 @@ class _Part(Enum):
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. A request that exceeds a limit gets a 4xx or 503 response, and the connection is closed.
 
-    uvicorn's own protocol has no limits for headers, for slow clients and for slow readers.
+    uvicorn's own protocol has no limits on headers, slow clients or slow readers.
     """
 
     limits: ClassVar[ConnectionLimits]

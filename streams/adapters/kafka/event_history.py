@@ -77,9 +77,9 @@ class KafkaEventHistory:
         return offsets
 
     def _offsets_for_time(
-        self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds
+        self, consumer: Consumer, timestamp_ms: int, partitions: Sequence[int] | Bounds
     ) -> dict[int, int]:
-        partition_times = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
+        partition_times = [TopicPartition(self._topic, number, timestamp_ms) for number in partitions]
         answers = require_accepted(consumer.offsets_for_times(partition_times, REQUEST_SECONDS))
         return {answer.partition: int(answer.offset) for answer in answers}
 

@@ -40,10 +40,10 @@ def parse_metadata(document: object, issuer: str) -> Metadata:
     # People forget the slash at the end, or add one; both lead to the same host.
     if not isinstance(document_issuer, str) or document_issuer.rstrip("/") != issuer.rstrip("/"):
         raise ProviderFailed("the provider's metadata names another issuer than SCORM_WEBHOOKS_OIDC_ISSUER")
-    algorithms = ALGORITHMS & {*_texts(document, "id_token_signing_alg_values_supported", "RS256")}
+    algorithms = ALGORITHMS & {*_string_list(document, "id_token_signing_alg_values_supported", "RS256")}
     if not algorithms:
         raise ProviderFailed("the provider signs id tokens with none of the algorithms RS, PS, ES and EdDSA")
-    methods = _texts(document, "token_endpoint_auth_methods_supported", "client_secret_basic")
+    methods = _string_list(document, "token_endpoint_auth_methods_supported", "client_secret_basic")
     supported_methods = [method for method in ("client_secret_basic", "client_secret_post") if method in methods]
     if not supported_methods:
         raise ProviderFailed("the provider's token endpoint accepts no client secret")
@@ -87,6 +87,6 @@ def _url(document: Mapping[str, object], name: str, issuer: str) -> str:
     return parts.geturl()
 
 
-def _texts(document: Mapping[str, object], name: str, default: str) -> tuple[str, ...]:
+def _string_list(document: Mapping[str, object], name: str, default: str) -> tuple[str, ...]:
     value = document.get(name, [default])
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()

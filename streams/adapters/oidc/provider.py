@@ -25,7 +25,7 @@ from streams.ports.runtime import Clock
 DOCUMENT_LIFETIME = timedelta(hours=1)
 # A token with an unknown key causes the keys to be fetched again, at most this often.
 MIN_KEY_FETCH_INTERVAL = timedelta(minutes=1)
-_TOKEN_TEXTS = ("access_token", "token_type", "id_token", "error")
+_TOKEN_RESPONSE_FIELDS = ("access_token", "token_type", "id_token", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _filter_token_response(response: httpx2.Response) -> httpx2.Response:
         raise ProviderFailed(f"{source} answers with status {response.status_code}")
     document = _parse_json(response, source)
     answer = document if isinstance(document, Mapping) else {}
-    texts = {name: answer[name] for name in _TOKEN_TEXTS if isinstance(answer.get(name), str)}
+    texts = {name: answer[name] for name in _TOKEN_RESPONSE_FIELDS if isinstance(answer.get(name), str)}
     if response.status_code != 200:
         texts.setdefault("error", "an unknown error")
     return httpx2.Response(200, json=texts)

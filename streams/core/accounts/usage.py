@@ -217,7 +217,7 @@ def reached_thresholds(
     ]
 
 
-def notice_event(notice: UsageNotice) -> Event:
+def threshold_event(notice: UsageNotice) -> Event:
     """The event for a notice. Its id is computed, so every event of the same notice has the same id."""
     return Event(
         id=derived_id("evt", notice.account_id, notice.month, str(notice.percent)),

@@ -66,7 +66,8 @@ def _find(bucket: bytes, digest: bytes) -> int:
 class ErasuresTable(CompactedTable):
     """When each learner was last erased, by the keyed hash of account and learner.
 
-    After a restore of SQL several keys are live, and a learner is looked up under each of them. `decrypt` reads a key.
+    After a restore of SQL several keys are live, and a learner is looked up under each of them. `decrypt` decrypts
+    the stored hash keys.
     """
 
     def __init__(self, decrypt: Callable[[str], str]) -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.events.event_data import EVENT_TYPES, data_errors, is_storable, metadata_problem
 from streams.core.events.trace import TRACE_PARENT_FORM, is_trace_parent
-from streams.core.ids import ID_WORDS, is_id
+from streams.core.ids import ID_DESCRIPTION, is_id
 from streams.core.limits import MAX_EXACT_INTEGER, MAX_REQUEST_FIELDS, METADATA_HASH_BYTES
-from streams.core.times import TIME_WORDS, format_time, parse_time
+from streams.core.times import TIME_DESCRIPTION, format_time, parse_time
 
 # Clocks differ, but an event of a future month would belong to no bill.
 MAX_TIME_AHEAD = timedelta(days=1)
@@ -54,12 +54,12 @@ def check_event(event: Event, now: datetime) -> Event:
     `now` is the time of its record, or the current time if it has no record yet.
     """
     errors = [
-        FieldError(name, f"must be an id: {ID_WORDS}")
+        FieldError(name, f"must be an id: {ID_DESCRIPTION}")
         for name, value in (("id", event.id), ("accountId", event.account_id))
         if not is_id(value)
     ]
     if event.occurred_at.tzinfo is None:
-        errors.append(FieldError("createdAt", TIME_WORDS))
+        errors.append(FieldError("createdAt", TIME_DESCRIPTION))
     elif event.occurred_at - now > MAX_TIME_AHEAD:
         errors.append(FieldError("createdAt", _AHEAD_MESSAGE))
     if event.trace_parent is not None and not is_trace_parent(event.trace_parent):
@@ -157,7 +157,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
     occurred_at, data, trace_parent = (fields.get(name) for name in ("createdAt", "data", "traceParent"))
     moment = parse_time(occurred_at)
     if moment is None:
-        errors.append(FieldError("createdAt", TIME_WORDS))
+        errors.append(FieldError("createdAt", TIME_DESCRIPTION))
     event = Event(
         id=fields.get("id", default_id),
         type=str(fields.get("type", "")),
@@ -179,7 +179,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
 
 
 def _check_number_of_fields(fields: Mapping[str, Any]) -> None:
-    """Raise `Invalid` with a single error: one for each field would cost too much."""
+    """Raise `Invalid` for too many fields: one error, because one for each field would cost too much."""
     for name, mapping in (("body", fields), ("data", fields.get("data"))):
         if isinstance(mapping, Mapping) and len(mapping) > MAX_REQUEST_FIELDS:
             raise Invalid(FieldError(name, f"must have at most {MAX_REQUEST_FIELDS} fields"))

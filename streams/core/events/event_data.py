@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.core.errors import FieldError
-from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
+from streams.core.ids import ID_DESCRIPTION, ID_PATTERN, is_id
 from streams.core.limits import (
     MAX_DURATION_CHARACTERS,
     MAX_EXACT_INTEGER,
@@ -18,7 +18,7 @@ from streams.core.limits import (
     MAX_TEXT_CHARACTERS,
     MAX_TIME_CHARACTERS,
 )
-from streams.core.times import TIME_WORDS, parse_time
+from streams.core.times import TIME_DESCRIPTION, parse_time
 
 _DURATION = re.compile(
     r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?"
@@ -28,13 +28,13 @@ _DURATION = re.compile(
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 
-NUMBER_WORDS = "a number from -2^53 to 2^53"
+NUMBER_DESCRIPTION = "a number from -2^53 to 2^53"
 
 Check = Callable[[Any], str | None]
 
 
 def _id_problem(value: Any) -> str | None:
-    return None if is_id(value) else f"must be an id: {ID_WORDS}"
+    return None if is_id(value) else f"must be an id: {ID_DESCRIPTION}"
 
 
 def _text_problem(value: Any) -> str | None:
@@ -55,7 +55,7 @@ def is_unicode(value: str) -> bool:
 
 def _number_problem(value: Any) -> str | None:
     is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_EXACT_INTEGER
-    return None if is_valid else f"must be {NUMBER_WORDS}"
+    return None if is_valid else f"must be {NUMBER_DESCRIPTION}"
 
 
 def _scaled_problem(value: Any) -> str | None:
@@ -80,7 +80,7 @@ def _period_problem(value: Any) -> str | None:
 
 
 def _time_problem(value: Any) -> str | None:
-    return None if parse_time(value) and len(value) <= MAX_TIME_CHARACTERS else TIME_WORDS
+    return None if parse_time(value) and len(value) <= MAX_TIME_CHARACTERS else TIME_DESCRIPTION
 
 
 def _sequence_problem(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.events.event_data import EVENT_TYPES, NUMBER_WORDS, FieldType, is_unicode
+from streams.core.events.event_data import EVENT_TYPES, NUMBER_DESCRIPTION, FieldType, is_unicode
 from streams.core.limits import MAX_EXACT_INTEGER, MAX_FILTER_BYTES, MAX_FILTER_CONDITIONS, MAX_FILTER_VALUES
 from streams.core.text import shorten
 
@@ -240,7 +240,7 @@ def _problems(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, st
 def _operand_problem(operator: str, operand: object) -> str | None:
     match operator:
         case Operator.EQ:
-            return None if _is_scalar(operand) else f"must be a text, {NUMBER_WORDS} or an object of {OPERATORS}"
+            return None if _is_scalar(operand) else f"must be a text, {NUMBER_DESCRIPTION} or an object of {OPERATORS}"
         case Operator.IN:
             is_valid = (
                 isinstance(operand, list) and 0 < len(operand) <= MAX_FILTER_VALUES and all(map(_is_scalar, operand))
@@ -252,7 +252,7 @@ def _operand_problem(operator: str, operand: object) -> str | None:
             )
         case Operator.EXISTS:
             return None if isinstance(operand, bool) else "exists must be true or false"
-    return None if _is_number(operand) else f"{operator} is for numbers: must be {NUMBER_WORDS}"
+    return None if _is_number(operand) else f"{operator} is for numbers: must be {NUMBER_DESCRIPTION}"
 
 
 def _is_scalar(value: object) -> bool:

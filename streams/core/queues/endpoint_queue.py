@@ -130,7 +130,7 @@ class EndpointQueue(Generic[Waiter]):
         concurrency = max(1, len(self.in_flight)) if is_suspect else self.ceiling
         return self.waiting_count * max(self.mean_response_seconds or 0.0, stalled_seconds) / concurrency
 
-    def is_too_long(self, now: float) -> bool:
+    def has_lasting_overload(self, now: float) -> bool:
         """Whether the wait is too long; call it repeatedly, because only a lasting overload counts."""
         if self.expected_delay(now) <= MAX_WAIT_SECONDS:
             self.overloaded_since = None

@@ -8,7 +8,7 @@ from enum import StrEnum
 class RequestClass(StrEnum):
     """A class of requests, which share their places."""
 
-    # Events by HTTP.
+    # Events over HTTP.
     PUBLISH = "publish"
     # Learners' sessions: opened and closed by the platform, and what players commit.
     COMMIT = "commit"
@@ -59,7 +59,7 @@ def request_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
 def connection_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
     """The limits on the database connections that requests of each class use.
 
-    One each is reserved for events and for learners, if there are three or more.
+    With three or more connections, one is reserved for events and one for SCORM commits.
     """
     reserved = 1 if connections >= 3 else 0
     unreserved = connections - 2 * reserved

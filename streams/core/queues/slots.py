@@ -137,7 +137,11 @@ class Slots(Generic[Waiter]):
         queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
         removed_waiters: list[Waiter] = []
         for queue in queues:
-            while queue.waiting_count and queue.endpoint_class is not EndpointClass.TEST and queue.is_too_long(now):
+            while (
+                queue.waiting_count
+                and queue.endpoint_class is not EndpointClass.TEST
+                and queue.has_lasting_overload(now)
+            ):
                 removed_waiters.append(queue.pop_newest())
             if not queue.waiting_count:
                 self._ready[queue.endpoint_class].discard(queue)

@@ -10,7 +10,7 @@ from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.events.event import EventSubjects
 from streams.core.events.event_data import FIELD_NAMES, is_storable
 from streams.core.events.event_filter import EventFilter, UnknownOperator, parse_filter, parse_filter_json
-from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
+from streams.core.ids import ID_DESCRIPTION, ID_PATTERN, is_id
 from streams.core.limits import (
     MAX_CONCURRENCY,
     MAX_METADATA_PAIRS,
@@ -138,7 +138,7 @@ def _check_owner(value: Delivery | Attempt) -> None:
 def _check_ids(*pairs: tuple[str, str]) -> None:
     for name, value in pairs:
         if not is_id(value):
-            raise InvalidRecord(f"{name}: {value[:40]!r} is not an id: {ID_WORDS}")
+            raise InvalidRecord(f"{name}: {value[:40]!r} is not an id: {ID_DESCRIPTION}")
 
 
 def _check_counts(*values: int) -> None:

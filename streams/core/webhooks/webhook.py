@@ -26,7 +26,7 @@ def to_event_types(events: Collection[str]) -> frozenset[str]:
 
 
 def to_entered_types(event_types: Collection[str]) -> list[str]:
-    """What a person enters for these types of a webhook."""
+    """The event types as a person enters them: the inverse of `to_event_types`."""
     types = OPT_IN_TYPES.intersection(event_types) | {ALL_EVENTS} if ALL_EVENTS in event_types else event_types
     return sorted(types) or [ALL_EVENTS]
 

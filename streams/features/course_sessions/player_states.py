@@ -78,7 +78,7 @@ class SqlPlayerStates:
             state = self._encryption.decrypt(rows[0].encrypted_state)
         except InvalidRecord:
             if self._keys is not None:
-                await self._keys.verify()
+                await self._keys.require_right_keys()
             # The key that it was encrypted with was removed: the course begins at its start.
             self._telemetry.warning("player_state_not_decrypted", account_id=account_id, session_id=rows[0].id)
             return None

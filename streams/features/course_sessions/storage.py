@@ -113,13 +113,13 @@ class SqlCourseSessions:
         row = await self._database.row(query)
         return to_session(row) if row else None
 
-    async def close(self, account_id: str, session_id: str, close: ChangeSession) -> CourseSession | None:
-        """Change an open session by `close`. A second call changes nothing."""
+    async def close(self, account_id: str, session_id: str, change_session: ChangeSession) -> CourseSession | None:
+        """Change an open session by `change_session`. A second call changes nothing."""
         async with self._database.transaction() as connection:
             existing = await _lock_session(connection, account_id, session_id)
             if existing is None or existing.closed_at is not None:
                 return existing
-            change = close(existing)
+            change = change_session(existing)
             await self._store(connection, [change])
         self._log_last_scores([change])
         return change.session

@@ -54,7 +54,7 @@ class DeliverySearchService:
         return SearchResult(page, attempts, count, count >= _count_limit(delivery_filter))
 
     async def last_attempts(self, rows: Sequence[DeliveryState]) -> Mapping[str, LastAttempt]:
-        """The last attempt of each of these deliveries, by its id."""
+        """The last attempt of each delivery, by delivery id."""
         return await self._search.last_attempts([row.delivery_id for row in rows])
 
     async def count(self, delivery_filter: DeliveryFilter) -> int:

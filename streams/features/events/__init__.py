@@ -1,1 +1,1 @@
-"""Accept events by HTTP, and find them again."""
+"""Accept events over HTTP, and find them again."""

@@ -1,4 +1,4 @@
-"""Accept events by HTTP, for platforms without a Kafka client."""
+"""Accept events over HTTP, for platforms without a Kafka client."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence

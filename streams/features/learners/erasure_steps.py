@@ -35,7 +35,7 @@ Place = list[str]
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """The learner to erase: all that was seen until `erased_at`. `now` is the time of the portion."""
+    """A learner to erase, with all events seen until `erased_at`. `now` is the time of the batch."""
 
     account_id: str
     id: str = field(repr=False)

@@ -30,8 +30,8 @@ from streams.core.accounts.usage import (
     crossed_thresholds,
     launches_by_key,
     month_of,
-    notice_event,
     reached_thresholds,
+    threshold_event,
 )
 from streams.core.deliveries.backfill import OffsetRange
 from streams.ports.kafka import Codec
@@ -141,7 +141,9 @@ class SqlUsageMeter:
         ]
         new_keys = {tuple(row) for row in await _NOTICES.execute(connection, rows)}
         events = [
-            notice_event(notice) for notice in notices if (notice.account_id, notice.month, notice.percent) in new_keys
+            threshold_event(notice)
+            for notice in notices
+            if (notice.account_id, notice.month, notice.percent) in new_keys
         ]
         await self._events.store(connection, [(event, event.occurred_at) for event in events])
 

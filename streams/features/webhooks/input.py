@@ -7,7 +7,7 @@ from typing import Any
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import filter_conflicts, parse_filter
-from streams.core.ids import ID_WORDS, is_id
+from streams.core.ids import ID_DESCRIPTION, is_id
 from streams.core.limits import (
     MAX_CONCURRENCY,
     MAX_DESCRIPTION_CHARACTERS,
@@ -105,7 +105,7 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
         if name != ALL_EVENTS and name not in EVENT_TYPES
     ]
     errors += [
-        FieldError(scope, f"{value!r} is not an id: {ID_WORDS}")
+        FieldError(scope, f"{value!r} is not an id: {ID_DESCRIPTION}")
         for scope, values in (("packages", webhook_input.packages), ("dispatches", webhook_input.dispatches))
         for value in values
         if not is_id(value)

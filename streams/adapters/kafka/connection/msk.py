@@ -1,4 +1,4 @@
-"""Tokens for Amazon MSK with IAM, by AWS's own signer. Its package is the extra `msk`."""
+"""Tokens for Amazon MSK with IAM, signed by AWS's own library. They need the extra `msk`."""
 
 import re
 import time
@@ -25,7 +25,7 @@ def msk_of(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def msk_properties(region: str, role_arn: str | None = None, name: str = "region") -> dict[str, Any]:
-    """librdkafka's properties for MSK, with a token source. `name` is the region's name in errors.
+    """librdkafka's properties for MSK, with a token source. `name` is the setting that errors name.
 
     Raises `Misconfigured`.
     """

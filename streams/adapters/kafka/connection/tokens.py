@@ -79,7 +79,7 @@ class TokenSource:
             return None if self._seconds_left() > 0 else self._problem or self._timeout_message()
 
     def renew(self) -> float:
-        """Fetch a token if it is time for one. Returns the seconds until the next. Raises `TokenUnavailable`.
+        """Fetch a token if one is due. Returns the seconds until the next renewal. Raises `TokenUnavailable`.
 
         It raises even while the last token is valid, so that somebody knows before the token ends.
         """

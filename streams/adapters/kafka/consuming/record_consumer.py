@@ -19,7 +19,7 @@ from streams.outage import BROKER, BROKER_AWAY, Outages
 from streams.ports.kafka import Partition, Record, RecordHandler
 from streams.ports.runtime import Telemetry
 
-Message = TypeVar("Message")
+Argument = TypeVar("Argument")
 
 
 class KafkaRecordConsumer:
@@ -179,7 +179,7 @@ class KafkaRecordConsumer:
         self._call_handler(self._handler.on_received, records)
         self.on_available()
 
-    def _call_handler(self, call: Callable[[Message], None], message: Message) -> None:
+    def _call_handler(self, call: Callable[[Argument], None], message: Argument) -> None:
         # After a failure of the handler, a later commit would include the records that it missed.
         if self._finished.done():
             return

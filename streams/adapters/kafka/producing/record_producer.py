@@ -118,7 +118,7 @@ class KafkaRecordProducer:
             raise RecordsRefused(pending.reasons, pending.append_times)
         return [pending.append_times[index] for index in range(len(records))]
 
-    async def watch(self) -> None:
+    async def wait_until_failed(self) -> None:
         """Wait until the producer has failed for good, and raise `ProducerFailed`."""
         await self._failed_event.wait()
         raise ProducerFailed(f"Kafka producer: {self._fatal_error}")

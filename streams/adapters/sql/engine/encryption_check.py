@@ -27,7 +27,7 @@ class SqlEncryptionCheck:
         self._encryption = encryption
         self._problem: str | None = "the encryption keys are not checked yet"
 
-    async def verify(self) -> str:
+    async def require_right_keys(self) -> str:
         # The text nearly always exists, and reading it needs no write lock.
         ciphertext = await self._database.scalar(_SELECT_CHECK)
         if ciphertext is not None:
@@ -74,7 +74,7 @@ class SqlEncryptionCheck:
 
     async def _check(self) -> None:
         try:
-            await self.verify()
+            await self.require_right_keys()
         except Unavailable as error:
             self._problem = str(error)
             raise

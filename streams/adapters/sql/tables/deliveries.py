@@ -157,8 +157,8 @@ _state = deliveries.c.state
 _seen_order = (deliveries.c.first_seen_at, deliveries.c.id)
 _index_some("held", _state == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
 # Released by `publish` and not yet attempted. A record of fan-out has step 1, and a waiting record has a tier.
-IS_UNDER_WAY = (_state == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
-_index_some("under_way", IS_UNDER_WAY, deliveries.c.webhook_id)
+IS_RELEASED = (_state == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
+_index_some("under_way", IS_RELEASED, deliveries.c.webhook_id)
 # Nearly all are delivered, so a list of delivered ones needs no index on the state. A query uses these indexes only
 # with exactly this expression: the planner cannot know that a parameter has another value than 'delivered'.
 IS_NOT_DELIVERED = _state != literal_column("'delivered'")

@@ -28,7 +28,7 @@ usage_months = Table(
     Column("account_id", Text, primary_key=True),
     Column("month", Text, primary_key=True),
     Column("launches", BigInteger, nullable=False),
-    # Launches of a closed month that arrived in this month. They are part of no plan's total.
+    # Launches of a closed month that arrived in this month. They do not count against the plan limit.
     Column("late_launches", BigInteger, nullable=False, server_default=text("0")),
 )
 

@@ -49,7 +49,7 @@ async def require_webhook_limits(
     await _lock(connection, webhook.account_id)
     own_webhooks = webhooks.c.account_id == webhook.account_id, webhooks.c.deleted_at.is_(None)
     ids, characters = (
-        await connection.execute(select(_SCOPE_IDS, func.sum(TEXT_CHARACTERS)).where(*own_webhooks))
+        await connection.execute(select(_SCOPE_ID_COUNT, func.sum(TEXT_CHARACTERS)).where(*own_webhooks))
     ).one()
     for added, existing, limit, message in (
         (added_ids, ids, MAX_SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS_MESSAGE),
@@ -59,7 +59,7 @@ async def require_webhook_limits(
             raise Conflict(message.format(count=count, limit=limit))
 
 
-_SCOPE_IDS = func.sum(func.json_array_length(webhooks.c.packages) + func.json_array_length(webhooks.c.dispatches))
+_SCOPE_ID_COUNT = func.sum(func.json_array_length(webhooks.c.packages) + func.json_array_length(webhooks.c.dispatches))
 
 
 async def _lock(connection: AsyncConnection, account_id: str) -> None:

@@ -24,7 +24,7 @@ from streams.ports.webhooks import DueChange, FailedChange, FailedChanges
 
 LEASE_SECONDS = 15.0
 # The publisher may not have read back a younger record.
-READ_BACK_TIME = timedelta(seconds=10)
+MAX_READ_BACK_DELAY = timedelta(seconds=10)
 # The size of webhooks in memory at once: seven of the largest.
 MAX_BATCH_CHARACTERS = 2_000_000
 # The number of webhook states in memory at once: 20 ms of this process's time.
@@ -122,7 +122,7 @@ class SqlOutbox:
 
     def _was_published(self, row: Any) -> bool:
         """Whether the topic had the webhook: a stage may remember a tombstone that compaction has removed."""
-        return row.published_at is not None and row.published_at < self._clock.now() - READ_BACK_TIME
+        return row.published_at is not None and row.published_at < self._clock.now() - MAX_READ_BACK_DELAY
 
     async def list_due(
         self,
