@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -18,11 +19,14 @@ from streams.core.page import MAX_PAGE_ROWS
 if TYPE_CHECKING:
     import httpx2
 
+# Anything else the HTTP client would refuse, in a message with the key.
+_KEY = re.compile(r"[!-~]{1,256}", re.ASCII)
 CONNECT_SECONDS = 10.0
 # Longer than the longest response, that of a test event: 12 s until it leaves, 60 s for its attempt, 3 s to store it.
 RESPONSE_SECONDS = 90.0
 # How long a command repeats a request while the API responds with 429.
 MAX_RETRY_SECONDS = 60.0
+MIN_RETRY_SECONDS = 0.2
 
 
 def is_remote() -> bool:
@@ -59,6 +63,8 @@ class ApiClient:
         while True:
             page_rows = MAX_PAGE_ROWS if limit is None else min(limit - len(rows), MAX_PAGE_ROWS)
             page = self.get(*path, limit=page_rows, cursor=cursor, **query)
+            if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+                raise Unavailable(f"{self._client.base_url} is no list: is {URL_VARIABLE} the URL of the API?")
             rows += page["data"]
             cursor = page.get("nextCursor")
             if cursor is None or len(rows) == limit:
@@ -101,7 +107,7 @@ class ApiClient:
             seconds = retry_after_seconds(response)
             if seconds is None or time.monotonic() + seconds > deadline:
                 return json_or_raise(response)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(max(seconds, MIN_RETRY_SECONDS))
 
 
 def encode_json(value: object) -> bytes:
@@ -163,7 +169,7 @@ async def _remote_client() -> AsyncIterator["httpx2.AsyncClient"]:
 
     url, key = os.environ[URL_VARIABLE], os.environ.get(KEY_VARIABLE)
     _check_url(url)
-    if not key or not key.isascii() or not key.isprintable():
+    if not key or not _KEY.fullmatch(key):
         raise Misconfigured(f"{KEY_VARIABLE}: must be an API key (sk_…) for {URL_VARIABLE}")
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     timeout = httpx2.Timeout(RESPONSE_SECONDS, connect=CONNECT_SECONDS)

@@ -20,7 +20,7 @@ from streams.cli.output import (
 from streams.cli.text import say
 from streams.core.deliveries.delivery import DeathReason, State
 from streams.core.deliveries.outcome import OutcomeKind
-from streams.core.errors import Conflict, FieldError, Invalid, NotFound
+from streams.core.errors import Conflict, FieldError, Invalid, NotFound, ScormWebhooksError
 from streams.core.page import MAX_PAGE_ROWS
 
 # `--state delivered` finds deliveries that succeeded.
@@ -196,7 +196,12 @@ def _act_on_all(
 def _act_on_ids(api: ApiClient, action: str, ids: list[str]) -> dict[str, list[str]]:
     affected: dict[str, list[str]] = {"ids": [], "unknown": []}
     for start_index in range(0, len(ids), MAX_PAGE_ROWS):
-        portion = api.post("dead-letters", action, body={"ids": ids[start_index : start_index + MAX_PAGE_ROWS]})
+        try:
+            portion = api.post("dead-letters", action, body={"ids": ids[start_index : start_index + MAX_PAGE_ROWS]})
+        except ScormWebhooksError:
+            if start_index:
+                say(f"{len(affected['ids'])} of the first {start_index} ids {_PAST_VERBS[action]}", err=True)
+            raise
         affected = {name: affected[name] + portion[name] for name in affected}
     return affected
 

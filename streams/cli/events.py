@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import encode_json, is_remote, open_api
+from streams.cli.client import ApiClient, encode_json, is_remote, open_api
 from streams.cli.input_lines import InputLine, PublishedEvents, parse_lines
 from streams.cli.output import JsonOption, parse_time_option, progress_bar, show, without_none
 from streams.cli.text import say
@@ -55,7 +55,7 @@ def events_publish(
         say(f"{'1 event' if len(ids) == 1 else f'{len(ids)} events'} published{_explain_counts(published)}")
     if error := published.error:
         kind = Misconfigured if isinstance(error, Misconfigured) else Unavailable
-        raise kind(f"{error}; {len(ids)} of {published.total} events are published")
+        raise kind(f"{error}; at least {len(ids)} of {published.total} events are published")
 
 
 def _publish_by_api(lines: Sequence[InputLine], *, is_quiet: bool) -> PublishedEvents:
@@ -64,7 +64,7 @@ def _publish_by_api(lines: Sequence[InputLine], *, is_quiet: bool) -> PublishedE
         task_id = progress.add_task("publishing", total=len(lines))
         for portion in _portions(lines):
             try:
-                accepted = api.post("events", body={"events": [dict(line.fields) for line in portion]}, count=True)
+                accepted = _post_portion(api, portion)
             except ScormWebhooksError as error:
                 published.error = _with_line_numbers(error, portion)
                 if not published.ids:
@@ -74,6 +74,19 @@ def _publish_by_api(lines: Sequence[InputLine], *, is_quiet: bool) -> PublishedE
                 published.add(event["id"], event.get("webhooks"))
             progress.advance(task_id, len(portion))
     return published
+
+
+def _post_portion(api: ApiClient, portion: Sequence[InputLine]) -> Any:
+    """Publish a portion. After an outage it is sent once more, with the same ids: it may or may not be published."""
+    body = {"events": [dict(line.fields) for line in portion]}
+    try:
+        return api.post("events", body=body, count=True)
+    except Unavailable:
+        try:
+            return api.post("events", body=body, count=True)
+        except Unavailable as error:
+            lines = f"lines {portion[0].number} to {portion[-1].number}"
+            raise Unavailable(f"{error}; {lines} may be published: with ids of your own, send them again") from None
 
 
 def _portions(lines: Sequence[InputLine]) -> Iterator[Sequence[InputLine]]:

@@ -51,9 +51,9 @@ def poll(api: ApiClient, *path: str) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def warn_if_stalled(total: int, after_seconds: float = HINT_AFTER_SECONDS) -> Iterator[Callable[[int], None]]:
+def warn_if_stalled(has_work: bool, after_seconds: float = HINT_AFTER_SECONDS) -> Iterator[Callable[[int], None]]:
     """Yields a callback for the number of done rows. It warns once if that is still 0 after some seconds."""
-    began_at, is_warned = time.monotonic(), total == 0
+    began_at, is_warned = time.monotonic(), not has_work
 
     def on_progress(done_count: int) -> None:
         nonlocal is_warned
@@ -79,17 +79,18 @@ def report_unfinished_jobs(jobs: Sequence[Job]) -> Iterator[None]:
 
 def wait_for_jobs(api: ApiClient, message: str, jobs: list[Job], *, is_quiet: bool) -> None:
     """Wait until all jobs end, with a progress bar. Updates `jobs` in place."""
-    total = sum(map(_total_count, jobs))
+    # A backfill counts its records when it begins.
+    has_work = any(job["total"] or "backfill" in job for job in jobs)
     with (
         report_unfinished_jobs(jobs),
         progress_bar(is_quiet=is_quiet) as progress,
-        warn_if_stalled(total) as on_progress,
+        warn_if_stalled(has_work) as on_progress,
     ):
-        task_id = progress.add_task(message, total=total)
+        task_id = progress.add_task(message, total=None)
         for index, job in enumerate(jobs):
             for jobs[index] in poll(api, "jobs", job["id"]):
                 done_count = sum(map(_done_count, jobs))
-                progress.update(task_id, completed=done_count)
+                progress.update(task_id, completed=done_count, total=sum(map(_total_count, jobs)))
                 on_progress(done_count)
 
 

@@ -8,7 +8,7 @@ from streams.cli.client import ApiClient, open_api
 from streams.cli.jobs import poll, warn_if_stalled
 from streams.cli.output import JsonOption, YesOption, progress_bar, require_terminal_or_yes, show
 from streams.cli.text import say
-from streams.core.errors import ScormWebhooksError
+from streams.core.errors import Unavailable
 
 learners = typer.Typer(no_args_is_help=True)
 
@@ -32,7 +32,7 @@ def learners_erase(
             count = api.post("learners", "erase", body={**body, "countOnly": True})["deliveries"]
             say(f"{count} {'delivery' if count == 1 else 'deliveries'} of this learner's events")
             typer.confirm("Erase the learner? This cannot be undone.", abort=True, err=True)
-        erasure = _wait_for_end(api, api.post("learners", "erase", body=body), is_quiet=as_json)
+        erasure = _erase(api, body, is_quiet=as_json)
     show(erasure, as_json)
     if not erasure["propagated"]:
         say("erased, but not on the topic yet: is `publish` running?", err=True)
@@ -47,17 +47,20 @@ def learners_show(
         show(api.get("learners", "erasures", erasure), as_json)
 
 
-def _wait_for_end(api: ApiClient, erasure: dict[str, Any], *, is_quiet: bool) -> dict[str, Any]:
-    erasure_id = erasure["id"]
+def _erase(api: ApiClient, body: dict[str, str], *, is_quiet: bool) -> dict[str, Any]:
+    hint = "the erasure may have begun: `audit list --action learner.erased` shows its id"
     try:
-        with progress_bar(is_quiet=is_quiet) as progress, warn_if_stalled(total=1) as on_progress:
+        with progress_bar(is_quiet=is_quiet) as progress, warn_if_stalled(has_work=True) as on_progress:
             task_id = progress.add_task("erasing", total=None)
-            before_count = erasure["erased"]["deliveries"]
+            erasure: dict[str, Any] = api.post("learners", "erase", body=body)
+            erasure_id = erasure["id"]
+            hint = f"the erasure goes on: `learners show {erasure_id}` shows it"
+            begun_count = sum(erasure["erased"].values())
             if erasure["status"] == "running":
                 for erasure in poll(api, "learners", "erasures", erasure_id):
                     progress.update(task_id, completed=erasure["erased"]["deliveries"])
-                    on_progress(erasure["erased"]["deliveries"] - before_count)
-    except (KeyboardInterrupt, ScormWebhooksError):
-        say(f"the erasure goes on: `learners show {erasure_id}` shows it", err=True)
+                    on_progress(sum(erasure["erased"].values()) - begun_count)
+    except (KeyboardInterrupt, Unavailable):
+        say(hint, err=True)
         raise
     return erasure

@@ -83,7 +83,7 @@ def webhooks_list(
     """List the webhooks, newest first."""
     with open_api(account) as api:
         rows = api.rows("webhooks")
-    columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
+    columns = {"events": "events", "description": "description"} if account or is_remote() else {"account": "accountId"}
     show(rows, as_json, {"status": _status_text, "url": "url", **columns, "id": "id"})
 
 

@@ -98,11 +98,11 @@ def test_started_jobs_are_named_if_a_command_ends_early(capsys: pytest.CaptureFi
 
 
 def test_a_job_that_does_not_begin_names_maintain_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with warn_if_stalled(total=1, after_seconds=0) as note:
+    with warn_if_stalled(has_work=True, after_seconds=0) as note:
         note(0)
         note(0)
     assert capsys.readouterr().err == "no progress yet: check that `maintain` is running\n"
-    with warn_if_stalled(total=1, after_seconds=0) as note:
+    with warn_if_stalled(has_work=True, after_seconds=0) as note:
         note(1)
         note(0)
     assert capsys.readouterr().err == ""

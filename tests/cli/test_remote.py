@@ -12,12 +12,14 @@ import pytest
 import uvicorn
 from cli.command import run, run_with_jobs
 from cli.test_api_json import store_dead_letter
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.testing import Result
 
 from builders import EXAMPLE
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture, open_api
+from streams.cli import client
 from streams.core.errors import Forbidden, Invalid, Misconfigured, NotFound, Unavailable
 from streams.topics import SESSION_EVENTS
 
@@ -78,12 +80,14 @@ async def test_a_webhook_is_registered_changed_and_deleted(api: ApiFixture, use:
     assert entry["actor"].startswith("key:")
 
 
-async def test_a_list_has_more_rows_than_one_page(api: ApiFixture, use: Use) -> None:
+async def test_a_list_has_more_rows_than_one_page(api: ApiFixture, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_PAGE_ROWS", 2)
     use(OPERATOR_KEY)
     for number in range(3):
         await api.operator.post("/v1/accounts", {"name": f"Customer {number}"})
     assert await printed("accounts", "list") == (await api.operator.get("/v1/accounts"))["data"]
-    assert len(await printed("accounts", "list", "--limit", "2")) == 2
+    assert len(await printed("accounts", "list")) == 5
+    assert len(await printed("accounts", "list", "--limit", "3")) == 3
 
 
 async def test_an_accounts_key_and_an_operators_see_their_audit_log(api: ApiFixture, use: Use) -> None:
@@ -132,6 +136,25 @@ async def test_events_go_through_the_api(api: ApiFixture, use: Use, tmp_path: Pa
     assert accepted["ids"][0] == "evt_1"
     assert [event["webhooks"] for event in accepted["events"]] == [1, 1]
     assert len(api.kafka.topic(SESSION_EVENTS)) == 2
+
+
+@pytest.mark.parametrize(("failures", "said"), [(1, "1 event published"), (2, "lines 1 to 1 may be published")])
+async def test_after_an_outage_events_are_sent_once_more_with_the_same_ids(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: int, said: str
+) -> None:
+    bodies: list[bytes] = []
+
+    async def kafka_is_away(scope: Scope, receive: Receive, send: Send) -> None:
+        bodies.append(await Request(scope, receive).body())
+        response = JSONResponse({"type": "urn:x", "title": "Kafka is away", "status": 503}, 503)
+        if len(bodies) > failures:
+            response = JSONResponse({"ids": ["evt_1"], "events": [{"id": "evt_1", "webhooks": 1}]}, 202)
+        await response(scope, receive, send)
+
+    done = await _run_at(kafka_is_away, monkeypatch, "events", "publish", file_of(tmp_path, EVENT))
+    assert said in f"{done.stdout} {done.exception}"
+    assert len(bodies) == 2
+    assert bodies[0] == bodies[1]
 
 
 async def test_large_events_go_in_several_requests(api: ApiFixture, use: Use, tmp_path: Path) -> None:
@@ -205,6 +228,7 @@ async def test_a_command_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.
         (HTMLResponse("<h1>Welcome</h1>"), "responded with 200: is SCORM_WEBHOOKS_API_URL the URL of the API?"),
         (HTMLResponse("<h1>Away</h1>", 502), "responded with 502: is SCORM_WEBHOOKS_API_URL"),
         (RedirectResponse("https://elsewhere.example/"), "responded with 307 to https://elsewhere.example/"),
+        (JSONResponse({"status": "UP"}), "is no list: is SCORM_WEBHOOKS_API_URL the URL of the API?"),
         (JSONResponse({"detail": "no problem"}, 404), "responded with 404"),
         (JSONResponse({"type": "urn:x", "title": "Not Found", "status": 404}, 404), "responded with 404: is SCORM"),
         (JSONResponse({"type": "urn:x", "title": "Broken", "errors": {"a": ["b"]}}, 500), "Broken (request None)"),
@@ -244,6 +268,7 @@ async def test_a_server_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -
         ("", "sk_secret", "SCORM_WEBHOOKS_API_KEY is set without SCORM_WEBHOOKS_API_URL"),
         ("http://127.0.0.1:1", "", "SCORM_WEBHOOKS_API_KEY"),
         ("http://127.0.0.1:1", "sk_secr\u00e9t", "SCORM_WEBHOOKS_API_KEY"),
+        ("http://127.0.0.1:1", "sk_secret ", "SCORM_WEBHOOKS_API_KEY"),
         ("http://127.0.0.1:1", "sk_\n1", "SCORM_WEBHOOKS_API_KEY"),
     ],
 )
@@ -272,9 +297,9 @@ async def test_an_unknown_key_is_said(api: ApiFixture, use: Use) -> None:
     assert str(failed.exception).startswith("SCORM_WEBHOOKS_API_KEY: ")
 
 
-async def _run_at(app: ASGIApp, monkeypatch: pytest.MonkeyPatch) -> Result:
-    """Run `webhooks list` at a server."""
+async def _run_at(app: ASGIApp, monkeypatch: pytest.MonkeyPatch, *command: str) -> Result:
+    """Run a command, or `webhooks list`, at a server."""
     async with served(app) as url:
         monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", url)
         monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", "sk_secret")
-        return await run("webhooks", "list")
+        return await run(*(command or ("webhooks", "list")))
