@@ -335,7 +335,7 @@ async def test_a_lease_is_renewed_while_the_pool_is_busy(
     running = fixture.start()
     await quiet()
     # Every other query waits for a connection.
-    monkeypatch.setattr(fixture.keys, "verify", asyncio.Event().wait)
+    monkeypatch.setattr(fixture.keys, "require_right_keys", asyncio.Event().wait)
     clock, ends = fixture.lease.clock, fixture.lease.ends
     for _ in range(3):
         clock.advance(14)
