@@ -139,7 +139,7 @@ async def test_events_go_through_the_api(api: ApiFixture, use: Use, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("failures", "said"), [(1, "1 event published"), (2, "lines 1 to 1 may be published")])
-async def test_after_an_outage_events_are_sent_once_more_with_the_same_ids(
+async def test_after_an_outage_the_same_events_are_sent_once_more(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: int, said: str
 ) -> None:
     bodies: list[bytes] = []

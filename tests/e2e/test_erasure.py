@@ -84,7 +84,7 @@ def test_an_erased_learner_is_gone_and_nothing_fires(system: System, platform: P
     until(lambda: row_of(system, bad, "evt_of_ada")["tier"], 30, "it waits in the tier")
     assert traces(system) != []
     erasure = erase(system, account)
-    # `record` also erases what a batch of that moment names, and counts none of it. tests/contract has the exact counts.
+    # `record` also erases what its batch names, and counts none of it; tests/contract has the exact counts.
     all_counts = {"events": 1, "deliveries": 3, "discarded": 2, "attempts": 2}
     assert all(erasure["erased"][name] <= count for name, count in all_counts.items())
     assert traces(system) == []
