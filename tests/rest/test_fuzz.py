@@ -78,7 +78,10 @@ def test_each_operation_responds_as_described(
     @given(case=cases)
     def responses(case: Any) -> None:
         # The server refuses such framing before the application.
-        assume("transfer-encoding" not in {name.lower() for name in case.headers or ()})
+        headers = {name.lower() for name in case.headers or ()}
+        assume("transfer-encoding" not in headers)
+        # A strange ETag gets 412, before the body is looked at.
+        assume(mode.is_positive or "if-match" not in headers)
         case.call_and_validate(headers={"Authorization": f"Bearer {key_of(server, path)}"}, excluded_checks=TOO_STRICT)
 
     responses()
