@@ -55,7 +55,7 @@ class OwnAccount(Model):
 
 
 class UnknownAccountDetails(Model):
-    """An account that does not exist, and whose events reached nobody."""
+    """An account that events name and that does not exist. Its events were not delivered."""
 
     account: str
     events: Annotated[int, Field(description="Events that named it.")]

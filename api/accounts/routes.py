@@ -83,7 +83,7 @@ async def list_accounts(
     operation_id="listUnknownAccounts",
 )
 async def list_unknown_accounts(caller: Operator, request: Request, limit: Limit = 50) -> list[UnknownAccountDetails]:
-    """Accounts that events named, and whose events reached nobody: the 100 with the newest events at most."""
+    """Accounts that events name and that do not exist: at most 100, those with the newest events."""
     unknown_accounts = await services_of(request).platform.unknown_accounts(limit)
     return [UnknownAccountDetails.of(account, account=account.account_id) for account in unknown_accounts]
 

@@ -64,7 +64,7 @@ class ApiClient:
             page_rows = MAX_PAGE_ROWS if limit is None else min(limit - len(rows), MAX_PAGE_ROWS)
             page = self.get(*path, limit=page_rows, cursor=cursor, **query)
             if not isinstance(page, dict) or not isinstance(page.get("data"), list):
-                raise Unavailable(f"{self._client.base_url} is no list: is {URL_VARIABLE} the URL of the API?")
+                raise Unavailable(f"{self._client.base_url} sent no list: is {URL_VARIABLE} the URL of the API?")
             rows += page["data"]
             cursor = page.get("nextCursor")
             if cursor is None or len(rows) == limit:

@@ -228,7 +228,7 @@ async def test_a_command_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.
         (HTMLResponse("<h1>Welcome</h1>"), "responded with 200: is SCORM_WEBHOOKS_API_URL the URL of the API?"),
         (HTMLResponse("<h1>Away</h1>", 502), "responded with 502: is SCORM_WEBHOOKS_API_URL"),
         (RedirectResponse("https://elsewhere.example/"), "responded with 307 to https://elsewhere.example/"),
-        (JSONResponse({"status": "UP"}), "is no list: is SCORM_WEBHOOKS_API_URL the URL of the API?"),
+        (JSONResponse({"status": "UP"}), "sent no list: is SCORM_WEBHOOKS_API_URL the URL of the API?"),
         (JSONResponse({"detail": "no problem"}, 404), "responded with 404"),
         (JSONResponse({"type": "urn:x", "title": "Not Found", "status": 404}, 404), "responded with 404: is SCORM"),
         (JSONResponse({"type": "urn:x", "title": "Broken", "errors": {"a": ["b"]}}, 500), "Broken (request None)"),
