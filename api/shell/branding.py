@@ -31,6 +31,7 @@ class Site:
     retention_days: int = 30
     trusted_proxies: Networks = ()
     attempt_seconds: float = 10
+    retry_waits: Sequence[str] = ("30s", "2m", "10m", "1h", "6h")
     allows_http: bool = False
     sends_mail: bool = True
 

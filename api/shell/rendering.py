@@ -27,7 +27,7 @@ from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.times import parse_time
 from streams.features.deliveries.search_rules import MAX_COUNTED
-from streams.features.webhooks.verdict import PAUSE_CAUSES
+from streams.features.webhooks.verdict import pause_cause
 
 MIN_COMPRESSED_BYTES = 1_000
 # Where templates are.
@@ -234,7 +234,7 @@ _TEMPLATES.filters.update(
     hour=format_hour,
     number="{:g}".format,
     local_input=local_input,
-    pause_words=PAUSE_CAUSES.__getitem__,
+    pause_words=lambda webhook: pause_cause(webhook.pause.reason, webhook.options),
     first_upper=lambda text: text[:1].upper() + text[1:],
     failure=FAILURE_LABELS.__getitem__,
     reason=reason_of,

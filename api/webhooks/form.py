@@ -17,11 +17,12 @@ from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
 from api.webhooks.filter_model import EXAMPLE
 from api.webhooks.filter_rows import CONDITIONS, chosen_filter, names_in, to_rows, typed_rows
+from api.webhooks.option_fields import option_fields, parse_option_fields
 from streams.core.errors import FieldError, Invalid
 from streams.core.events import event as events
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import parse_filter, parse_filter_json
-from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
+from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Status
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
 from streams.features.webhooks.latest_events import FilterPreview, LatestEvents
 from streams.features.webhooks.samples import sample_event
@@ -66,7 +67,8 @@ async def _create(visit: Visit, form: Form) -> Response:
     """Register a webhook; the next page shows its secret."""
     try:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, None))
-        result = await visit.services.webhooks.register(entered_input, actor=visit.actor)
+        status = Status.PAUSED if form["paused"] else Status.ACTIVE
+        result = await visit.services.webhooks.register(entered_input, status, actor=visit.actor)
     except Invalid as error:
         return await _form_page(visit, None, _form_values(form), error.errors)
     return _redirect_to_webhook(result.change, new=1)
@@ -174,6 +176,8 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
         "fallback_headers": "",
         "max_concurrency": str(entered_input.max_concurrency),
         **_filter_fields(entered_input.filter),
+        **option_fields(entered_input),
+        "paused": "",
         "no_headers": "",
         "no_fallback_headers": "",
     }
@@ -197,6 +201,7 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
         "fallback_url": form["fallback_url"] or None,
         "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
         "filter": chosen_filter(form),
+        **parse_option_fields(form),
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
         if form[name] and form[f"no_{name}"]:

@@ -1,6 +1,7 @@
 """Models of webhooks."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -15,13 +16,19 @@ from streams.core.limits import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_EVENT_TYPE_CHARACTERS,
     MAX_EVENT_TYPES_LISTED,
+    MAX_FAILURES_TO_PAUSE,
     MAX_HEADER_NAME_CHARACTERS,
     MAX_HEADER_VALUE_CHARACTERS,
+    MAX_MINUTES_TO_PAUSE,
     MAX_OVERLAP_HOURS,
+    MAX_RETRY_TIERS,
+    MAX_RETRY_WAIT_DAYS,
     MAX_SCOPE_IDS,
     MAX_URL_CHARACTERS,
     MAX_WEBHOOK_HEADERS,
+    MAX_WEBHOOK_TIMEOUT_SECONDS,
 )
+from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
 from streams.core.webhooks.webhook import (
     ALL_EVENTS,
     DEFAULT_MAX_CONCURRENCY,
@@ -83,11 +90,41 @@ FallbackHeaders = Annotated[
     ),
 ]
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests in flight at once, at most.")]
+Timeout = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_WEBHOOK_TIMEOUT_SECONDS,
+        description="Seconds that the endpoint has to respond. Absent: the system's, 10 by default.",
+    ),
+]
+Retries = Annotated[
+    list[Annotated[Text, Field(max_length=8)]],
+    Field(
+        max_length=MAX_RETRY_TIERS,
+        examples=[["30s", "2m", "10m", "1h", "6h", "24h"]],
+        description="The wait before each retry, none shorter than the one before: waits of the system's schedule, or "
+        f"multiples of its longest up to {MAX_RETRY_WAIT_DAYS} days. Empty: no retries. Absent: the system's schedule.",
+    ),
+    at_most(MAX_RETRY_TIERS, "waits"),
+]
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 
+class PauseLimit(Input):
+    """When a failing webhook is paused: after so many failures in a row, over at least so many minutes."""
+
+    failures: Annotated[int, Field(ge=1, le=MAX_FAILURES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.failures
+    minutes: Annotated[int, Field(ge=0, le=MAX_MINUTES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.minutes
+
+
+GoneChoice = Annotated[
+    OnGone, Field(strict=False, description="What follows a response with 410 Gone: the webhook is paused, or deleted.")
+]
+
+
 class NewWebhook(Input):
-    """A webhook to register."""
+    """A webhook to register. One that is created paused gets no requests until it is enabled; its events are held."""
 
     url: Url
     events: Events = Field(default_factory=lambda: [ALL_EVENTS])
@@ -99,14 +136,19 @@ class NewWebhook(Input):
     fallback_headers: FallbackHeaders = Field(default_factory=dict)
     max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
     filter: FilterObject | None = None
+    timeout_seconds: Timeout | None = None
+    retries: Retries | None = None
+    pause_after: PauseLimit | None = None
+    on_gone: GoneChoice | None = None
+    status: Annotated[Status, Field(strict=False)] = Status.ACTIVE
 
     def webhook_input(self, account_id: str) -> WebhookInput:
         """The input for an account."""
-        return WebhookInput(account_id, **dict(self))
+        return WebhookInput(account_id, **to_input_values({name: value for name, value in self if name != "status"}))
 
 
 class WebhookChanges(Changes):
-    """Changes of a webhook; a field that is left out does not change. `null` removes `fallbackUrl` or `filter`."""
+    """Changes of a webhook; a field that is left out does not change. `null` removes a value, or takes the default."""
 
     url: Url = UNCHANGED
     events: Events = UNCHANGED
@@ -118,7 +160,25 @@ class WebhookChanges(Changes):
     fallback_headers: FallbackHeaders = UNCHANGED
     max_concurrency: Concurrency = UNCHANGED
     filter: FilterObject | None = UNCHANGED
+    timeout_seconds: Timeout | None = UNCHANGED
+    retries: Retries | None = UNCHANGED
+    pause_after: PauseLimit | None = UNCHANGED
+    on_gone: GoneChoice | None = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
+
+
+def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a request as `WebhookInput` has them."""
+    return {name: dict(value) if isinstance(value, PauseLimit) else value for name, value in values.items()}
+
+
+def _option_fields(options: DeliveryOptions) -> dict[str, Any]:
+    return {
+        "timeout_seconds": options.timeout_seconds,
+        "retries": None if options.retries is None else options.retries.names,
+        "pause_after": PauseLimit(failures=options.pause_after.failures, minutes=options.pause_after.minutes),
+        "on_gone": options.on_gone,
+    }
 
 
 class Enabling(Input):
@@ -146,6 +206,10 @@ class _Webhook(Model):
     has_fallback_headers: Annotated[bool, Field(description="The same for those of `fallbackUrl` alone.")]
     max_concurrency: int
     filter: FilterObject | None = None
+    timeout_seconds: Timeout | None = None
+    retries: Retries | None = None
+    pause_after: PauseLimit
+    on_gone: OnGone
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None
@@ -168,6 +232,7 @@ class _Webhook(Model):
             *sources,
             events=to_entered_types(listed_webhook.event_types),
             filter=json.loads(listed_webhook.filter) if listed_webhook.filter else None,
+            **_option_fields(listed_webhook.options),
             pause_reason=listed_webhook.pause.reason if listed_webhook.pause else None,
             old_secret_until=min((end for end in listed_webhook.secret_ends if now < end), default=None),
             **computed_fields,

@@ -15,6 +15,7 @@ from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
 from api.webhooks.form import TYPE_DESCRIPTIONS
+from api.webhooks.option_fields import option_facts
 from api.webhooks.page_notes import example_bodies, note_of, unresolved_host
 from streams.core.accounts.access import Scope
 from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
@@ -23,14 +24,14 @@ from streams.core.deliveries.delivery import State
 from streams.core.deliveries.delivery_state import StateCount
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.core.webhooks.health import FAILURES_TO_PAUSE
 from streams.core.webhooks.webhook import PauseReason, Registration, Status, to_entered_types
 from streams.core.webhooks.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
-from streams.features.webhooks.verdict import PAUSE_CAUSES, verdict
+from streams.features.webhooks.verdict import pause_cause, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PAGE_ROWS = 50
+MAX_FAILURES_SHOWN = 5
 
 
 @router.get("/webhooks")
@@ -66,12 +67,13 @@ async def _webhook_page(
     failure_streak = stats.failure_streak
     failures = []
     if failure_streak.failures or webhook.status is Status.PAUSED:
-        failures = list(await services.webhook_stats.failures(registration, FAILURES_TO_PAUSE))
+        failures = list(await services.webhook_stats.failures(registration, MAX_FAILURES_SHOWN))
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
     counts = _counts(stats.unfinished)
     steps = bool(visit.query["new"]) and visit.may(Scope.WEBHOOKS_WRITE)
     slowest_ms = slowest_response_ms(stats.hours)
     p50 = percentile_ms(stats.response_times, 0.5, slowest_ms)
+    site = site_of(visit.request)
     return render(
         visit,
         "webhook.html",
@@ -89,7 +91,9 @@ async def _webhook_page(
         counts=counts,
         streak=failure_streak,
         failures=failures,
-        most_failures=FAILURES_TO_PAUSE,
+        pause_after=webhook.options.pause_after,
+        option_facts=option_facts(webhook.options, site.attempt_seconds, site.retry_waits),
+        attempt_seconds=webhook.options.timeout_seconds or site.attempt_seconds,
         says_pauses=all(paused_webhook.id == webhook_id for paused_webhook, _ in visit.paused),
         pause_sentence=await _pause_sentence(visit, registration),
         pace=_pace(counts[State.HELD], p50, webhook.max_concurrency),
@@ -124,7 +128,7 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     if pause is None:
         return ""
     if pause.reason is not PauseReason.MANUAL:
-        return f"It was paused {PAUSE_CAUSES[pause.reason]}."
+        return f"It was paused {pause_cause(pause.reason, registration.webhook.options)}."
     audit_filter = AuditFilter(visit.account.id, action="webhook.paused", object_id=registration.webhook.id)
     entries = (await visit.services.audit.list(audit_filter, None, 1)).rows
     actor = actor_name(entries[0].actor, await actor_names(visit)) if entries else "a person"

@@ -25,6 +25,7 @@ from api.webhooks.models import (
     WebhookChanges,
     WebhookWithSecret,
     rotated_webhook,
+    to_input_values,
     to_listed_webhook,
     to_webhook,
     to_webhook_with_secret,
@@ -50,13 +51,14 @@ _ETAG = re.compile(r'"([0-9]{1,19})"')
 async def register(
     body: NewWebhook, caller: MayWriteWebhooks, request: Request, response: Response
 ) -> WebhookWithSecret:
-    """The webhook is active at once. The response shows its signing secret.
+    """The webhook is active at once, unless `status` is `paused`. The response shows its signing secret.
 
     `propagated` is false when not all stages know the webhook within two seconds: it may miss events that are
     published before they do.
     """
     services = services_of(request)
-    result = await services.webhooks.register(body.webhook_input(caller.own_account_id), actor=caller.actor)
+    webhook_input = body.webhook_input(caller.own_account_id)
+    result = await services.webhooks.register(webhook_input, body.status, actor=caller.actor)
     registration = result.change.registration
     response.headers["ETag"] = _etag(registration)
     response.headers["Location"] = f"/v1/webhooks/{registration.webhook.id}"
@@ -97,8 +99,9 @@ async def change(
 ) -> Webhook:
     """A field that is left out does not change. A new URL starts a new health epoch."""
     services = services_of(request)
+    changes, version = to_input_values(body.given()), _version(if_match)
     result = await services.webhooks.change(
-        webhook_id, body.given(), actor=caller.actor, account_id=caller.account_id, version=_version(if_match)
+        webhook_id, changes, actor=caller.actor, account_id=caller.account_id, version=version
     )
     response.headers["ETag"] = _etag(result.registration)
     return to_webhook(result, services.clock.now())

@@ -50,6 +50,8 @@ MAX_ATTEMPT_BYTES_SHOWN = 128 * 1024
 
 # Each tier is a topic with as many partitions as `deliveries`.
 MAX_RETRY_TIERS = 20
+# Days that a webhook's schedule may wait before one attempt.
+MAX_RETRY_WAIT_DAYS = 7
 
 # -- lists ---------------------------------------------------------------------------------------------------------
 
@@ -68,6 +70,13 @@ MAX_FILTER_VALUES = 50
 
 # Requests in flight to one endpoint: as many as `deliver` has slots by default.
 MAX_CONCURRENCY = 256
+
+# Seconds of an attempt. Stages that stop wait for it, and a slot is taken for as long.
+MAX_WEBHOOK_TIMEOUT_SECONDS = 30
+# With seven attempts in a day a dead endpoint has this many failures within two weeks.
+MAX_FAILURES_TO_PAUSE = 100
+# A week: longer than a weekend with a holiday.
+MAX_MINUTES_TO_PAUSE = 7 * 24 * 60
 
 # Every event of an account is compared with each of its webhooks.
 MAX_WEBHOOKS_PER_ACCOUNT = 1000

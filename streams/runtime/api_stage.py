@@ -136,6 +136,7 @@ def make_site(deployment: SqlDeployment) -> Site:
         retention_days=settings.retention_days,
         trusted_proxies=settings.trusted_proxies,
         attempt_seconds=settings.attempt_timeout_seconds,
+        retry_waits=settings.retry_schedule.names,
         allows_http=settings.allow_http,
         sends_mail=has_mail_server if settings.sends_mail is None else settings.sends_mail,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.deliveries.replays import SqlReplays
 from streams.core.accounts.oidc import OidcRules
+from streams.core.deliveries.time_limits import seconds_until_outcome
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
 from streams.features.course_sessions.player_states import total_state_bytes
@@ -162,6 +163,7 @@ class SqlDeployment(SqlParts):
             self.dns_check(),
             self.clock,
             self.random_bytes,
+            self.settings.retry_schedule,
             self.settings.allow_http,
             self.settings.webhooks_per_account,
         )
@@ -188,7 +190,7 @@ class SqlDeployment(SqlParts):
             producer,
             self.codec,
             self.clock,
-            self.settings.time_limits.test_outcome_seconds,
+            seconds_until_outcome(self.settings.attempt_timeout_seconds),
         )
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:

@@ -19,7 +19,10 @@ from streams.ports.runtime import Clock, Telemetry
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """How a deployment delivers: its retry schedule, the timeout of an attempt, and two of a request's headers."""
+    """How a deployment delivers: its retry schedule, the timeout of an attempt, and two of a request's headers.
+
+    A webhook may have a schedule and a timeout of its own.
+    """
 
     schedule: Schedule
     timeout_seconds: float = 10.0
@@ -59,6 +62,7 @@ class AttemptSender:
         span = ports.telemetry.span(SpanName.ATTEMPT, delivery.trace_parent)
         request: Request | None = None
         result: Response | Failure
+        timeout_seconds = target.webhook.options.timeout_seconds or policy.timeout_seconds
         try:
             started_at = ports.clock.now()
             try:
@@ -70,7 +74,7 @@ class AttemptSender:
                 result = await ports.sender.send(request)
             ended_at = ports.clock.now()
             attempt, decision = judge_attempt(
-                delivery, target, request, result, started_at, ended_at, policy.schedule, policy.timeout_seconds
+                delivery, target, request, result, started_at, ended_at, policy.schedule, timeout_seconds
             )
         except BaseException as error:
             span.end(delivery.ids, type(error).__name__)
@@ -90,6 +94,7 @@ class AttemptSender:
             int(now.timestamp()),
             self._policy.signature_header,
             trace_parent if self._policy.sends_trace_parent else None,
+            webhook.options.timeout_seconds,
         )
 
 

@@ -88,6 +88,10 @@ class Deliver:
                     telemetry.count("retries_superseded_total")
                     is_done = True
                     return
+                if delivery.waits_left:
+                    await self._wait_again(record, delivery)
+                    is_done = True
+                    return
             now, appended_at = ports.clock.now, record.appended_at
             due_at = appended_at + wait_of(record.partition.topic)
             decision: SendNow | NotSent | Decision = decide(delivery, self._decision_inputs, appended_at, now())
@@ -132,6 +136,15 @@ class Deliver:
             if shortage is not None:
                 (shortage.end if is_done else shortage.forget)(record_key)
 
+    async def _wait_again(self, record: Record, delivery: Delivery) -> None:
+        """Produce the record that waits once more in the tier of `record`."""
+        value = self._encode(delivery.to_next_wait())
+        try:
+            await self._ports.producer.produce([Outgoing(record.partition.topic, record.key, value)])
+        except RecordsRefused as error:
+            reason_text = f"Kafka refuses what follows from it: {error}"
+            await store_invalid(self._ports.producer, self._ports.telemetry, [(record, reason_text)])
+
     async def _produce_decision(
         self, record: Record, delivery: Delivery, decision: NotSent | Decision, attempt: Attempt | None
     ) -> None:
@@ -142,7 +155,7 @@ class Deliver:
         telemetry, key = self._ports.telemetry, delivery.webhook_id.encode()
         values: list[tuple[str, RecordValue]] = [] if attempt is None else [(ATTEMPTS, attempt)]
         match decision:
-            case RetryLater(tier, next_delivery):
+            case RetryLater(tier, next_delivery, _):
                 values.append((retry_topic(tier), next_delivery))
             case UseFallback(next_delivery) | UsePrimary(next_delivery):
                 values.append((DELIVERIES, next_delivery))

@@ -88,6 +88,7 @@ deliveries = st.builds(
     target=st.sampled_from(Target),
     target_attempt=counts,
     primary_attempts=st.integers(0, MAX_COUNT - 1),
+    waits_left=st.integers(0, MAX_COUNT - 1),
     hold_reason=st.none() | st.sampled_from(HoldReason),
     pause_id=st.none() | ids,
     trace_parent=st.none() | texts,

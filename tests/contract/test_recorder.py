@@ -11,6 +11,7 @@ from streams.core.deliveries.delivery import State
 from streams.core.deliveries.delivery_state import DeliveryState, RecordedValue, merge_records
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import RowRefused, Unavailable
+from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import PauseReason, Status, Webhook
 
 
@@ -23,6 +24,11 @@ async def only_webhook(store: Store) -> Webhook:
     registration = await store.webhooks.find("wh_crm")
     assert registration
     return registration.webhook
+
+
+async def with_options(store: Store, **values: object) -> None:
+    options = parse_options(values)
+    await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, options=options)))
 
 
 # -- what is recorded ------------------------------------------------------------------------------------------
@@ -104,6 +110,23 @@ async def test_an_endpoint_that_is_gone_pauses_at_once(store: Store) -> None:
     gone = await only_webhook(store)
     assert gone.pause
     assert (gone.status, gone.pause.reason) == (Status.PAUSED, PauseReason.GONE)
+
+
+async def test_an_endpoint_that_is_gone_may_delete_its_webhook(store: Store) -> None:
+    await with_options(store, onGone="delete")
+    await store.recorder.record(merge_records([failed(1, outcome=OutcomeKind.GONE)]))
+    assert await store.webhooks.find("wh_crm") is None
+    # `publish` writes its tombstone.
+    assert [change.webhook for change in await store.outbox.list_due(10)] == [None]
+
+
+async def test_a_patient_webhook_is_paused_later(store: Store) -> None:
+    await with_options(store, pauseAfter={"failures": 7, "minutes": 1})
+    await store.recorder.record(merge_records([failed(number) for number in range(1, 9)]))
+    assert (await only_webhook(store)).status is Status.ACTIVE
+    store.clock.advance(70)
+    await store.recorder.record(merge_records([failed(70)]))
+    assert (await only_webhook(store)).status is Status.PAUSED
 
 
 async def test_failures_of_an_older_health_epoch_do_not_count(store: Store) -> None:

@@ -11,6 +11,7 @@ from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
 from streams.core.accounts.audit import AuditFilter
+from streams.core.deliveries.schedule import parse_schedule
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.webhooks.webhook import EncryptedSecret, Registration
@@ -33,6 +34,7 @@ def service(store: SqlStore, encryption: FernetEncryption) -> SecretService:
         SystemDnsCheck(()),
         store.clock,
         bytes,
+        parse_schedule("30s"),
     )
     return SecretService(webhooks, store.webhooks, encryption, check, audit, store.clock, bytes)
 

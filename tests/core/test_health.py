@@ -10,8 +10,8 @@ from builders import NOON
 from streams.core.deliveries.delivery import Target, Trigger
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.records.record_checks import MAX_COUNT
+from streams.core.webhooks.delivery_options import DEFAULT_FAILURES_TO_PAUSE, PauseAfter
 from streams.core.webhooks.health import (
-    FAILURES_TO_PAUSE,
     FALLBACK_FAILURES_TO_REST,
     FALLBACK_REST_SECONDS,
     MAX_FAILING_FALLBACKS,
@@ -47,6 +47,24 @@ def test_five_failures_in_a_row_pause_the_webhook() -> None:
     health = Health().with_attempts(in_a_row(5))
     assert health.pause is PauseReason.FAILURES
     assert (health.first_failed_at, health.last_failed_at) == (NOON, NOON + timedelta(seconds=5))
+
+
+def test_a_webhook_may_have_a_limit_of_its_own() -> None:
+    assert Health().with_attempts(in_a_row(1), pause_after=PauseAfter(failures=1)).pause is PauseReason.FAILURES
+    assert Health().with_attempts(in_a_row(9), pause_after=PauseAfter(failures=10)).pause is None
+
+
+def test_a_short_burst_of_failures_does_not_pause_a_patient_webhook() -> None:
+    patient = PauseAfter(failures=3, minutes=10)
+    failing = Health().with_attempts(in_a_row(50), pause_after=patient)
+    assert (failing.pause, failing.failures) == (None, 50)
+    assert failing.with_attempts([attempted(590, 599)], pause_after=patient).pause is None
+    assert failing.with_attempts([attempted(590, 600)], pause_after=patient).pause is PauseReason.FAILURES
+    # A success begins anew.
+    again = failing.with_attempts(
+        [attempted(590, 591, OutcomeKind.DELIVERED), attempted(700, 701)], pause_after=patient
+    )
+    assert (again.pause, again.failures) == (None, 1)
 
 
 def test_attempts_after_the_pause_do_not_count() -> None:
@@ -127,8 +145,8 @@ def test_health_does_not_depend_on_batches(attempts: list[HealthSample], cut: in
 @given(attempts)
 def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) -> None:
     health = Health().with_attempts(attempts)
-    assert 0 <= health.failures <= FAILURES_TO_PAUSE
-    assert (health.pause is None) is (health.failures < FAILURES_TO_PAUSE)
+    assert 0 <= health.failures <= DEFAULT_FAILURES_TO_PAUSE
+    assert (health.pause is None) is (health.failures < DEFAULT_FAILURES_TO_PAUSE)
     assert (health.first_failed_at is None) is (health.failures == 0)
 
 

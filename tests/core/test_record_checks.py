@@ -89,6 +89,7 @@ UNCHECKED = {
     "event_types": "compared with an event's type only",
     "status": "the codec reads its words",
     "filter": "the codec parses it",
+    "options": "the codec parses them",
     "pause": "the codec reads its reason; its id is compared only",
     "version": "compared with other versions only",
     "created_at": "the append time of a record, not a part of one",

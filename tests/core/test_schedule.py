@@ -1,6 +1,7 @@
 """The retry schedule, and the decisions before and after an attempt."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -26,6 +27,7 @@ from streams.core.deliveries.outcome import Outcome, OutcomeKind
 from streams.core.deliveries.schedule import Schedule, Tier, parse_schedule
 from streams.core.errors import Invalid
 from streams.core.limits import MAX_RETRY_TIERS
+from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import PauseReason, Status, Webhook
 
 SCHEDULE = parse_schedule("30s,2m,10m,1h,6h")
@@ -207,9 +209,47 @@ def test_a_delivered_attempt_is_done(target: Target) -> None:
 
 def test_a_failure_waits_in_the_next_tier() -> None:
     first = decide_after_attempt(delivery(), FAILED, SCHEDULE, webhook())
-    assert first == RetryLater(Tier("30s"), delivery().to_retry())
+    assert first == RetryLater(Tier("30s"), delivery().to_retry(), Tier("30s"))
     second = decide_after_attempt(first.delivery, FAILED, SCHEDULE, webhook())
-    assert second == RetryLater(Tier("2m"), delivery().to_retry().to_retry())
+    assert second == RetryLater(Tier("2m"), delivery().to_retry().to_retry(), Tier("2m"))
+
+
+def test_a_webhook_may_have_a_schedule_of_its_own() -> None:
+    patient = webhook(options=parse_options({"retries": ["2m", "24h"]}))
+    first = decide_after_attempt(delivery(), FAILED, SCHEDULE, patient)
+    assert first == RetryLater(Tier("2m"), delivery().to_retry(), Tier("2m"))
+    second = decide_after_attempt(first.delivery, FAILED, SCHEDULE, patient)
+    # A day is four waits in the longest tier.
+    assert second == RetryLater(Tier("6h"), first.delivery.to_retry(3), Tier("24h"))
+    assert second.delivery.waits_left == 3
+    last = decide_after_attempt(second.delivery._replace(waits_left=0), FAILED, SCHEDULE, patient)
+    assert isinstance(last, GiveUp)
+
+
+def test_without_retries_the_first_failure_is_a_dead_letter() -> None:
+    impatient = webhook(options=parse_options({"retries": []}))
+    assert isinstance(decide_after_attempt(delivery(), FAILED, SCHEDULE, impatient), GiveUp)
+    with_fallback = replace(impatient, fallback_url=FALLBACK_URL)
+    assert isinstance(decide_after_attempt(delivery(), FAILED, SCHEDULE, with_fallback), UseFallback)
+    at_fallback = delivery(target=Target.FALLBACK, primary_attempts=1)
+    assert isinstance(decide_after_attempt(at_fallback, FAILED, SCHEDULE, with_fallback), GiveUp)
+
+
+@given(st.integers(1, 10**6))
+def test_a_wait_is_never_shorter_than_asked_for(seconds: int) -> None:
+    tier, count = SCHEDULE.waits_for(Tier(f"{seconds}s"))
+    assert tier in SCHEDULE.tiers
+    assert tier.wait * count >= timedelta(seconds=seconds)
+    assert count == 1 or tier is SCHEDULE.tiers[-1]
+    if SCHEDULE.can_wait(Tier(f"{seconds}s")):
+        assert tier.wait * count == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("wait", "is_possible"), [("30s", True), ("60m", True), ("1d", True), ("12h", True), ("45s", False), ("7h", False)]
+)
+def test_a_wait_is_a_tier_or_several_of_the_longest(wait: str, is_possible: bool) -> None:
+    assert SCHEDULE.can_wait(Tier(wait)) is is_possible
 
 
 def test_the_last_failure_is_a_dead_letter() -> None:

@@ -3,25 +3,21 @@
 import pytest
 
 from streams.core.deliveries.decision import TEST_EXPIRY
-from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits, seconds_until_outcome
+from streams.core.limits import MAX_WEBHOOK_TIMEOUT_SECONDS
 
 
 def test_the_limits_of_the_default_timeout() -> None:
     limits = TimeLimits(10)
-    assert (limits.drain_seconds, limits.stop_seconds, limits.kill_seconds, limits.test_outcome_seconds) == (
-        12,
-        25,
-        30,
-        25,
-    )
+    assert (limits.drain_seconds, limits.stop_seconds, limits.kill_seconds) == (32, 45, 50)
 
 
 @pytest.mark.parametrize("attempt", [0.1, 2, 10, 10.5, 30, MAX_ATTEMPT_SECONDS])
 def test_each_limit_covers_the_one_within(attempt: float) -> None:
     limits = TimeLimits(attempt)
-    assert attempt < limits.drain_seconds < limits.stop_seconds < limits.kill_seconds
+    assert max(attempt, MAX_WEBHOOK_TIMEOUT_SECONDS) < limits.drain_seconds < limits.stop_seconds < limits.kill_seconds
 
 
 @pytest.mark.parametrize("attempt", [0.1, 10, MAX_ATTEMPT_SECONDS])
 def test_who_waits_for_a_test_sees_the_end_of_its_attempt(attempt: float) -> None:
-    assert TimeLimits(attempt).test_outcome_seconds > TEST_EXPIRY.total_seconds() + attempt
+    assert seconds_until_outcome(attempt) > TEST_EXPIRY.total_seconds() + attempt

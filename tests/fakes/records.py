@@ -17,8 +17,9 @@ from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import RowRefused, Unavailable
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN, MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page, page_size
+from streams.core.webhooks.delivery_options import OnGone
 from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
-from streams.core.webhooks.webhook import Pause, Status
+from streams.core.webhooks.webhook import Pause, PauseReason, Status
 
 
 @dataclass
@@ -88,9 +89,14 @@ class FakeRecorder:
         before = known if known and known.epoch == webhook.health_epoch else Health(webhook.health_epoch)
         attempted = HealthSample(**{name: getattr(attempt, name) for name in HealthSample._fields})
         self.health[webhook.id] = after = before.with_attempts(
-            [attempted], counted_since=self.clock.now() - MAX_FAILURE_AGE, own_network_is_down=own_network_is_down
+            [attempted],
+            pause_after=webhook.options.pause_after,
+            counted_since=self.clock.now() - MAX_FAILURE_AGE,
+            own_network_is_down=own_network_is_down,
         )
-        if after.pause and webhook.status is Status.ACTIVE:
+        if after.pause is PauseReason.GONE and webhook.options.on_gone is OnGone.DELETE:
+            self.webhooks.remove(webhook.id)
+        elif after.pause and webhook.status is Status.ACTIVE:
             self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))
 
 

@@ -100,6 +100,10 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         "headers": {"X-Gateway-Key": "canary-of-the-gateway"},
         "fallbackHeaders": {"X-Gateway-Key": "canary-of-the-spare-gateway"},
         "maxConcurrency": 4,
+        "timeoutSeconds": 25,
+        "retries": ["30s", "2m", "24h", "24h"],
+        "pauseAfter": {"failures": 20, "minutes": 60},
+        "onGone": "delete",
     }
     made = await api.acme.post("/v1/webhooks", webhook_input)
     seen = await api.acme.get(f"/v1/webhooks/{made['id']}")
@@ -129,6 +133,17 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         ({"url": URL, "headers": {"Proxy-Authorization": "x"}}, "headers", "belongs to the connection"),
         ({"url": URL, "headers": {f"X-{n}": "v" for n in range(11)}}, "headers", "at most 10"),
         ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "at least 1"),
+        ({"url": URL, "timeoutSeconds": 31}, "timeoutSeconds", "at most 30"),
+        ({"url": URL, "timeoutSeconds": 2.5}, "timeoutSeconds", "whole number"),
+        ({"url": URL, "retries": ["45s"]}, "retries", "take 30s, 2m, 10m, 1h, 6h, or a multiple of 6h up to 7 days"),
+        ({"url": URL, "retries": ["2m", "30s"]}, "retries", "as long as the one before"),
+        ({"url": URL, "retries": ["soon"]}, "retries", "is not a wait such as"),
+        ({"url": URL, "retries": ["192h"]}, "retries", "up to 7 days"),
+        ({"url": URL, "retries": ["6h"] * 21}, "retries", "at most 20"),
+        ({"url": URL, "pauseAfter": {"failures": 0}}, "pauseAfter.failures", "at least 1"),
+        ({"url": URL, "pauseAfter": {"hours": 1}}, "pauseAfter.hours", "is not a field here"),
+        ({"url": URL, "onGone": "ignore"}, "onGone", "'pause' or 'delete'"),
+        ({"url": URL, "status": "asleep"}, "status", "'active' or 'paused'"),
         ({"url": URL, "description": "\0"}, "description", "NUL"),
         ({"url": URL, "description": "half \ud83d"}, "description", "surrogate"),
         ({"url": URL, "descriptoin": "CRM"}, "descriptoin", "is not a field here"),
@@ -159,6 +174,32 @@ async def test_a_change_keeps_the_fields_that_it_omits(api: ApiFixture) -> None:
     assert without["hasHeaders"] is False
     again = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"headers": {"X-Key": "k"}, "dispatches": []})
     assert (again["hasHeaders"], again["packages"], again["dispatches"]) == (True, ["pkg_1"], [])
+
+
+async def test_null_takes_a_rule_of_delivery_back(api: ApiFixture) -> None:
+    rules = {"timeoutSeconds": 3, "retries": [], "pauseAfter": {"failures": 1, "minutes": 5}, "onGone": "delete"}
+    made = await api.acme.webhook(**rules)
+    assert {name: made[name] for name in rules} == rules
+    path = f"/v1/webhooks/{made['id']}"
+    kept = await api.acme.patch(path, {"description": "The CRM"})
+    assert {name: kept[name] for name in rules} == rules
+    plain = await api.acme.patch(path, dict.fromkeys(rules))
+    assert {name: plain.get(name) for name in rules} == {
+        "timeoutSeconds": None,
+        "retries": None,
+        "pauseAfter": {"failures": 5, "minutes": 0},
+        "onGone": "pause",
+    }
+    entries = (await api.acme.get("/v1/audit"))["data"]
+    assert entries[0]["details"]["changes"]["retries"] == {"from": [], "to": None}
+
+
+async def test_a_webhook_may_be_created_paused(api: ApiFixture) -> None:
+    made = await api.acme.webhook(status="paused")
+    assert (made["status"], made["pauseReason"]) == ("paused", "manual")
+    assert made["pausedAt"] == made["createdAt"]
+    enabled = await api.acme.post(f"/v1/webhooks/{made['id']}/enable", {"held": "deliver"})
+    assert (enabled["status"], "pausedAt" in enabled) == ("active", False)
 
 
 async def test_a_stale_change_is_refused(api: ApiFixture) -> None:

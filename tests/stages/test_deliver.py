@@ -22,14 +22,15 @@ from fakes import (
     until,
 )
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.deliveries.attempt import DeadLetter
+from streams.core.deliveries.attempt import Attempt, DeadLetter
 from streams.core.deliveries.delivery import Delivery
-from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
 from streams.core.deliveries.request import Request
-from streams.core.deliveries.schedule import parse_schedule
+from streams.core.deliveries.schedule import Tier, parse_schedule
 from streams.core.queues.endpoint_queue import EndpointClass
 from streams.core.queues.slots import Slots
 from streams.core.records.invalid_on_failure import FAILURES_BEFORE_INVALID
+from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, RecordValue
@@ -38,7 +39,7 @@ from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.consuming.partition_state import PartitionState
 from streams.stages.deliver import Deliver
 from streams.stages.limiting.slot_limiter import AcquiredSlot, SlotLimiter
-from streams.topics import DELIVERIES, HELD, INVALID
+from streams.topics import ATTEMPTS, DELIVERIES, HELD, INVALID, retry_topic
 
 CODEC = AvroCodec()
 
@@ -139,6 +140,38 @@ async def test_an_attempt_counts_when_its_record_is_acknowledged() -> None:
     observed = {metric: len(values) for metric, values in fixture.telemetry.observed.items()}
     assert observed == {"attempt_seconds": 1, "event_to_delivered_seconds": 1, "first_attempt_delay_seconds": 1}
     assert fixture.telemetry.logged_count("delivery_attempt_succeeded") == 1
+
+
+async def test_a_long_wait_is_several_waits_in_one_tier() -> None:
+    fixture = DeliverFixture(webhook())
+    topic = retry_topic(Tier("30s"))
+    waiting = delivery().to_retry(waits_left=2)
+    fixture.record = fixture.kafka.append(Outgoing(topic, b"wh_crm", CODEC.encode(waiting)))
+    steps = [waiting.step]
+    for waits_left in (1, 0):
+        await fixture.handle()
+        assert fixture.sender.requests == []
+        fixture.record = fixture.kafka.topic(topic)[-1]
+        read = CODEC.decode(fixture.record.value or b"")
+        assert isinstance(read, Delivery)
+        assert (read.waits_left, read.attempt) == (waits_left, waiting.attempt)
+        steps.append(read.step)
+    # Each record of a delivery has a step of its own: a repeated one is recognized by it.
+    assert steps == [2, 3, 4]
+    await fixture.handle()
+    assert len(fixture.sender.requests) == 1
+    assert len(fixture.kafka.topic(topic)) == 3
+
+
+async def test_a_request_has_the_timeout_of_its_webhook() -> None:
+    for options, seconds in (({}, None), ({"timeoutSeconds": 3}, 3)):
+        fixture = DeliverFixture(webhook(options=parse_options(options)))
+        fixture.sender.responses(webhook().url, Failure(OutcomeKind.TIMEOUT))
+        await fixture.handle()
+        assert fixture.sender.requests[0].timeout_seconds == seconds
+        attempt = CODEC.decode(fixture.kafka.topic(ATTEMPTS)[0].value or b"")
+        assert isinstance(attempt, Attempt)
+        assert f"within {seconds or 10} seconds" in attempt.message
 
 
 async def test_a_held_delivery_counts_once_though_its_encoder_failed() -> None:

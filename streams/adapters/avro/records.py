@@ -19,6 +19,7 @@ from streams.core.records.record_checks import (
     check_delivery,
     check_webhook,
     parse_recorded_filter,
+    parse_recorded_options,
 )
 from streams.core.webhooks.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
@@ -122,6 +123,7 @@ _WEBHOOK = _Shape(
     status=_enum(Status),
     pause=_optional(_nested(_Shape(Pause, reason=_enum(PauseReason)))),
     filter=_optional((attrgetter("text"), parse_recorded_filter)),
+    options=(attrgetter("text"), parse_recorded_options),
 )
 
 

@@ -21,8 +21,8 @@ from streams.core.webhooks.address import Network
 from streams.core.webhooks.url import url_errors
 
 TIMEOUT_SECONDS = 10.0
-# No attempt begins on an older connection: with the default timeout, none is used after 60 seconds. It does not depend
-# on the timeout, so that connections are kept alive with any.
+# No attempt begins on an older connection: with the default timeout, none is used after 60 seconds, with the longest of
+# a webhook after 80. It does not depend on the timeout, so that connections are kept alive with any.
 CONNECTION_LIFE_SECONDS = 50.0
 MAX_CACHED_TARGETS = 1024
 # In use and idle together. The limit of open files may lower it.
@@ -32,10 +32,11 @@ MAX_CONNECTIONS = 4096
 class HttpSender:
     """A `Sender` that connects to public addresses, and to the `allowed_networks` of the operator.
 
-    `timeout_seconds` limits a whole attempt, from the look-up of the name to the last byte of the response. `ca_file`
-    is trusted in addition to the system's authorities; nothing turns verification off. `lookup` replaces the system's
-    resolver. While `dns_probe_host` does not resolve, a failed look-up is not the endpoint's fault. No more than
-    `connections` are open at once. Raises `Misconfigured` if `ca_file` cannot be used.
+    `timeout_seconds` limits a whole attempt, from the look-up of the name to the last byte of the response, unless
+    the request has a timeout of its own. `ca_file` is trusted in addition to the system's authorities; nothing turns
+    verification off. `lookup` replaces the system's resolver. While `dns_probe_host` does not resolve, a failed look-
+    up is not the endpoint's fault. No more than `connections` are open at once. Raises `Misconfigured` if `ca_file`
+    cannot be used.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class HttpSender:
 
         Raises `Unavailable` if this machine lacks a resource, which says nothing about the endpoint.
         """
-        trace = ConnectTrace(asyncio.get_running_loop().time() + self._timeout_seconds)
+        trace = ConnectTrace(asyncio.get_running_loop().time() + (request.timeout_seconds or self._timeout_seconds))
         try:
             return await self._exchange.send(self._cached_target(request.url), request, trace)
         except Unavailable:

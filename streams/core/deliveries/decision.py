@@ -43,10 +43,11 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """The next attempt is due after the tier's wait."""
+    """The next attempt is due after `wait`: the record waits in `tier`, more than once if its `waits_left` says so."""
 
     tier: Tier
     delivery: Delivery
+    wait: Tier
     next_step = NextStep.TIER
 
 
@@ -139,6 +140,8 @@ def decide_before_attempt(
     - A delivery whose fallback URL was removed continues as if there had been none: with the remaining attempts at the
       primary endpoint, or else as a dead letter.
     - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
+
+    `schedule` is the deployment's.
     """
     if is_busy:
         return Hold(delivery.to_held(HoldReason.BUSY, None, is_attempted=False))
@@ -157,7 +160,7 @@ def decide_before_attempt(
     if delivery.target is Target.PRIMARY:
         return SendNow(webhook, webhook.url)
     if webhook.fallback_url is None:
-        if delivery.primary_attempts >= schedule.attempts:
+        if delivery.primary_attempts >= (webhook.options.retries or schedule).attempts:
             return GiveUp(DeathReason.EXHAUSTED, delivery.to_final(is_attempted=False), _FALLBACK_REMOVED_MESSAGE)
         return UsePrimary(delivery.to_primary())
     if is_fallback_resting:
@@ -181,7 +184,10 @@ def judge_attempt(
     schedule: Schedule,
     timeout_seconds: float,
 ) -> tuple[Attempt, Decision]:
-    """Judge the result of an attempt. Returns the attempt as it is recorded, and what follows it."""
+    """Judge the result of an attempt. Returns the attempt as it is recorded, and what follows it.
+
+    `schedule` is the deployment's, `timeout_seconds` what the attempt had.
+    """
     webhook = target.webhook
     outcome = judge(result, ended_at, timeout_seconds)
     decision = decide_after_attempt(delivery, outcome, schedule, webhook)
@@ -211,7 +217,7 @@ def judge_attempt(
         outcome=outcome.kind,
         message=outcome.message,
         next_step=decision.next_step,
-        tier=decision.tier.name if isinstance(decision, RetryLater) else None,
+        tier=decision.wait.name if isinstance(decision, RetryLater) else None,
     )
     return attempt, decision
 
@@ -226,8 +232,20 @@ def decide_after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedul
         return _decide_after_fallback(delivery, outcome, schedule, webhook)
     if outcome.kind is OutcomeKind.GONE:
         return _give_up(delivery, DeathReason.GONE, webhook)
-    tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
-    return RetryLater(tier, delivery.to_retry()) if tier else _give_up(delivery, DeathReason.EXHAUSTED, webhook)
+    return _retry(delivery, outcome, schedule, webhook) or _give_up(delivery, DeathReason.EXHAUSTED, webhook)
+
+
+def _retry(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> RetryLater | None:
+    """The wait that follows a failed attempt, by the webhook's schedule or the deployment's; None after the last."""
+    retries = webhook.options.retries
+    if retries is None:
+        tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
+        return RetryLater(tier, delivery.to_retry(), tier) if tier else None
+    wait = retries.tier_after(delivery.target_attempt, outcome.retry_after)
+    if wait is None:
+        return None
+    tier, count = schedule.waits_for(wait)
+    return RetryLater(tier, delivery.to_retry(count - 1), wait)
 
 
 def _give_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFallback | GiveUp:
@@ -237,9 +255,10 @@ def _give_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFa
 
 
 def _decide_after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
-    tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
-    if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not OutcomeKind.GONE:
-        return RetryLater(tier, delivery.to_retry())
+    if delivery.target_attempt <= FALLBACK_RETRIES and outcome.kind is not OutcomeKind.GONE:
+        retry = _retry(delivery, outcome, schedule, webhook)
+        if retry is not None:
+            return retry
     return _end_fallback(delivery, webhook, is_attempted=True)
 
 

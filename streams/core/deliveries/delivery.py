@@ -73,7 +73,8 @@ class Delivery(NamedTuple):
 
     `target_attempt` is its number, from 1, within the target. A delivery that goes to the fallback endpoint keeps the
     number of attempts at the primary endpoint in `primary_attempts`. (generation, step) orders the records of one
-    delivery. `subscriptions_position` is how far the record's writer had read `subscriptions`.
+    delivery. `subscriptions_position` is how far the record's writer had read `subscriptions`. `waits_left` counts the
+    further waits in the same tier before the attempt is due.
     """
 
     account_id: str
@@ -92,6 +93,7 @@ class Delivery(NamedTuple):
     target: Target = Target.PRIMARY
     target_attempt: int = 1
     primary_attempts: int = 0
+    waits_left: int = 0
     hold_reason: HoldReason | None = None
     pause_id: str | None = None
     trace_parent: str | None = None
@@ -122,15 +124,20 @@ class Delivery(NamedTuple):
         """Whether fan-out wrote this record, as the first one of the delivery."""
         return self.step == 1
 
-    def to_retry(self) -> "Delivery":
+    def to_retry(self, waits_left: int = 0) -> "Delivery":
         """The record for the next attempt at the same target."""
         return self._replace(
             step=self.step + 1,
             attempt=self.attempt + 1,
             target_attempt=self.target_attempt + 1,
+            waits_left=waits_left,
             hold_reason=None,
             pause_id=None,
         )
+
+    def to_next_wait(self) -> "Delivery":
+        """The record that waits once more in the same tier."""
+        return self._replace(step=self.step + 1, waits_left=self.waits_left - 1)
 
     def to_fallback(self, *, is_attempted: bool) -> "Delivery":
         """The record for the first attempt at the fallback endpoint; `is_attempted` if the primary was just tried."""

@@ -17,12 +17,14 @@ class Request(NamedTuple):
     """One POST.
 
     The body is sent as it is, so that its signature is valid; `private_names` names the customer's own headers.
+    `timeout_seconds` is the webhook's own timeout.
     """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
     private_names: frozenset[str] = frozenset()
+    timeout_seconds: float | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.url})"
@@ -62,6 +64,7 @@ def build_request(
     timestamp: int,
     signature_header: str,
     trace_parent: str | None = None,
+    timeout_seconds: float | None = None,
 ) -> Request:
     """Build the request of one attempt, signed by the platform's scheme and by Standard Webhooks.
 
@@ -88,7 +91,7 @@ def build_request(
     if trace_parent:
         headers["traceparent"] = trace_parent
     if not customer_headers:
-        return Request(url, headers, body)
+        return Request(url, headers, body, timeout_seconds=timeout_seconds)
     our_names = {name.lower() for name in headers}
     own_headers = {name: value for name, value in customer_headers.items() if name.lower() not in our_names}
-    return Request(url, {**own_headers, **headers}, body, frozenset(own_headers))
+    return Request(url, {**own_headers, **headers}, body, frozenset(own_headers), timeout_seconds)

@@ -34,13 +34,34 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The tiers in order, each longer than the one before; n tiers make n + 1 attempts."""
+    """The waits in order, none shorter than the one before; n waits make n + 1 attempts.
+
+    A deployment's schedule has each wait once: each is a tier. A webhook's schedule is made of these tiers.
+    """
 
     tiers: tuple[Tier, ...]
 
     @property
     def attempts(self) -> int:
         return len(self.tiers) + 1
+
+    @property
+    def names(self) -> list[str]:
+        return [tier.name for tier in self.tiers]
+
+    def can_wait(self, tier: Tier) -> bool:
+        """Whether a deployment with this schedule has this wait: a tier, or several waits in its longest tier."""
+        longest_wait = self.tiers[-1].wait
+        is_multiple = tier.wait > longest_wait and not tier.wait % longest_wait
+        return is_multiple or any(tier.wait == own_tier.wait for own_tier in self.tiers)
+
+    def waits_for(self, tier: Tier) -> tuple[Tier, int]:
+        """The tier in which a record waits for `tier.wait`, and how often. Longer if the tiers have changed since."""
+        wait = tier.wait
+        if (own_tier := next((own_tier for own_tier in self.tiers if own_tier.wait >= wait), None)) is not None:
+            return own_tier, 1
+        longest_tier = self.tiers[-1]
+        return longest_tier, -(-wait // longest_tier.wait)
 
     def tier_after(self, attempt: int, retry_after: timedelta | None = None) -> Tier | None:
         """The tier after attempt number `attempt` (from 1); None when it was the last attempt.

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from streams.core.deliveries.decision import TEST_EXPIRY
+from streams.core.limits import MAX_WEBHOOK_TIMEOUT_SECONDS
 
 MAX_ATTEMPT_SECONDS = 60.0
-# With the default timeout of an attempt. Stages that make no attempt need as long to finish what they have begun.
-MIN_DRAIN_SECONDS = 12.0
+# For the records that follow from an attempt.
+DRAIN_MARGIN_SECONDS = 2.0
 # After a drain, partitions are given back (3) and the producer waits for acknowledgements (10).
 SHUTDOWN_AFTER_DRAIN_SECONDS = 13.0
 # A child that ends itself in time is not killed.
@@ -17,14 +18,19 @@ STORAGE_DELAY_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """The longest times of a stop and of a test, if an attempt takes up to `attempt_seconds`."""
+    """The longest times of a stop. `attempt_seconds` is the deployment's timeout of an attempt."""
 
     attempt_seconds: float
 
     @property
+    def longest_attempt_seconds(self) -> float:
+        """The longest timeout that a webhook may have."""
+        return max(self.attempt_seconds, MAX_WEBHOOK_TIMEOUT_SECONDS)
+
+    @property
     def drain_seconds(self) -> float:
         """The time to finish current work: an attempt that has just begun, and the records that follow from it."""
-        return max(MIN_DRAIN_SECONDS, self.attempt_seconds + 2)
+        return self.longest_attempt_seconds + DRAIN_MARGIN_SECONDS
 
     @property
     def stop_seconds(self) -> float:
@@ -36,7 +42,7 @@ class TimeLimits:
         """The time from the signal until `up` kills a stage that did not end itself."""
         return self.stop_seconds + KILL_MARGIN_SECONDS
 
-    @property
-    def test_outcome_seconds(self) -> float:
-        """The time from the append of a test until its outcome is stored: its attempt begins before it expires."""
-        return TEST_EXPIRY.total_seconds() + self.attempt_seconds + STORAGE_DELAY_SECONDS
+
+def seconds_until_outcome(attempt_seconds: float) -> float:
+    """The time from the append of a test until its outcome is stored: its attempt begins before it expires."""
+    return TEST_EXPIRY.total_seconds() + attempt_seconds + STORAGE_DELAY_SECONDS

@@ -1,5 +1,6 @@
 """Checks of decoded records: anybody who may write to a topic can write anything there."""
 
+import json
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ from streams.core.limits import (
     MAX_URL_CHARACTERS,
     METADATA_HASH_BYTES,
 )
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, UnknownOption, parse_options
 from streams.core.webhooks.webhook import Webhook
 
 # The largest INTEGER of a database, and far more than anything we count.
@@ -35,7 +37,12 @@ def check_delivery(delivery: Delivery) -> Delivery:
     """Check a delivery and return it. Raises `InvalidRecord`, which names the impossible value."""
     _check_owner(delivery)
     _check_counts(
-        delivery.generation, delivery.step, delivery.attempt, delivery.target_attempt, delivery.primary_attempts + 1
+        delivery.generation,
+        delivery.step,
+        delivery.attempt,
+        delivery.target_attempt,
+        delivery.primary_attempts + 1,
+        delivery.waits_left + 1,
     )
     _check_times(delivery.first_seen_at)
     _check_texts(
@@ -118,6 +125,21 @@ def parse_recorded_filter(text: str) -> EventFilter:
     if unknown_names := sorted({condition.name for condition in event_filter.conditions} - FIELD_NAMES):
         raise NewerRecord(f"filter.{unknown_names[0]}: no event type of this release has this field")
     return event_filter
+
+
+def parse_recorded_options(text: str | None) -> DeliveryOptions:
+    """The options of a stored webhook. Raises `InvalidRecord`; `NewerRecord` for an unknown option."""
+    if text is None:
+        return DEFAULT_OPTIONS
+    try:
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise InvalidRecord("options: must be an object")
+        return parse_options(values)
+    except UnknownOption as error:
+        raise NewerRecord(str(error)) from None
+    except (Invalid, ValueError, RecursionError) as error:
+        raise InvalidRecord(f"options: {error}") from None
 
 
 @lru_cache(1000)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from streams.core.deliveries.delivery import Target, Trigger
 from streams.core.deliveries.outcome import NETWORK_KINDS, OutcomeKind
+from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, PauseAfter
 from streams.core.webhooks.webhook import PauseReason
 
-FAILURES_TO_PAUSE = 5
 # A failure that is recorded later does not count: `record` was away for long, or reads old records again.
 MAX_FAILURE_AGE = timedelta(minutes=10)
 
@@ -99,6 +99,7 @@ class Health:
         self,
         attempts: Iterable[HealthSample],
         *,
+        pause_after: PauseAfter = DEFAULT_PAUSE_AFTER,
         counted_since: datetime | None = None,
         own_network_is_down: bool = False,
     ) -> "Health":
@@ -115,10 +116,10 @@ class Health:
                 and attempt.outcome is not OutcomeKind.DELIVERED
             )
             if not (is_old or (own_network_is_down and attempt.outcome in NETWORK_KINDS)):
-                health = health._count(attempt)
+                health = health._count(attempt, pause_after)
         return health
 
-    def _count(self, attempt: HealthSample) -> "Health":
+    def _count(self, attempt: HealthSample, pause_after: PauseAfter) -> "Health":
         if attempt.health_epoch != self.epoch or self.pause is not None:
             return self
         if attempt.trigger is not Trigger.EVENT or attempt.target is not Target.PRIMARY:
@@ -126,25 +127,26 @@ class Health:
         if attempt.outcome is OutcomeKind.DELIVERED:
             return self._succeed(attempt)
         if attempt.outcome is OutcomeKind.GONE:
-            return replace(self._fail(attempt), pause=PauseReason.GONE)
-        return self if attempt.outcome in UNCOUNTED_OUTCOMES else self._fail(attempt)
+            return replace(self._fail(attempt, pause_after), pause=PauseReason.GONE)
+        return self if attempt.outcome in UNCOUNTED_OUTCOMES else self._fail(attempt, pause_after)
 
     def _succeed(self, attempt: HealthSample) -> "Health":
         if self.last_failed_at is None or attempt.ended_at <= self.last_failed_at:
             return self
         return Health(self.epoch)
 
-    def _fail(self, attempt: HealthSample) -> "Health":
+    def _fail(self, attempt: HealthSample, pause_after: PauseAfter) -> "Health":
         # Requests in flight at the same time fail together: only one that started after the last failure counts again.
         if self.last_failed_at is not None and attempt.started_at < self.last_failed_at:
             return self
-        failures = self.failures + 1
+        failures, first_failed_at = self.failures + 1, self.first_failed_at or attempt.started_at
+        is_over_limit = pause_after.is_reached(failures, attempt.ended_at - first_failed_at)
         return replace(
             self,
             failures=failures,
-            first_failed_at=self.first_failed_at or attempt.started_at,
+            first_failed_at=first_failed_at,
             last_failed_at=attempt.ended_at,
-            pause=PauseReason.FAILURES if failures >= FAILURES_TO_PAUSE else None,
+            pause=PauseReason.FAILURES if is_over_limit else None,
             last_status=attempt.status,
             last_message=attempt.message,
         )

@@ -10,6 +10,7 @@ from streams.core.events.event import Event
 from streams.core.events.event_data import OPT_IN_TYPES
 from streams.core.events.event_filter import EventFilter
 from streams.core.page import json_bytes
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions
 from streams.core.webhooks.url import is_same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
@@ -91,6 +92,7 @@ class Webhook:
     version: int = 1
     created_at: datetime | None = None
     filter: EventFilter | None = None
+    options: DeliveryOptions = DEFAULT_OPTIONS
 
     @property
     def scope_ids(self) -> int:
@@ -103,9 +105,9 @@ class Webhook:
 
     @property
     def text_length(self) -> int:
-        """The length of its URLs, its encrypted headers and its filter."""
+        """The length of its URLs, its encrypted headers, its filter and its options."""
         urls = self.url, self.fallback_url
-        texts = *urls, self.encrypted_headers, self.encrypted_fallback_headers, self.filter_text
+        texts = *urls, self.encrypted_headers, self.encrypted_fallback_headers, self.filter_text, self.options.text
         return sum(len(text) for text in texts if text)
 
     def headers_for(self, url: str) -> str | None:
@@ -248,8 +250,9 @@ class ListedWebhook:
     url_changed_at: datetime | None
     deleted_at: datetime | None
     filter: str | None
+    options: DeliveryOptions
 
     @property
     def json_bytes(self) -> int:
         """An upper limit of its size in a response: what people enter, and the rest."""
-        return 800 + json_bytes((self.url, self.fallback_url, self.description, self.filter))
+        return 800 + json_bytes((self.url, self.fallback_url, self.description, self.filter, self.options.values))

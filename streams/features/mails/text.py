@@ -55,16 +55,17 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     base = (public_url or "").rstrip("/")
     if mail.others is not None:
         return _render(_grouped_pause_parts(mail, mail.others, base), f"{base}/webhooks" if base else None)
-    link = f"{base}/webhooks/{mail.webhook_id}" if base else None
+    is_deleted = bool(mail.details.get("deleted"))
+    link = f"{base}/webhooks{'' if is_deleted else f'/{mail.webhook_id}'}" if base else None
     printable_mail = replace(mail, details={name: _to_printable(name, entry) for name, entry in mail.details.items()})
     if mail.kind is MailKind.PAUSED:
         parts = _paused_parts(printable_mail, _name(mail))
-        call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
+        call = f"POST {base}/v1/webhooks" if is_deleted else f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
     else:
         parts = _dead_letter_parts(printable_mail, _name(mail))
         call = f"POST {base}/v1/dead-letters/retry"
     parts.paragraphs.append(f"By the API: {call}")
-    if link is None:
+    if link is None and not is_deleted:
         parts.paragraphs.append(
             f"To see the webhook: GET /v1/webhooks/{mail.webhook_id}/health in the API, or the command "
             f"`scorm-webhooks webhooks show {mail.webhook_id}`."
@@ -82,7 +83,8 @@ def _name(mail: Mail) -> str:
 
 def _pause_cause(mail: Mail) -> str:
     if mail.details.get("reason") == "gone":
-        return "its endpoint responded with 410 Gone"
+        cause = "its endpoint responded with 410 Gone"
+        return f"deleted: {cause}" if mail.details.get("deleted") else cause
     return f"{mail.details.get('failures', 5)} attempts in a row failed"
 
 
@@ -110,6 +112,7 @@ _NOTHING_LOST_MESSAGE = (
     "Nothing is lost: what happens meanwhile is held. When you enable the webhook you decide whether it is sent, "
     "kept as dead letters, or discarded."
 )
+_DELETED_MESSAGE = "The events that it was still owed become dead letters. New events are not sent to it."
 _PAUSE_ADVICE = (
     "To avoid the next pause: respond with a 2xx status within 10 seconds and do the work afterwards; "
     "respond with 429 or 503 and Retry-After while the endpoint is busy, which does not count as a failure."
@@ -118,7 +121,10 @@ _PAUSE_ADVICE = (
 
 def _paused_parts(mail: Mail, name: str) -> _Parts:
     details = mail.details
-    if details.get("reason") == "gone":
+    if details.get("deleted"):
+        reason = "Its endpoint responded with 410 Gone, and its setting `onGone` is `delete`."
+        advice = "If that was not meant: register the webhook again, and send it the events of the time that it missed."
+    elif details.get("reason") == "gone":
         reason = "Its endpoint responded with 410 Gone, which asks for no more events, so we stopped at once."
         advice = "If that was not meant: let it respond with 2xx again, send a test event, enable the webhook."
     else:
@@ -131,8 +137,10 @@ def _paused_parts(mail: Mail, name: str) -> _Parts:
         "Last status": details.get("lastStatus"),
         "What happened": details.get("lastMessage"),
     }
-    paragraphs = [f"The webhook “{name}” is paused. {reason}", _NOTHING_LOST_MESSAGE, advice]
-    return _Parts(f"Webhook paused: {name}", paragraphs, _table_rows(table))
+    state = "deleted" if details.get("deleted") else "paused"
+    kept = _DELETED_MESSAGE if details.get("deleted") else _NOTHING_LOST_MESSAGE
+    paragraphs = [f"The webhook “{name}” is {state}. {reason}", kept, advice]
+    return _Parts(f"Webhook {state}: {name}", paragraphs, _table_rows(table))
 
 
 def _grouped_pause_parts(mail: Mail, others: OtherPauses, base: str) -> _Parts:

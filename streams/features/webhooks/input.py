@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from typing import Any
 
+from streams.core.deliveries.schedule import Schedule
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import filter_conflicts, parse_filter
@@ -13,9 +15,11 @@ from streams.core.limits import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_HEADER_NAME_CHARACTERS,
     MAX_HEADER_VALUE_CHARACTERS,
+    MAX_RETRY_WAIT_DAYS,
     MAX_SCOPE_IDS,
     MAX_WEBHOOK_HEADERS,
 )
+from streams.core.webhooks.delivery_options import DeliveryOptions, parse_options
 from streams.core.webhooks.headers import is_connection_header
 from streams.core.webhooks.url import url_errors
 from streams.core.webhooks.webhook import (
@@ -26,6 +30,7 @@ from streams.core.webhooks.webhook import (
     to_entered_types,
     to_event_types,
 )
+from streams.features.shared.audit_trail import to_camel_case
 
 _TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
@@ -46,6 +51,15 @@ class WebhookInput:
     fallback_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     filter: Mapping[str, Any] | None = None
+    timeout_seconds: int | None = None
+    retries: Sequence[str] | None = None
+    pause_after: Mapping[str, int] | None = None
+    on_gone: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of its deliveries, by the names of the API; None is the default."""
+        return {to_camel_case(name): getattr(self, name) for name in _OPTION_FIELDS}
 
 
 # The fields of an input that a webhook has under the same name, and those that a registration has.
@@ -60,6 +74,7 @@ _REGISTRATION_FIELDS = [
     if attribute.name in {attribute.name for attribute in fields(Registration)}
 ]
 _SCOPE_FIELDS = ("packages", "dispatches")
+_OPTION_FIELDS = [attribute.name for attribute in fields(DeliveryOptions)]
 
 
 def to_webhook_input(registration: Registration) -> WebhookInput:
@@ -70,6 +85,8 @@ def to_webhook_input(registration: Registration) -> WebhookInput:
     }
     values |= {name: sorted(values[name]) for name in _SCOPE_FIELDS}
     values["filter"] = webhook.filter.value if webhook.filter else None
+    options = webhook.options.values
+    values |= {name: options.get(to_camel_case(name)) for name in _OPTION_FIELDS}
     return WebhookInput(**values, events=to_entered_types(webhook.event_types))
 
 
@@ -81,6 +98,7 @@ def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
         **{name: frozenset(values[name]) for name in _SCOPE_FIELDS},
         "event_types": to_event_types(webhook_input.events),
         "filter": None if webhook_input.filter is None else parse_filter(webhook_input.filter),
+        "options": parse_options(webhook_input.options),
     }
 
 
@@ -89,8 +107,10 @@ def to_registration_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     return {name: getattr(webhook_input, name) for name in _REGISTRATION_FIELDS}
 
 
-def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[FieldError]:
-    """What is wrong with a registration, one error for each field."""
+def input_errors(
+    webhook_input: WebhookInput, allow_http: bool = False, schedule: Schedule | None = None
+) -> list[FieldError]:
+    """What is wrong with a registration, one error for each field. `schedule` is the deployment's."""
     errors = url_errors("url", webhook_input.url, allow_http=allow_http)
     if webhook_input.fallback_url is not None:
         errors += url_errors("fallbackUrl", webhook_input.fallback_url, allow_http=allow_http)
@@ -122,6 +142,7 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
     if not 1 <= webhook_input.max_concurrency <= MAX_CONCURRENCY:
         errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
     errors += _filter_errors(webhook_input)
+    errors += _option_errors(webhook_input, schedule)
     errors += header_errors("headers", webhook_input.headers)
     return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
 
@@ -136,6 +157,24 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
         return filter_conflicts(parse_filter(webhook_input.filter), types)
     except Invalid as error:
         return list(error.errors)
+
+
+def _option_errors(webhook_input: WebhookInput, schedule: Schedule | None) -> list[FieldError]:
+    """What is wrong with the options of deliveries; a wait must be one of the deployment's."""
+    try:
+        retries = parse_options(webhook_input.options).retries
+    except Invalid as error:
+        return list(error.errors)
+    if retries is None or schedule is None:
+        return []
+    tiers, longest_tier = ", ".join(schedule.names), schedule.tiers[-1].name
+    limit = timedelta(days=MAX_RETRY_WAIT_DAYS)
+    message = f"is not a wait of this system: take {tiers}, or a multiple of {longest_tier} up to {limit.days} days"
+    return [
+        FieldError("retries", f"{tier.name!r} {message}")
+        for tier in retries.tiers
+        if tier.wait > limit or not schedule.can_wait(tier)
+    ][:1]
 
 
 def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:

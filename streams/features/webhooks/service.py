@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.held import HeldChoice
+from streams.core.deliveries.schedule import Schedule
 from streams.core.deliveries.signing import SECRET_BYTES, make_secret
 from streams.core.errors import FieldError, Invalid, NotFound, Stale
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
@@ -81,12 +82,15 @@ class WebhookService:
     _dns_check: DnsCheck
     _clock: Clock
     _new_key: Callable[[int], bytes]
+    _schedule: Schedule
     _allow_http: bool = False
     _webhooks_per_account: int = MAX_WEBHOOKS_PER_ACCOUNT
 
-    async def register(self, webhook_input: WebhookInput, *, actor: str) -> RegistrationResult:
-        """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
-        if errors := input_errors(webhook_input, self._allow_http):
+    async def register(
+        self, webhook_input: WebhookInput, status: Status = Status.ACTIVE, *, actor: str
+    ) -> RegistrationResult:
+        """Register a webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
+        if errors := input_errors(webhook_input, self._allow_http, self._schedule):
             raise Invalid(*errors)
         unresolved_hosts = await self._unresolved_hosts(webhook_input.url, webhook_input.fallback_url)
         await self._accounts.require(webhook_input.account_id)
@@ -101,7 +105,10 @@ class WebhookService:
         audit_entry = new_entry(
             self._clock, actor, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
         )
-        new_registration = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
+        now = self._clock.now()
+        new_registration = Registration(webhook, now, **to_registration_fields(webhook_input))
+        if status is Status.PAUSED:
+            new_registration = to_paused(new_registration, Pause(new_id("pause"), PauseReason.MANUAL), now)
         registration = await self._webhooks.add(new_registration, audit_entry, self._webhooks_per_account)
         change = await self._wait_until_published(registration)
         return RegistrationResult(replace(change, unresolved_hosts=unresolved_hosts), secret)
@@ -153,8 +160,10 @@ class WebhookService:
             previous = to_webhook_input(registration)
             updated = replace(previous, **new_values)
             # Fields that were valid at registration stay valid when the rules change.
-            existing_errors = input_errors(previous, self._allow_http)
-            if errors := [error for error in input_errors(updated, self._allow_http) if error not in existing_errors]:
+            existing_errors, errors = (
+                input_errors(webhook_input, self._allow_http, self._schedule) for webhook_input in (previous, updated)
+            )
+            if errors := [error for error in errors if error not in existing_errors]:
                 raise Invalid(*errors)
             result = self._revise(registration, updated, new_values)
             if status is Status.PAUSED:

@@ -19,7 +19,7 @@ from streams.adapters.sql.webhooks.webhook_rows import LIST_COLUMNS, from_regist
 from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.held import HeldChoice
 from streams.core.page import Cursor, Page
-from streams.core.webhooks.webhook import ListedWebhook, Registration, Status, Webhook
+from streams.core.webhooks.webhook import ListedWebhook, Pause, Registration, Status, Webhook
 from streams.ports.runtime import Clock
 
 _TOO_MANY_MESSAGE = "the account has {count} webhooks, and may have at most {limit}: delete one first"
@@ -47,6 +47,8 @@ class SqlWebhooks:
             await require_webhook_limits(connection, registration.webhook)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await mark_webhook_dirty(connection, registration.webhook.id, version)
+            if (pause := registration.webhook.pause) is not None:
+                await _record_pause(connection, registration.webhook.id, pause, registration.created_at)
             await write_entry(connection, audit_entry)
         return registration
 
@@ -130,7 +132,10 @@ async def _record_pauses(
         end_statement = update(pauses).where(pauses.c.id == old_pause.id).values(ended_at=now, choice=held_choice)
         await connection.execute(end_statement)
     if begun_pause is not None and (old_pause is None or begun_pause.id != old_pause.id):
-        insert_statement = insert(pauses).values(
-            id=begun_pause.id, webhook_id=previous.id, reason=begun_pause.reason, began_at=now
-        )
-        await connection.execute(insert_statement)
+        await _record_pause(connection, previous.id, begun_pause, now)
+
+
+async def _record_pause(connection: AsyncConnection, webhook_id: str, pause: Pause, now: datetime) -> None:
+    await connection.execute(
+        insert(pauses).values(id=pause.id, webhook_id=webhook_id, reason=pause.reason, began_at=now)
+    )

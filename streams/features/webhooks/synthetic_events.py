@@ -7,6 +7,7 @@ from functools import cached_property
 
 from streams.core.accounts.account import DeliveryDetails
 from streams.core.deliveries.delivery import Delivery, State, SubscriptionsPosition, Trigger
+from streams.core.deliveries.time_limits import seconds_until_outcome
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
 from streams.core.events.event import event_hash, render, subjects_of_event
 from streams.core.events.event_data import EVENT_TYPES
@@ -28,7 +29,7 @@ DEFAULT_TYPE = "session.completed"
 class SyntheticEventService:
     """A test is sent once, even to a paused webhook, and does not count in any statistics.
 
-    `_wait_seconds` covers its wait in the queue, its attempt and the record of it.
+    `_wait_seconds` covers its wait in the queue, its attempt and the record of it, with the deployment's timeout.
     """
 
     _webhooks: Webhooks
@@ -75,7 +76,9 @@ class SyntheticEventService:
         )
         with self._outcomes.reserve(registration.webhook):
             await self._produce(Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery)))
-            return await self._outcome(delivery.id)
+            timeout_seconds = registration.webhook.options.timeout_seconds
+            wait_seconds = seconds_until_outcome(timeout_seconds) if timeout_seconds else self._wait_seconds
+            return await self._outcome(delivery.id, wait_seconds)
 
     async def _produce(self, outgoing: Outgoing) -> None:
         try:
@@ -87,9 +90,9 @@ class SyntheticEventService:
                 "wait for Kafka, then send another one"
             ) from None
 
-    async def _outcome(self, delivery_id: str) -> DeliveryDetails:
+    async def _outcome(self, delivery_id: str, wait_seconds: float) -> DeliveryDetails:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._wait_seconds):
+            async with asyncio.timeout(wait_seconds):
                 await self._outcomes.wait(delivery_id)
         details = await self._deliveries.find(delivery_id)
         is_waiting = details is not None and details.delivery_state.state is State.WAITING
@@ -99,7 +102,7 @@ class SyntheticEventService:
         missing_part = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
         stage = "deliver" if is_waiting else "record"
         raise Unavailable(
-            f"the test was accepted, but {missing_part} within {self._wait_seconds:g} seconds: is `{stage}` running?"
+            f"the test was accepted, but {missing_part} within {wait_seconds:g} seconds: is `{stage}` running?"
         )
 
 

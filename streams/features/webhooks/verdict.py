@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.outcome import OutcomeKind
-from streams.core.webhooks.health import FAILURES_TO_PAUSE
+from streams.core.webhooks.delivery_options import DeliveryOptions
 from streams.core.webhooks.webhook import ListedWebhook, PauseReason, Status
 from streams.core.webhooks.webhook_stats import WebhookSummary, percentile_ms
 
@@ -31,11 +31,13 @@ class Verdict:
     details: str = ""
 
 
-PAUSE_CAUSES = {
-    PauseReason.MANUAL: "by a person",
-    PauseReason.FAILURES: f"after {FAILURES_TO_PAUSE} failures in a row",
-    PauseReason.GONE: "because its endpoint responded with 410 Gone",
-}
+def pause_cause(reason: PauseReason, options: DeliveryOptions) -> str:
+    """Why a webhook is paused, as the end of a sentence."""
+    return {
+        PauseReason.MANUAL: "by a person",
+        PauseReason.FAILURES: f"after {options.pause_after.words}",
+        PauseReason.GONE: "because its endpoint responded with 410 Gone",
+    }[reason]
 
 
 def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
@@ -47,9 +49,11 @@ def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
         level = Level.BAD if reason.is_automatic else Level.WARNING
         # The reason already contains the endpoint's last message.
         message = None if reason is PauseReason.GONE else failure_streak.last_message
-        return Verdict(level, "paused", webhook.paused_at, PAUSE_CAUSES[reason], _to_sentences(message, backlog))
+        return Verdict(
+            level, "paused", webhook.paused_at, pause_cause(reason, webhook.options), _to_sentences(message, backlog)
+        )
     if failure_streak.failures:
-        words = f"failing, {failure_streak.failures} of {FAILURES_TO_PAUSE} failures in a row"
+        words = f"failing, {failure_streak.failures} of {webhook.options.pause_after.failures} failures in a row"
         details = _to_sentences(failure_streak.last_message, backlog)
         return Verdict(Level.WARNING, words, failure_streak.first_failed_at, details=details)
     delivered_count = summary.attempts.get(OutcomeKind.DELIVERED, 0)

@@ -28,7 +28,7 @@ from streams.adapters.sql.tables.deliveries import (
     response_times,
     webhooks,
 )
-from streams.adapters.sql.webhooks.webhook_health import WebhookHealth
+from streams.adapters.sql.webhooks.webhook_health import LockedWebhook, WebhookHealth
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKey
@@ -61,7 +61,7 @@ class SqlRecorder:
         """
         pauses: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
-            epochs = await self._lock(connection, sorted(batch.webhook_ids()))
+            locked_webhooks = await self._lock(connection, sorted(batch.webhook_ids()))
             erasing_accounts = await accounts_with_erasures(connection, batch.account_ids())
             erased_keys = await self._erased_events.find_erased(connection, batch.events, erasing_accounts)
             original_batch, batch = batch, await without_erased(connection, batch, erased_keys, erasing_accounts)
@@ -73,23 +73,26 @@ class SqlRecorder:
                 # A duplicate within the batch counts once.
                 attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new_ids}
                 await self._add_stats(connection, list(attempts_by_id.values()))
-                pauses = await self._health.count(connection, batch, new_ids, epochs)
-        for pause in pauses:
-            self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
-            self._telemetry.warning("webhook_paused", **pause)
+                pauses = await self._health.count(connection, batch, new_ids, locked_webhooks)
+        for fields in pauses:
+            if "pause_id" in fields:
+                self._telemetry.count("webhooks_paused_total", reason=fields["reason"])
+                self._telemetry.warning("webhook_paused", **fields)
+            else:
+                self._telemetry.warning("webhook_deleted", **fields)
         return conflicts
 
-    async def _lock(self, connection: AsyncConnection, webhook_ids: Sequence[str]) -> dict[str, int]:
-        """Lock the webhooks in id order, which avoids deadlocks. Returns their health epochs."""
+    async def _lock(self, connection: AsyncConnection, webhook_ids: Sequence[str]) -> dict[str, LockedWebhook]:
+        """Lock the webhooks in id order, which avoids deadlocks. Returns what their health depends on, by id."""
         if not webhook_ids:
             return {}
         query = (
-            select(webhooks.c.id, webhooks.c.health_epoch)
+            select(webhooks.c.id, webhooks.c.health_epoch, webhooks.c.options)
             .where(webhooks.c.id.in_(webhook_ids))
             .order_by(webhooks.c.id)
             .with_for_update()
         )
-        return {row.id: row.health_epoch for row in await connection.execute(query)}
+        return {row.id: LockedWebhook(row.health_epoch, row.options) for row in await connection.execute(query)}
 
     async def _insert_attempts(self, connection: AsyncConnection, attempts_of_batch: Sequence[Attempt]) -> set[str]:
         if not attempts_of_batch:

@@ -48,6 +48,7 @@ webhooks = Table(
     Column("deleted_at", Moment),
     Column("url_changed_at", Moment),
     Column("filter", Text),
+    Column("options", Text),
 )
 
 # Webhooks whose newest version is not on the topic yet: a set, not a queue.

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,13 +18,31 @@ from streams.core.accounts.audit import AuditEntry
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery_state import Batch
+from streams.core.errors import InvalidRecord, NewerRecord
+from streams.core.records.record_checks import parse_recorded_options
 from streams.core.times import format_time
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, OnGone
 from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
-from streams.core.webhooks.webhook import Status
+from streams.core.webhooks.webhook import PauseReason, Status
 from streams.ids import new_id
 from streams.ports.runtime import Clock
 
 _HEALTH_COLUMNS = [column.name for column in webhook_health.c if column.name != "webhook_id"]
+
+
+class LockedWebhook(NamedTuple):
+    """What the health of a locked webhook depends on: its epoch, and its options as they are stored."""
+
+    health_epoch: int
+    options_text: str | None
+
+    @property
+    def options(self) -> DeliveryOptions:
+        try:
+            return parse_recorded_options(self.options_text)
+        except (InvalidRecord, NewerRecord):
+            # A newer release wrote them. Attempts are stored anyway, and the usual limit pauses the webhook.
+            return DEFAULT_OPTIONS
 
 
 class WebhookHealth:
@@ -34,27 +52,34 @@ class WebhookHealth:
         self._clock = clock
 
     async def count(
-        self, connection: AsyncConnection, batch: Batch, new_ids: Collection[str], epochs: Mapping[str, int]
+        self,
+        connection: AsyncConnection,
+        batch: Batch,
+        new_ids: Collection[str],
+        locked_webhooks: Mapping[str, LockedWebhook],
     ) -> list[dict[str, str]]:
-        """Count the new attempts. Returns the pauses that they caused, as fields of log lines."""
+        """Count the new attempts. Returns the pauses and deletions that they caused, as fields of log lines."""
         by_webhook: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in batch.attempts:
-            if attempt.id in new_ids and attempt.webhook_id in epochs:
+            if attempt.id in new_ids and attempt.webhook_id in locked_webhooks:
                 by_webhook[attempt.webhook_id].append(attempt)
-        stored_health = await self._read_health(connection, sorted(by_webhook), epochs)
+        stored_health = await self._read_health(connection, sorted(by_webhook), locked_webhooks)
         counted_since, is_down = self._clock.now() - MAX_FAILURE_AGE, batch.own_network_is_down
         pauses = []
         changed_health = []
         for webhook_id, attempts_of_webhook in sorted(by_webhook.items()):
-            previous = stored_health[webhook_id]
+            previous, options = stored_health[webhook_id], locked_webhooks[webhook_id].options
             health = previous.with_attempts(
-                map(_sample, attempts_of_webhook), counted_since=counted_since, own_network_is_down=is_down
+                map(_sample, attempts_of_webhook),
+                pause_after=options.pause_after,
+                counted_since=counted_since,
+                own_network_is_down=is_down,
             )
             if health != previous:
                 changed_health.append(
                     {"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH_COLUMNS}}
                 )
-            if health.pause is not None and (pause := await self._pause(connection, webhook_id, health)):
+            if health.pause is not None and (pause := await self._pause(connection, webhook_id, health, options)):
                 pauses.append(pause)
         if changed_health:
             statement = insert(webhook_health)
@@ -68,19 +93,28 @@ class WebhookHealth:
         return pauses
 
     async def _read_health(
-        self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
+        self,
+        connection: AsyncConnection,
+        webhook_ids: Sequence[str],
+        locked_webhooks: Mapping[str, LockedWebhook],
     ) -> dict[str, Health]:
         rows = await connection.execute(select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids)))
         stored_health = {row.webhook_id: to_value(Health, row, pause=None) for row in rows}
         return {
             webhook_id: stored_health[webhook_id]
-            if webhook_id in stored_health and stored_health[webhook_id].epoch == epochs[webhook_id]
-            else Health(epochs[webhook_id])
+            if webhook_id in stored_health
+            and stored_health[webhook_id].epoch == locked_webhooks[webhook_id].health_epoch
+            else Health(locked_webhooks[webhook_id].health_epoch)
             for webhook_id in webhook_ids
         }
 
-    async def _pause(self, connection: AsyncConnection, webhook_id: str, health: Health) -> dict[str, str] | None:
-        """Pause the webhook if it is still active in the same epoch, and add its mail."""
+    async def _pause(
+        self, connection: AsyncConnection, webhook_id: str, health: Health, options: DeliveryOptions
+    ) -> dict[str, str] | None:
+        """Pause the webhook if it is still active in the same epoch, and add its mail.
+
+        A webhook that is gone is deleted instead, if its options say so.
+        """
         now = self._clock.now()
         pause_id, reason = new_id("pause"), str(health.pause)
         condition = (
@@ -93,30 +127,30 @@ class WebhookHealth:
         if row is None:
             return None
         version = next_version(row.version, now)
-        await connection.execute(
-            update(webhooks)
-            .where(condition)
-            .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
+        is_deleted = health.pause is PauseReason.GONE and options.on_gone is OnGone.DELETE
+        changes: dict[str, Any] = (
+            {"deleted_at": now}
+            if is_deleted
+            else {"status": Status.PAUSED, "pause_id": pause_id, "pause_reason": reason, "paused_at": now}
         )
+        await connection.execute(update(webhooks).where(condition).values(version=version, **changes))
         await mark_webhook_dirty(connection, webhook_id, version)
-        await connection.execute(
-            pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
-        )
-        await connection.execute(mails.insert().values(self._mail_row(row, health, pause_id, now)))
-        audit_entry = AuditEntry(
-            new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
-        )
+        if not is_deleted:
+            await connection.execute(
+                pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
+            )
+        mail_row = self._mail_row(row, health, pause_id, now, is_deleted)
+        await connection.execute(mails.insert().values(mail_row))
+        action = "webhook.deleted" if is_deleted else "webhook.paused"
+        audit_entry = AuditEntry(new_id("audit"), "record", action, webhook_id, now, row.account_id, {"reason": reason})
         await write_entry(connection, audit_entry)
-        return {
-            "webhook_id": webhook_id,
-            "account_id": row.account_id,
-            "pause_id": pause_id,
-            "reason": reason,
-        }
+        log_fields = {"webhook_id": webhook_id, "account_id": row.account_id, "reason": reason}
+        return log_fields if is_deleted else {**log_fields, "pause_id": pause_id}
 
-    def _mail_row(self, webhook: Any, health: Health, pause_id: str, now: datetime) -> dict[str, Any]:
+    def _mail_row(self, webhook: Any, health: Health, pause_id: str, now: datetime, is_deleted: bool) -> dict[str, Any]:
         details = {
             "reason": str(health.pause),
+            "deleted": is_deleted or None,
             "url": webhook.url,
             "description": webhook.description or None,
             "failures": health.failures,

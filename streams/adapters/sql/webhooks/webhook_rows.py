@@ -8,7 +8,7 @@ from sqlalchemy import Text, cast, func, literal
 
 from streams.adapters.sql.engine.rows import to_value
 from streams.adapters.sql.tables.deliveries import webhooks
-from streams.core.records.record_checks import parse_recorded_filter
+from streams.core.records.record_checks import parse_recorded_filter, parse_recorded_options
 from streams.core.webhooks.webhook import (
     EncryptedSecret,
     ListedWebhook,
@@ -20,7 +20,17 @@ from streams.core.webhooks.webhook import (
 )
 
 # Fields that a column stores unchanged: a new field needs no line here.
-_CONVERTED_FIELDS = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at", "filter"}
+_CONVERTED_FIELDS = {
+    "secrets",
+    "event_types",
+    "packages",
+    "dispatches",
+    "status",
+    "pause",
+    "created_at",
+    "filter",
+    "options",
+}
 _PLAIN_FIELDS = [attribute.name for attribute in fields(Webhook) if attribute.name not in _CONVERTED_FIELDS]
 _REGISTRATION_FIELDS = [attribute.name for attribute in fields(Registration) if attribute.name != "webhook"]
 
@@ -40,6 +50,7 @@ def to_webhook(row: Any) -> Webhook:
         pause=_pause(row),
         created_at=row.published_at,
         filter=parse_recorded_filter(row.filter) if row.filter else None,
+        options=parse_recorded_options(row.options),
     )
 
 
@@ -69,12 +80,13 @@ def to_listed(row: Any) -> ListedWebhook:
         secret_ends=tuple(end for end in ends if end),
         status=Status(row.status),
         pause=_pause(row),
+        options=parse_recorded_options(row.options),
     )
 
 
 # The sizes of values that a customer chooses, so that a query can count before it reads.
 SCOPE_CHARACTERS = func.length(cast(webhooks.c.packages, Text)) + func.length(cast(webhooks.c.dispatches, Text))
-_TEXT_COLUMNS = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers", "filter")
+_TEXT_COLUMNS = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers", "filter", "options")
 TEXT_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _TEXT_COLUMNS), literal(0))
 FILTER_CHARACTERS = func.length(func.coalesce(webhooks.c.filter, ""))
 
@@ -103,6 +115,7 @@ def from_registration(registration: Registration) -> dict[str, Any]:
         "pause_id": webhook.pause.id if webhook.pause else None,
         "pause_reason": webhook.pause.reason if webhook.pause else None,
         "filter": webhook.filter_text,
+        "options": webhook.options.text,
     }
 
 

@@ -616,6 +616,7 @@ def upgrade() -> None:
         sa.Column("deleted_at", Moment(), nullable=True),
         sa.Column("url_changed_at", Moment(), nullable=True),
         sa.Column("filter", sa.Text(), nullable=True),
+        sa.Column("options", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_webhooks_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )

@@ -1,0 +1,73 @@
+"""A webhook's own rules of delivery: what is accepted, and what a stored text gives back."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.errors import Invalid, InvalidRecord, NewerRecord
+from streams.core.records.record_checks import parse_recorded_options
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, UnknownOption, parse_options
+
+rules = st.fixed_dictionaries(
+    {},
+    optional={
+        "timeoutSeconds": st.none() | st.integers(1, 30),
+        "retries": st.none() | st.sampled_from([[], ["30s"], ["30s", "2m", "24h", "24h"]]),
+        "pauseAfter": st.none()
+        | st.fixed_dictionaries({}, optional={"failures": st.integers(1, 100), "minutes": st.integers(0, 10080)}),
+        "onGone": st.sampled_from([None, "pause", "delete"]),
+    },
+)
+
+
+@given(rules)
+def test_a_stored_text_gives_the_same_options(values: dict[str, Any]) -> None:
+    options = parse_options(values)
+    assert parse_recorded_options(options.text) == options
+    assert parse_options(options.values) == options
+    assert (options.text is None) is (options == DEFAULT_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"timeoutSeconds": 0}, "timeoutSeconds: must be a whole number from 1 to 30"),
+        ({"timeoutSeconds": True}, "timeoutSeconds: must be a whole number from 1 to 30"),
+        ({"retries": "30s"}, 'retries: must be a list of waits, such as ["30s", "2m", "1h"]'),
+        ({"retries": ["30s", "3 weeks"]}, "retries: '3 weeks' is not a wait such as 30s, 2m, 6h or 1d"),
+        (
+            {"retries": ["1h", "60s"]},
+            'retries: each wait must be as long as the one before, or longer, as in ["30s", "2m", "1h"]',
+        ),
+        ({"pauseAfter": 5}, 'pauseAfter: must have the form {"failures": 5, "minutes": 0}'),
+        ({"pauseAfter": {"failures": 101}}, "pauseAfter: failures must be a whole number from 1 to 100"),
+        ({"pauseAfter": {"minutes": -1}}, "pauseAfter: minutes must be a whole number from 0 to 10080"),
+        ({"onGone": "ignore"}, "onGone: must be one of: pause, delete"),
+        ({"onGone": []}, "onGone: must be one of: pause, delete"),
+    ],
+)
+def test_a_wrong_rule_is_named_with_what_would_be_right(values: dict[str, Any], error: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_options(values)
+    assert str(caught.value) == error
+
+
+def test_every_wrong_rule_is_named() -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_options({"timeoutSeconds": 99, "onGone": "x", "retries": ["30s"]})
+    assert [error.field for error in caught.value.errors] == ["timeoutSeconds", "onGone"]
+
+
+def test_an_unknown_rule_is_of_a_newer_release() -> None:
+    with pytest.raises(UnknownOption):
+        parse_options({"fragrance": "lemon"})
+    with pytest.raises(NewerRecord, match="fragrance"):
+        parse_recorded_options('{"fragrance": "lemon"}')
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"timeoutSeconds": 99}', "{", '{"retries": ["1s", null]}'])
+def test_a_text_that_is_no_rules_is_an_invalid_record(text: str) -> None:
+    with pytest.raises(InvalidRecord):
+        parse_recorded_options(text)
