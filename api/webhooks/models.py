@@ -21,12 +21,14 @@ from streams.core.limits import (
     MAX_HEADER_VALUE_CHARACTERS,
     MAX_MINUTES_TO_PAUSE,
     MAX_OVERLAP_HOURS,
+    MAX_RATE_PER_SECOND,
     MAX_RETRY_TIERS,
     MAX_RETRY_WAIT_DAYS,
     MAX_SCOPE_IDS,
     MAX_URL_CHARACTERS,
     MAX_WEBHOOK_HEADERS,
     MAX_WEBHOOK_TIMEOUT_SECONDS,
+    MIN_RATE_PER_SECOND,
 )
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
 from streams.core.webhooks.webhook import (
@@ -108,6 +110,23 @@ Retries = Annotated[
     ),
     at_most(MAX_RETRY_TIERS, "waits"),
 ]
+RatePerSecond = Annotated[
+    float,
+    Field(
+        ge=MIN_RATE_PER_SECOND,
+        le=MAX_RATE_PER_SECOND,
+        description="Requests a second, at most and evenly, retries included. Deliveries that would wait for more than "
+        "five seconds are held, and sent at this rate. Absent: no limit.",
+    ),
+]
+RateBurst = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_RATE_PER_SECOND,
+        description="Requests that may be sent at once after a quiet time. Absent: the rate, at least 1.",
+    ),
+]
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 
@@ -140,6 +159,8 @@ class NewWebhook(Input):
     retries: Retries | None = None
     pause_after: PauseLimit | None = None
     on_gone: GoneChoice | None = None
+    rate_per_second: RatePerSecond | None = None
+    rate_burst: RateBurst | None = None
     status: Annotated[Status, Field(strict=False)] = Status.ACTIVE
 
     def webhook_input(self, account_id: str) -> WebhookInput:
@@ -164,6 +185,8 @@ class WebhookChanges(Changes):
     retries: Retries | None = UNCHANGED
     pause_after: PauseLimit | None = UNCHANGED
     on_gone: GoneChoice | None = UNCHANGED
+    rate_per_second: RatePerSecond | None = UNCHANGED
+    rate_burst: RateBurst | None = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
 
@@ -178,6 +201,8 @@ def _option_fields(options: DeliveryOptions) -> dict[str, Any]:
         "retries": None if options.retries is None else options.retries.names,
         "pause_after": PauseLimit(failures=options.pause_after.failures, minutes=options.pause_after.minutes),
         "on_gone": options.on_gone,
+        "rate_per_second": options.rate_per_second,
+        "rate_burst": options.rate_burst,
     }
 
 
@@ -210,6 +235,8 @@ class _Webhook(Model):
     retries: Retries | None = None
     pause_after: PauseLimit
     on_gone: OnGone
+    rate_per_second: RatePerSecond | None = None
+    rate_burst: RateBurst | None = None
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None

@@ -73,6 +73,9 @@ MAX_CONCURRENCY = 256
 
 # Seconds of an attempt. Stages that stop wait for it, and a slot is taken for as long.
 MAX_WEBHOOK_TIMEOUT_SECONDS = 30
+# A request in ten seconds, and more than one process sends to one endpoint.
+MIN_RATE_PER_SECOND = 0.1
+MAX_RATE_PER_SECOND = 1000
 # With seven attempts in a day a dead endpoint has this many failures within two weeks.
 MAX_FAILURES_TO_PAUSE = 100
 # A week: longer than a weekend with a holiday.

@@ -1,5 +1,6 @@
 """The stages `fan-out`, `deliver` and `record`, with their parts."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -131,7 +132,7 @@ class DeliverProcess:
             telemetry.warning(
                 "fewer_slots_than_set", slots=slot_count, why="the limit of open files (ulimit -n) is too low"
             )
-        self._limiter = SlotLimiter(Slots(slot_count), self._loop_clock.now)
+        self._limiter = SlotLimiter(Slots(slot_count, time.monotonic), self._loop_clock.now)
         self._erasures = deployment.erasures_reader(telemetry)
         ports = DeliverPorts(
             codec=deployment.codec,

@@ -18,7 +18,7 @@ from streams.core.deliveries.decision import (
 from streams.core.deliveries.delivery import DeathReason, Delivery, Target, Trigger
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import ConflictingId, InvalidRecord, RecordAbandoned, RecordsRefused, Unavailable
-from streams.core.queues.endpoint_queue import priority_of, queue_of
+from streams.core.queues.endpoint_queue import Priority, priority_of, queue_of
 from streams.core.records.invalid_on_failure import invalid_on_failure
 from streams.core.webhooks.health import Fallbacks
 from streams.outage import RESOURCE_SHORTAGE, Outage, Outages
@@ -97,9 +97,18 @@ class Deliver:
             decision: SendNow | NotSent | Decision = decide(delivery, self._decision_inputs, appended_at, now())
             queue, priority = queue_of(delivery), priority_of(delivery)
             while isinstance(decision, SendNow):
-                ceiling = decision.webhook.max_concurrency
+                webhook = decision.webhook
+                rate = None if priority is Priority.TEST else webhook.options.rate
                 try:
-                    with await self._slots.acquire(queue, priority, ceiling, due_at, delivery.account_id) as slot:
+                    with await self._slots.acquire(
+                        queue,
+                        priority,
+                        webhook.max_concurrency,
+                        due_at,
+                        delivery.account_id,
+                        rate,
+                        partition.assigned_at,
+                    ) as slot:
                         if partition.is_revoked:
                             raise RecordAbandoned
                         # It may have been erased while the delivery waited for the slot.
@@ -120,8 +129,8 @@ class Deliver:
                         # A slot kept while waiting for Kafka would make the endpoint seem slow.
                         await ports.erased_learners.wait_until_current()
                         decision = decide(delivery, self._decision_inputs, appended_at, now())
-                except EndpointBusy:
-                    decision = decide(delivery, self._decision_inputs, appended_at, now(), is_busy=True)
+                except EndpointBusy as error:
+                    decision = decide(delivery, self._decision_inputs, appended_at, now(), hold_reason=error.reason)
                 except Unavailable as error:
                     # This machine is short of a resource: the delivery waits, and no attempt counts.
                     telemetry.count("attempts_postponed_total")

@@ -26,6 +26,8 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 1.0
 MIN_PAUSE_SECONDS = 0.02
+# Released deliveries that wait for their webhook's rate: less than `deliver` keeps in memory.
+RATE_WINDOW_SECONDS = 2.0
 # One cycle releases in at most this many chunks.
 MAX_CHUNKS = 10
 MIN_CHUNK_RECORDS = 10
@@ -148,7 +150,12 @@ class ReleaseHeld:
     def _release_limit(self, webhook_id: str, held_count: int, now: float) -> int:
         """The number of a webhook's deliveries that may be released now."""
         state = self._webhooks.setdefault(webhook_id, _WebhookState(Pace(self._per_second)))
-        return 0 if now < state.backoff_until else min(state.window.size - held_count, state.pace.allowance(now))
+        webhook = self._subscriptions.find(webhook_id)
+        rate = webhook.options.rate_per_second if webhook else None
+        state.pace.per_second = min(self._per_second, rate or self._per_second)
+        # What the webhook's rate allows soon: more would be held again.
+        window = state.window.size if rate is None else min(state.window.size, max(1, int(rate * RATE_WINDOW_SECONDS)))
+        return 0 if now < state.backoff_until else min(window - held_count, state.pace.allowance(now))
 
     async def _release(self, limits: Mapping[str, int], seconds: float) -> int:
         """Release deliveries of several webhooks, spread over `seconds`."""

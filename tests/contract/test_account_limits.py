@@ -53,7 +53,7 @@ async def test_an_account_has_a_limited_length_of_urls_and_headers(
     long = webhook(id="wh_long", fallback_url="https://b.example", encrypted_headers="x" * 900)
     await database.webhooks.add(Registration(long, NOON))
     with pytest.raises(
-        Conflict, match=r"URLs, headers and filters of \d+ characters together, and may have at most 1000"
+        Conflict, match=r"URLs, headers, filters and rules of \d+ characters together, and may have at most 1000"
     ):
         await database.webhooks.add(Registration(webhook(id="wh_more", url="https://c.example/" + "c" * 90), NOON))
 

@@ -18,6 +18,7 @@ rules = st.fixed_dictionaries(
         "pauseAfter": st.none()
         | st.fixed_dictionaries({}, optional={"failures": st.integers(1, 100), "minutes": st.integers(0, 10080)}),
         "onGone": st.sampled_from([None, "pause", "delete"]),
+        "ratePerSecond": st.floats(0.1, 1000) | st.integers(1, 1000),
     },
 )
 
@@ -45,6 +46,11 @@ def test_a_stored_text_gives_the_same_options(values: dict[str, Any]) -> None:
         ({"pauseAfter": {"failures": 101}}, "pauseAfter: failures must be a whole number from 1 to 100"),
         ({"pauseAfter": {"minutes": -1}}, "pauseAfter: minutes must be a whole number from 0 to 10080"),
         ({"onGone": "ignore"}, "onGone: must be one of: pause, delete"),
+        ({"ratePerSecond": 0}, "ratePerSecond: must be a number from 0.1 to 1000"),
+        ({"ratePerSecond": "5"}, "ratePerSecond: must be a number from 0.1 to 1000"),
+        ({"ratePerSecond": 10**400}, "ratePerSecond: must be a number from 0.1 to 1000"),
+        ({"ratePerSecond": 5, "rateBurst": 0}, "rateBurst: must be a whole number from 1 to 1000"),
+        ({"rateBurst": 5}, "rateBurst: must have a ratePerSecond beside it"),
         ({"onGone": []}, "onGone: must be one of: pause, delete"),
     ],
 )

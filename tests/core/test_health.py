@@ -54,17 +54,17 @@ def test_a_webhook_may_have_a_limit_of_its_own() -> None:
     assert Health().with_attempts(in_a_row(9), pause_after=PauseAfter(failures=10)).pause is None
 
 
-def test_a_short_burst_of_failures_does_not_pause_a_patient_webhook() -> None:
+def test_a_short_burst_does_not_pause_a_patient_webhook() -> None:
     patient = PauseAfter(failures=3, minutes=10)
     failing = Health().with_attempts(in_a_row(50), pause_after=patient)
     assert (failing.pause, failing.failures) == (None, 50)
     assert failing.with_attempts([attempted(590, 599)], pause_after=patient).pause is None
     assert failing.with_attempts([attempted(590, 600)], pause_after=patient).pause is PauseReason.FAILURES
-    # A success begins anew.
-    again = failing.with_attempts(
+    # A success restarts the count.
+    recovered = failing.with_attempts(
         [attempted(590, 591, OutcomeKind.DELIVERED), attempted(700, 701)], pause_after=patient
     )
-    assert (again.pause, again.failures) == (None, 1)
+    assert (recovered.pause, recovered.failures) == (None, 1)
 
 
 def test_attempts_after_the_pause_do_not_count() -> None:

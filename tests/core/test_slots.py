@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from streams.core.deliveries.delivery import HoldReason
 from streams.core.queues import slots
 from streams.core.queues.endpoint_queue import (
     MAX_WAIT_SECONDS,
@@ -93,7 +94,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @rule()
     def shed(self) -> None:
-        self.shed_waiters += self.slots.shed(self.now)
+        self.shed_waiters += [waiter for waiter, _ in self.slots.shed(self.now)]
 
     @invariant()
     def the_total_is_never_exceeded(self) -> None:
@@ -466,7 +467,8 @@ def test_waits_longer_than_five_seconds_are_shed() -> None:
     assert fixture.slots.waiting_count() == MAX_WAIT_SECONDS * 32
     assert in_use + len(shed_waiters) + fixture.slots.waiting_count() == 1_000
     # The oldest stay, the newest are held.
-    assert shed_waiters[0].endswith(" 1008")
+    assert shed_waiters[0][0].endswith(" 1008")
+    assert {reason for _, reason in shed_waiters} == {HoldReason.BUSY}
 
 
 def test_a_hanging_endpoint_is_detected_at_its_first_requests() -> None:

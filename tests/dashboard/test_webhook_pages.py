@@ -53,6 +53,56 @@ async def test_a_webhook_is_created_edited_and_deleted(api: ApiFixture, browser:
     assert (await api.acme.get("/v1/webhooks"))["data"] == []
 
 
+async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixture, browser: FakeBrowser) -> None:
+    rules = {
+        "timeout_seconds": "5",
+        "retries": "30s, 2m 24h",
+        "pause_failures": "10",
+        "pause_minutes": "60",
+        "on_gone": "delete",
+        "rate_per_second": "2.5",
+        "paused": "1",
+    }
+    await browser.send("/webhooks/new", url=URL, **rules)
+    [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert (known["timeoutSeconds"], known["retries"], known["onGone"]) == (5, ["30s", "2m", "24h"], "delete")
+    assert (known["pauseAfter"], known["ratePerSecond"]) == ({"failures": 10, "minutes": 60}, 2.5)
+    assert known["status"] == "paused"
+    page = await browser.open(f"/webhooks/{known['id']}")
+    for sentence in (
+        "Timeout 5 seconds",
+        "Rate 2.5 requests a second, 2 at once after a quiet time",
+        "Retries after 30s, 2m, 24h",
+        "Paused after 10 failures in a row over 60 minutes or more",
+        "After 410 Gone deleted",
+    ):
+        assert sentence in " ".join(page.text.split())
+    form = await browser.open(f"/webhooks/{known['id']}/edit")
+    [version] = re.findall(r'name="version" value="(\d+)"', form.html)
+    assert 'value="30s, 2m, 24h"' in form.html
+    await browser.send(f"/webhooks/{known['id']}/edit", url=URL, version=version, no_retries="1")
+    [changed] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert (changed["retries"], changed["onGone"], "timeoutSeconds" in changed) == ([], "pause", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("timeout_seconds", "31", "Timeout in seconds must be a whole number from 1 to 30"),
+        ("rate_per_second", "fast", "Requests a second, at most must be a number, such as 5 or 0.5"),
+        ("rate_per_second", "nan", "must be a number from 0.1 to 1000"),
+        ("rate_burst", "5", "must have a ratePerSecond beside it"),
+        ("retries", "45s", "'45s' is not a wait of this system"),
+        ("pause_failures", "0", "must be a whole number from 1 to 100"),
+        ("on_gone", "ignore", "must be one of: pause, delete"),
+    ],
+)
+async def test_a_wrong_rule_is_named_beside_its_field(browser: FakeBrowser, name: str, text: str, message: str) -> None:
+    page = await browser.send("/webhooks/new", url=URL, **{name: text})
+    assert page.status == 422
+    assert message in page.text
+
+
 async def test_a_corrected_form_overwrites_no_other_change(api: ApiFixture, browser: FakeBrowser) -> None:
     path = f"/webhooks/{(await api.acme.webhook())['id']}/edit"
     [version] = re.findall(r'name="version" value="(\d+)"', (await browser.open(path)).html)

@@ -51,7 +51,7 @@ async def test_filters_count_like_urls(api: ApiFixture, monkeypatch: pytest.Monk
     monkeypatch.setattr(account_limits, "MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT", len(URL) + 30)
     response = await api.acme.request("PATCH", f"/v1/webhooks/{made['id']}", {"filter": {"learnerId": "x" * 30}})
     assert response.status_code == 409
-    assert "URLs, headers and filters" in response.text
+    assert "URLs, headers, filters and rules" in response.text
     await api.acme.patch(f"/v1/webhooks/{made['id']}", {"filter": PASSED})
 
 

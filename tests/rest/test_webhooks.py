@@ -35,6 +35,8 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
         "hasHeaders": False,
         "hasFallbackHeaders": False,
         "maxConcurrency": 32,
+        "pauseAfter": {"failures": 5, "minutes": 0},
+        "onGone": "pause",
         "status": "active",
         "createdAt": "2026-04-10T12:00:00Z",
         "version": made["version"],
@@ -190,8 +192,8 @@ async def test_null_takes_a_rule_of_delivery_back(api: ApiFixture) -> None:
         "pauseAfter": {"failures": 5, "minutes": 0},
         "onGone": "pause",
     }
-    entries = (await api.acme.get("/v1/audit"))["data"]
-    assert entries[0]["details"]["changes"]["retries"] == {"from": [], "to": None}
+    [entry, *_] = (await api.operator.get("/v1/audit", action="webhook.changed"))["data"]
+    assert entry["details"]["changes"]["retries"] == {"from": [], "to": None}
 
 
 async def test_a_webhook_may_be_created_paused(api: ApiFixture) -> None:

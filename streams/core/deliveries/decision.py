@@ -107,7 +107,12 @@ class DecisionInputs(NamedTuple):
 
 @invalid_on_failure
 def decide(
-    delivery: Delivery, inputs: DecisionInputs, appended_at: datetime, now: datetime, *, is_busy: bool = False
+    delivery: Delivery,
+    inputs: DecisionInputs,
+    appended_at: datetime,
+    now: datetime,
+    *,
+    hold_reason: HoldReason | None = None,
 ) -> SendNow | NotSent:
     """Decide whether to attempt a delivery now; its record was appended at `appended_at`.
 
@@ -119,7 +124,7 @@ def decide(
     is_resting = delivery.target is Target.FALLBACK and inputs.fallbacks.is_resting(delivery.webhook_id, now)
     elapsed = now - appended_at
     return decide_before_attempt(
-        delivery, webhook, inputs.schedule, elapsed=elapsed, is_fallback_resting=is_resting, is_busy=is_busy
+        delivery, webhook, inputs.schedule, elapsed=elapsed, is_fallback_resting=is_resting, hold_reason=hold_reason
     )
 
 
@@ -130,11 +135,11 @@ def decide_before_attempt(
     *,
     elapsed: timedelta = timedelta(),
     is_fallback_resting: bool = False,
-    is_busy: bool = False,
+    hold_reason: HoldReason | None = None,
 ) -> SendNow | NotSent:
     """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
-    - A delivery that would wait too long for a slot of its endpoint (`is_busy`) is held, whatever its webhook's state.
+    - A delivery that would wait too long for its endpoint is held for this `hold_reason`, whatever its webhook's state.
     - A test is sent even to a paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`.
     - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
     - A delivery whose fallback URL was removed continues as if there had been none: with the remaining attempts at the
@@ -143,8 +148,8 @@ def decide_before_attempt(
 
     `schedule` is the deployment's.
     """
-    if is_busy:
-        return Hold(delivery.to_held(HoldReason.BUSY, None, is_attempted=False))
+    if hold_reason is not None:
+        return Hold(delivery.to_held(hold_reason, None, is_attempted=False))
     if delivery.trigger is Trigger.TEST and elapsed > TEST_EXPIRY:
         return GiveUp(DeathReason.EXPIRED, delivery.to_final(is_attempted=False), _EXPIRED_MESSAGE)
     if webhook is None:

@@ -40,6 +40,7 @@ class HoldReason(StrEnum):
 
     PAUSED = "paused"
     BUSY = "busy"
+    RATE = "rate"
     REPLAY = "replay"
 
 

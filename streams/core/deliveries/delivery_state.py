@@ -183,6 +183,7 @@ def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState
 HELD_MESSAGES = {
     HoldReason.PAUSED: "The webhook is paused.",
     HoldReason.BUSY: "The endpoint cannot take more at the moment.",
+    HoldReason.RATE: "The webhook's rate does not allow more at the moment.",
     HoldReason.REPLAY: "It is sent again as soon as the webhook can take it.",
 }
 

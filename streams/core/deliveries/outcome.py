@@ -95,7 +95,7 @@ class Outcome(NamedTuple):
 # The cause, and what to do about it.
 _FAILURES = {
     OutcomeKind.TIMEOUT: (
-        "The endpoint did not respond within {timeout:g} seconds",
+        "The endpoint did not respond within {timeout}",
         "Respond with 2xx first and do the work afterwards.",
     ),
     OutcomeKind.CONNECT_TIMEOUT: (
@@ -124,7 +124,7 @@ _FAILURES = {
 # The same when a part of the response arrived.
 _PARTIAL_RESPONSE_FAILURES = {
     OutcomeKind.TIMEOUT: (
-        "The endpoint responded with {status}, but its response did not end within {timeout:g} seconds",
+        "The endpoint responded with {status}, but its response did not end within {timeout}",
         "End it with the length that Content-Length names, or close the connection.",
     ),
     OutcomeKind.RESET: (
@@ -163,7 +163,8 @@ def _failure_outcome(failure: Failure, timeout_seconds: float) -> Outcome:
     messages = _FAILURES if status is None else {**_FAILURES, **_PARTIAL_RESPONSE_FAILURES}
     cause, remedy = messages[failure.kind]
     detail = f" ({failure.detail})" if failure.detail else ""
-    message = f"{cause.format(timeout=timeout_seconds, status=status)}{detail}. {remedy}".rstrip()
+    timeout = "1 second" if timeout_seconds == 1 else f"{timeout_seconds:g} seconds"
+    message = f"{cause.format(timeout=timeout, status=status)}{detail}. {remedy}".rstrip()
     return Outcome(failure.kind, message)
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from streams.core.deliveries.delivery import Delivery, Target, Trigger
+from streams.core.queues.rate import Rate
 
 Waiter = TypeVar("Waiter", bound=Hashable)
 
@@ -14,7 +15,7 @@ START_CAP = 8
 TEST_CAP = 2
 # A request in flight for longer makes its endpoint suspect: it may be the first of many that hang.
 SLOW_SECONDS = 1.0
-# A delivery does not wait in memory if the endpoint's own cap would delay it by more.
+# A delivery does not wait in memory if the endpoint's own cap or rate would delay it by more.
 MAX_WAIT_SECONDS = 5.0
 # A healthy endpoint must look too slow for this long: a busy machine makes any endpoint look slow for a moment.
 MIN_OVERLOAD_SECONDS = 0.5
@@ -58,6 +59,9 @@ class EndpointQueue(Generic[Waiter]):
     `mean_response_seconds` is the moving average of response times. `last_activity_at` is the time of the last
     response, or of the first request to an idle endpoint. `overloaded_since` is when the wait at the end of the queue
     became too long.
+
+    With a `rate` the next request is allowed at `free_at`, in seconds of the clock of rates; the queue `is_blocked`
+    until somebody looked at that clock then.
     """
 
     name: str
@@ -74,13 +78,22 @@ class EndpointQueue(Generic[Waiter]):
     slow_waiters: set[Waiter] = field(default_factory=set)
     first_attempts: deque[tuple[int, Waiter]] = field(default_factory=deque)
     retries: deque[tuple[int, Waiter]] = field(default_factory=deque)
+    rate: Rate | None = None
+    used_until: float = 0.0
+    is_blocked: bool = False
+
+    @property
+    def free_at(self) -> float:
+        return self.rate.free_at(self.used_until) if self.rate else 0.0
 
     @property
     def waiting_count(self) -> int:
         return len(self.first_attempts) + len(self.retries)
 
     def has_capacity(self, priority: Priority) -> bool:
-        """Whether the cap allows one more request; retries use at most half of it."""
+        """Whether the cap and the rate allow one more request; retries use at most half of the cap."""
+        if self.is_blocked:
+            return False
         if priority is Priority.RETRY and self.retries_in_flight >= max(1, self.cap // 2):
             return False
         return len(self.in_flight) < self.cap
@@ -88,7 +101,7 @@ class EndpointQueue(Generic[Waiter]):
     @property
     def next_priority(self) -> Priority | None:
         """The priority of the waiter that goes next, oldest first; None when none may go."""
-        if len(self.in_flight) >= self.cap:
+        if len(self.in_flight) >= self.cap or self.is_blocked:
             return None
         can_retry = self.retries and self.has_capacity(Priority.RETRY)
         if can_retry and not (self.first_attempts and self.first_attempts[0] < self.retries[0]):
@@ -129,6 +142,13 @@ class EndpointQueue(Generic[Waiter]):
         stalled_seconds = now - self.last_activity_at if self.in_flight else 0.0
         concurrency = max(1, len(self.in_flight)) if is_suspect else self.ceiling
         return self.waiting_count * max(self.mean_response_seconds or 0.0, stalled_seconds) / concurrency
+
+    def has_rate_overload(self, now: float) -> bool:
+        """Whether the rate delays the newest waiter for too long; `now` is of the clock of rates."""
+        if self.rate is None or not self.waiting_count:
+            return False
+        delay = max(0.0, self.free_at - now) + (self.waiting_count - 1) / self.rate.per_second
+        return delay > MAX_WAIT_SECONDS
 
     def has_lasting_overload(self, now: float) -> bool:
         """Whether the wait is too long; call it repeatedly, because only a lasting overload counts."""

@@ -81,7 +81,31 @@ class RateLimits:
         return bucket
 
 
-def seconds_to_send(count: int, per_second: int, concurrency: int, response_ms: float) -> float:
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """An even rate, of which `burst` may come at once: in any second at most `per_second` + `burst`.
+
+    The state is one number, `used_until`: the time until which the rate is used up (the virtual scheduling algorithm
+    of ITU-T I.371, known as GCRA).
+    """
+
+    per_second: float
+    burst: int
+
+    def free_at(self, used_until: float) -> float:
+        """When the next one is allowed."""
+        return used_until - (self.burst - 1) / self.per_second
+
+    def use(self, used_until: float, now: float) -> float:
+        """`used_until` after one more at `now`."""
+        return max(used_until, now) + 1 / self.per_second
+
+    def used_at_start(self, since: float) -> float:
+        """`used_until` for one who does not know what was used before `since`: one is allowed, and no burst yet."""
+        return since + (self.burst - 1) / self.per_second
+
+
+def seconds_to_send(count: int, per_second: float, concurrency: int, response_ms: float) -> float:
     """About how long an endpoint needs for `count` requests, with this many in flight, at no more than `per_second`."""
     return count / min(per_second, concurrency * 1000 / max(response_ms, 1.0))
 
@@ -90,7 +114,7 @@ def seconds_to_send(count: int, per_second: int, concurrency: int, response_ms: 
 class Pace:
     """A pace of `per_second`, used in portions. Times are seconds of one clock."""
 
-    per_second: int
+    per_second: float
     used_until: float = 0.0
 
     def allowance(self, now: float) -> int:

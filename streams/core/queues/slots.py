@@ -1,9 +1,11 @@
 """Slots for requests in flight, shared fairly between endpoints."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
 from typing import Generic
 
+from streams.core.deliveries.delivery import HoldReason
 from streams.core.queues.endpoint_queue import (
     SLOW_SECONDS,
     START_CAP,
@@ -13,9 +15,12 @@ from streams.core.queues.endpoint_queue import (
     Priority,
     Waiter,
 )
+from streams.core.queues.rate import Rate
 from streams.core.queues.ready_queues import ReadyQueues
 
 MAX_IDLE_QUEUES = 10_000
+# Deliveries in memory that wait for the rates of their endpoints: a quarter of what `deliver` handles at once.
+MAX_WAITING_FOR_RATES = 1000
 
 
 class Slots(Generic[Waiter]):
@@ -26,10 +31,19 @@ class Slots(Generic[Waiter]):
     would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. What
     suspect ones keep beyond their quarter counts for the new ones. An account without any slot may take one beyond
     that. The last free slot is reserved for tests.
+
+    An endpoint may have a rate. `rate_clock` measures it in seconds, even while a busy process slows `now` down; without
+    one `now` does.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, rate_clock: Callable[[], float] | None = None) -> None:
         self._free = total
+        self._now = 0.0
+        self._rate_clock = rate_clock or (lambda: self._now)
+        # When the rates of endpoints allow the next request, and their queues.
+        self._blocked: list[tuple[float, str]] = []
+        self._waiting_for_rates = 0
+        self._forgotten_at = 0.0
         self._reserved_count = 1 if total > 1 else 0
         self._class_limits = {
             EndpointClass.HEALTHY: total,
@@ -62,6 +76,13 @@ class Slots(Generic[Waiter]):
         """The number of waiters in all queues."""
         return sum(queue.waiting_count for queue in self._queues.values() if queue.waiting_count)
 
+    @property
+    def seconds_until_unblocked(self) -> float | None:
+        """The seconds until a rate allows a request that waits for it; None if no request waits for a rate."""
+        if not self._waiting_for_rates or not self._blocked:
+            return None
+        return max(0.0, self._blocked[0][0] - self._rate_clock())
+
     def starved_waiters(self) -> Iterator[Waiter]:
         """The oldest waiters of each queue that go as soon as this process has a free slot.
 
@@ -82,10 +103,19 @@ class Slots(Generic[Waiter]):
         priority: Priority = Priority.FIRST,
         ceiling: int = 32,
         account_id: str = "",
+        rate: Rate | None = None,
+        rate_known_since: float = 0.0,
     ) -> bool:
-        """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free."""
+        """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free.
+
+        Another process may have used the endpoint's rate until `rate_known_since`, by the clock of rates.
+        """
         self._mark_slow(now)
         queue = self._queue(name, priority, ceiling, account_id)
+        if rate is not queue.rate:
+            self._set_rate(queue, rate, rate_known_since)
+        if self._blocked:
+            self._unblock()
         has_waiters = any(self._waiting) or queue.waiting_count
         if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class, account_id):
             return False
@@ -101,9 +131,13 @@ class Slots(Generic[Waiter]):
         ceiling: int = 32,
         account_id: str = "",
     ) -> None:
-        """Add a waiter to an endpoint's queue; tests need a queue of their own. `ceiling` limits the queue's cap."""
+        """Add a waiter to an endpoint's queue; tests need a queue of their own. `ceiling` limits the queue's cap.
+
+        The queue keeps the rate of the last `try_acquire`.
+        """
         queue = self._queue(name, priority, ceiling, account_id)
         self._enqueued_count += 1
+        self._waiting_for_rates += queue.rate is not None
         (queue.retries if priority is Priority.RETRY else queue.first_attempts).append((self._enqueued_count, waiter))
         self._idle.pop(name, None)
         self._make_ready(queue)
@@ -111,6 +145,8 @@ class Slots(Generic[Waiter]):
     def grant(self, now: float) -> list[tuple[str, Waiter]]:
         """The waiters that may go now, in turn, each after its queue's name; each has a slot until it is released."""
         self._mark_slow(now)
+        if self._blocked:
+            self._unblock()
         grants: list[tuple[str, Waiter]] = []
         while any(self._waiting) and (waiter := self._grant_one(now)) is not None:
             grants.append(waiter)
@@ -131,22 +167,58 @@ class Slots(Generic[Waiter]):
         self._make_ready(queue)
         self._forget_idle(queue)
 
-    def shed(self, now: float, names: Iterable[str] | None = None) -> list[Waiter]:
-        """Remove the waiters that would wait too long because of their endpoint, newest first."""
+    def shed(self, now: float, names: Iterable[str] | None = None) -> list[tuple[Waiter, HoldReason]]:
+        """Remove the waiters that would wait too long because of their endpoint or its rate, newest first."""
         self._mark_slow(now)
         queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
-        removed_waiters: list[Waiter] = []
+        removed_waiters: list[tuple[Waiter, HoldReason]] = []
         for queue in queues:
-            while (
-                queue.waiting_count
-                and queue.endpoint_class is not EndpointClass.TEST
-                and queue.has_lasting_overload(now)
-            ):
-                removed_waiters.append(queue.pop_newest())
+            while queue.waiting_count and (reason := self._overload(queue, now)) is not None:
+                removed_waiters.append((queue.pop_newest(), reason))
+                self._waiting_for_rates -= queue.rate is not None
             if not queue.waiting_count:
                 self._ready[queue.endpoint_class].discard(queue)
                 self._forget_idle(queue)
         return removed_waiters
+
+    def _overload(self, queue: EndpointQueue[Waiter], now: float) -> HoldReason | None:
+        """Why the newest waiter of a queue would wait too long; None if it would not."""
+        if queue.rate is not None and (
+            self._waiting_for_rates > MAX_WAITING_FOR_RATES or queue.has_rate_overload(self._rate_clock())
+        ):
+            return HoldReason.RATE
+        if queue.endpoint_class is not EndpointClass.TEST and queue.has_lasting_overload(now):
+            return HoldReason.BUSY
+        return None
+
+    def _set_rate(self, queue: EndpointQueue[Waiter], rate: Rate | None, known_since: float) -> None:
+        """Give a queue another rate. Of a new one it is not known what was used before."""
+        if rate == queue.rate:
+            return
+        self._waiting_for_rates += queue.waiting_count * ((rate is not None) - (queue.rate is not None))
+        is_new = not queue.used_until
+        queue.rate, queue.is_blocked = rate, False
+        if rate is not None:
+            now = self._rate_clock()
+            queue.used_until = rate.used_at_start(max(known_since, self._forgotten_at) if is_new else now)
+            self._block(queue, now)
+        self._make_ready(queue)
+
+    def _block(self, queue: EndpointQueue[Waiter], now: float) -> None:
+        """Block a queue until its rate allows the next request."""
+        if (free_at := queue.free_at) > now:
+            queue.is_blocked = True
+            heappush(self._blocked, (free_at, queue.name))
+
+    def _unblock(self) -> None:
+        now = self._rate_clock()
+        while self._blocked and self._blocked[0][0] <= now:
+            _, name = heappop(self._blocked)
+            queue = self._queues.get(name)
+            # Its rate may have changed, or it may be a new queue of the same name.
+            if queue is not None and queue.is_blocked and queue.free_at <= now:
+                queue.is_blocked = False
+                self._make_ready(queue)
 
     def _queue(self, name: str, priority: Priority, ceiling: int, account_id: str) -> EndpointQueue[Waiter]:
         queue = self._queues.get(name)
@@ -183,6 +255,7 @@ class Slots(Generic[Waiter]):
                 # Its cap may have been halved since it became ready.
                 if (priority := queue.next_priority) is not None:
                     waiter = queue.pop_next(priority)
+                    self._waiting_for_rates -= queue.rate is not None
                     self._take_slot(queue, waiter, priority, now)
                     self._make_ready(queue)
                     return queue.name, waiter
@@ -196,8 +269,13 @@ class Slots(Generic[Waiter]):
         self._free -= 1
         self._count_slots(queue, 1)
         self._by_age.append((now, queue.name, waiter))
+        if queue.rate is not None:
+            rate_now = self._rate_clock()
+            queue.used_until = queue.rate.use(queue.used_until, rate_now)
+            self._block(queue, rate_now)
 
     def _mark_slow(self, now: float) -> None:
+        self._now = now
         while self._by_age and self._by_age[0][0] < now - SLOW_SECONDS:
             since, name, waiter = self._by_age.popleft()
             queue = self._queues.get(name)
@@ -240,3 +318,5 @@ class Slots(Generic[Waiter]):
         if len(self._idle) > MAX_IDLE_QUEUES:
             oldest_name, _ = self._idle.popitem(last=False)
             del self._queues[oldest_name]
+            # What it has used of its rate is forgotten too.
+            self._forgotten_at = self._rate_clock()

@@ -13,9 +13,12 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.limits import (
     MAX_FAILURES_TO_PAUSE,
     MAX_MINUTES_TO_PAUSE,
+    MAX_RATE_PER_SECOND,
     MAX_RETRY_TIERS,
     MAX_WEBHOOK_TIMEOUT_SECONDS,
+    MIN_RATE_PER_SECOND,
 )
+from streams.core.queues.rate import Rate
 
 DEFAULT_FAILURES_TO_PAUSE = 5
 
@@ -55,6 +58,15 @@ class DeliveryOptions:
     retries: Schedule | None = None
     pause_after: PauseAfter = DEFAULT_PAUSE_AFTER
     on_gone: OnGone = OnGone.PAUSE
+    rate_per_second: float | None = None
+    rate_burst: int | None = None
+
+    @property
+    def rate(self) -> Rate | None:
+        """The rate of its requests; None if it is not limited."""
+        if self.rate_per_second is None:
+            return None
+        return Rate(self.rate_per_second, self.rate_burst or max(1, int(self.rate_per_second)))
 
     @property
     def values(self) -> dict[str, Any]:
@@ -65,6 +77,8 @@ class DeliveryOptions:
             "pauseAfter": None
             if self.pause_after == DEFAULT_PAUSE_AFTER
             else {"failures": self.pause_after.failures, "minutes": self.pause_after.minutes},
+            "ratePerSecond": self.rate_per_second,
+            "rateBurst": self.rate_burst,
             "onGone": None if self.on_gone is OnGone.PAUSE else str(self.on_gone),
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -98,6 +112,8 @@ def parse_options(values: Mapping[str, Any]) -> DeliveryOptions:
             errors.append(FieldError(name, str(error)))
         except Invalid as error:
             errors += (FieldError(name, nested_error.message) for nested_error in error.errors)
+    if not errors and "rate_burst" in parsed_values and "rate_per_second" not in parsed_values:
+        errors.append(FieldError("rateBurst", "must have a ratePerSecond beside it"))
     if errors:
         raise Invalid(*errors)
     return DeliveryOptions(**parsed_values)
@@ -137,6 +153,19 @@ def _parse_on_gone(value: object) -> OnGone:
     return OnGone(str(value))
 
 
+def _parse_rate(value: object) -> float:
+    message = f"must be a number from {MIN_RATE_PER_SECOND} to {MAX_RATE_PER_SECOND}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(message)
+    if not MIN_RATE_PER_SECOND <= value <= MAX_RATE_PER_SECOND:
+        raise ValueError(message)
+    return float(value)
+
+
+def _parse_burst(value: object) -> int:
+    return _whole_number(value, 1, MAX_RATE_PER_SECOND)
+
+
 def _whole_number(value: object, smallest: int, largest: int) -> int:
     if type(value) is not int or not smallest <= value <= largest:
         raise ValueError(f"must be a whole number from {smallest} to {largest}")
@@ -149,4 +178,6 @@ _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "retries": ("retries", _parse_retries),
     "pauseAfter": ("pause_after", _parse_pause_after),
     "onGone": ("on_gone", _parse_on_gone),
+    "ratePerSecond": ("rate_per_second", _parse_rate),
+    "rateBurst": ("rate_burst", _parse_burst),
 }

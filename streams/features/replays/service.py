@@ -71,4 +71,5 @@ class ReplayService:
     async def _estimated_seconds(self, webhook: Webhook, count: int) -> float | None:
         """About how long the endpoint needs; None if its pace is not known."""
         median = await self._median_response_ms(webhook)
-        return None if median is None else seconds_to_send(count, self._per_second, webhook.max_concurrency, median)
+        per_second = min(self._per_second, webhook.options.rate_per_second or self._per_second)
+        return None if median is None else seconds_to_send(count, per_second, webhook.max_concurrency, median)

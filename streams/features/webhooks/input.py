@@ -55,6 +55,8 @@ class WebhookInput:
     retries: Sequence[str] | None = None
     pause_after: Mapping[str, int] | None = None
     on_gone: str | None = None
+    rate_per_second: float | None = None
+    rate_burst: int | None = None
 
     @property
     def options(self) -> dict[str, Any]:

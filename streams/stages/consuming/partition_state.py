@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections import deque
 from datetime import timedelta
 from enum import Enum, auto
@@ -38,6 +39,8 @@ class PartitionState:
         self._consumer = consumer
         self._is_paused = self._is_rewound = False
         self.partition = partition
+        # By `time.monotonic`.
+        self.assigned_at = time.monotonic()
         self.tier_wait: timedelta | None = tier.wait if tier else None
         self.budget_share = _budget_share(partition.topic)
         self.offsets = OffsetTracker(commit.offset, commit.metadata) if commit else OffsetTracker()

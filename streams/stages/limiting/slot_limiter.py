@@ -5,8 +5,10 @@ from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
 
+from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import RecordAbandoned, ScormWebhooksError
 from streams.core.queues.endpoint_queue import EndpointClass, Priority
+from streams.core.queues.rate import Rate
 from streams.core.queues.slots import Slots
 from streams.ports.runtime import Clock, Telemetry
 
@@ -14,7 +16,11 @@ MAINTENANCE_INTERVAL_SECONDS = 0.25
 
 
 class EndpointBusy(ScormWebhooksError):
-    """The endpoint is too slow for the deliveries that wait for it: hold this one."""
+    """The endpoint, or its rate, is too slow for the deliveries that wait for it: hold this one."""
+
+    def __init__(self, reason: HoldReason) -> None:
+        super().__init__(f"too many deliveries wait for the endpoint: {reason}")
+        self.reason = reason
 
 
 class SlotLimiter:
@@ -25,19 +31,29 @@ class SlotLimiter:
         self._now = now or asyncio.get_running_loop().time
         self._waiting_slots: set[AcquiredSlot] = set()
         self._is_closed = False
+        # Grants what waits for the rate of an endpoint.
+        self._rate_timer: asyncio.TimerHandle | None = None
 
     async def acquire(
-        self, queue: str, priority: Priority, ceiling: int, due_at: datetime, account_id: str
+        self,
+        queue: str,
+        priority: Priority,
+        ceiling: int,
+        due_at: datetime,
+        account_id: str,
+        rate: Rate | None = None,
+        rate_known_since: float = 0.0,
     ) -> "AcquiredSlot":
         """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
-        `due_at` is when the delivery was due. Accounts take turns. Raises `EndpointBusy` when the wait would be too
-        long, `RecordAbandoned` when the limiter closes first.
+        `due_at` is when the delivery was due. Accounts take turns. A `rate` is shared with nobody since
+        `rate_known_since`, in seconds of `time.monotonic`. Raises `EndpointBusy` when the wait would be too long,
+        `RecordAbandoned` when the limiter closes first.
         """
         if self._is_closed:
             raise RecordAbandoned
         slot = AcquiredSlot(self, queue, due_at)
-        if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling, account_id):
+        if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling, account_id, rate, rate_known_since):
             await self._wait(slot, priority, ceiling, account_id)
         return slot
 
@@ -90,6 +106,8 @@ class SlotLimiter:
     def close(self) -> None:
         """Abandon every waiter: its record stays uncommitted and is sent after the restart."""
         self._is_closed = True
+        if self._rate_timer is not None:
+            self._rate_timer.cancel()
         for slot in self._waiting_slots:
             if not slot.granted.done():
                 slot.granted.set_exception(RecordAbandoned())
@@ -108,14 +126,23 @@ class SlotLimiter:
                     has_cancelled = True
                 else:
                     slot.granted.set_result(None)
+        self._wait_for_rates()
+
+    def _wait_for_rates(self) -> None:
+        """Grant again when the next rate allows it."""
+        if self._rate_timer is not None:
+            self._rate_timer.cancel()
+            self._rate_timer = None
+        if (seconds := self._slots.seconds_until_unblocked) is not None:
+            self._rate_timer = asyncio.get_running_loop().call_later(seconds, self._grant)
 
     def _shed(self, queues: list[str] | None) -> None:
         if self._is_closed:
             return
-        for slot in self._slots.shed(self._now(), queues):
+        for slot, reason in self._slots.shed(self._now(), queues):
             self._waiting_slots.discard(slot)
             if not slot.granted.cancelled():
-                slot.granted.set_exception(EndpointBusy("the endpoint is too slow for the deliveries that wait for it"))
+                slot.granted.set_exception(EndpointBusy(reason))
 
 
 class AcquiredSlot:

@@ -15,7 +15,7 @@ _TOO_MANY_SCOPE_IDS_MESSAGE = (
     "name fewer packages and dispatches"
 )
 _TOO_LONG_MESSAGE = (
-    "the account's webhooks would have URLs, headers, filters and options of {count} characters together, "
+    "the account's webhooks would have URLs, headers, filters and rules of {count} characters together, "
     "and may have at most {limit}: use shorter ones, or delete a webhook first"
 )
 
