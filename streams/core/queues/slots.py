@@ -32,8 +32,8 @@ class Slots(Generic[Waiter]):
     suspect ones keep beyond their quarter counts for the new ones. An account without any slot may take one beyond
     that. The last free slot is reserved for tests.
 
-    An endpoint may have a rate. `rate_clock` measures it in seconds, even while a busy process slows `now` down; without
-    one `now` does.
+    An endpoint may have a rate, in seconds of `rate_clock`, which a busy process does not slow down as it slows `now`.
+    Without that clock `now` counts.
     """
 
     def __init__(self, total: int, rate_clock: Callable[[], float] | None = None) -> None:
