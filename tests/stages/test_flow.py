@@ -22,7 +22,7 @@ from streams.features.deliveries.service import AffectedIds, DeliveryService
 from streams.features.webhooks import synthetic_events as synthetic_events_module
 from streams.features.webhooks.synthetic_events import SyntheticEventService
 from streams.ports.kafka import Outgoing
-from streams.stages.consuming import write_buffer as write_buffer_module
+from streams.stages.consuming.batch_consumer import Batching
 from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
 
@@ -111,8 +111,7 @@ async def test_without_record_a_test_ends_with_its_name(pipeline: Pipeline) -> N
     await pipeline.crash()
 
 
-async def test_without_deliver_a_test_ends_with_its_name(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
+async def test_without_deliver_a_test_ends_with_its_name(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     pipeline.sender.hangs(URL)
     with pytest.raises(Unavailable, match=r"no outcome from `deliver` within 0\.2 seconds: is `deliver` running\?"):
@@ -222,10 +221,8 @@ async def test_a_replay_supersedes_a_waiting_retry(pipeline: Pipeline) -> None:
     assert pipeline.telemetry.counts["retries_superseded_total"] == 1
 
 
-async def test_a_retry_waits_for_a_payload_not_yet_recorded(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.2)
+async def test_a_retry_waits_for_a_payload_not_yet_recorded(pipeline: Pipeline) -> None:
+    await pipeline.crash(Batching(min_interval_seconds=0, linger_seconds=0.2))
     await pipeline.register(webhook())
     pipeline.sender.responses(URL, BROKEN, Response(200, {}))
     await pipeline.fan_out_events(event())
@@ -235,7 +232,7 @@ async def test_a_retry_waits_for_a_payload_not_yet_recorded(
 
 
 async def test_a_retry_waits_a_limited_time_for_a_payload(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
+    await pipeline.crash(Batching(min_interval_seconds=0, linger_seconds=60))
     monkeypatch.setattr(deliveries_module, "PAYLOAD_CHECK_INTERVAL_SECONDS", 0)
     await pipeline.register(webhook())
     await pipeline.fan_out_events(event())
