@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import cast
 
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import URL
@@ -160,6 +161,15 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
         erasure_outbox=SqlErasureOutbox(database, encryption),
     )
     await database.close()
+
+
+def with_portions(store: Store, size: int) -> Store:
+    """The store, with jobs that change `size` deliveries at a time."""
+    if isinstance(store, SqlStore):
+        jobs: Jobs = SqlJobs(store.database, store.clock, FakeEncryption(), portion_size=size)
+    else:
+        jobs = replace(cast("FakeJobs", store.jobs), portion_size=size)
+    return replace(store, jobs=jobs)
 
 
 async def publish_all(store: Store) -> None:

@@ -45,7 +45,7 @@ from streams.stages.lease import LeaseKeeper
 from streams.stages.limiting.slot_limiter import SlotLimiter
 from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
-from streams.stages.release_held import ReleaseHeld
+from streams.stages.release_held import ReleaseHeld, ReleaseLimits
 from streams.topics import (
     BULK_DELIVERIES,
     DEAD_LETTERS,
@@ -107,6 +107,7 @@ class Pipeline:
         self.telemetry = FakeTelemetry()
         self.crash_points: dict[str, tuple[str, bool]] = {}
         self.crashing_ports: list[CrashingPort] = []
+        self.release_limits = ReleaseLimits()
         self.start()
 
     def start(self, batching: Batching = AT_ONCE) -> None:
@@ -162,6 +163,7 @@ class Pipeline:
             self.telemetry,
             work,
             RELEASE_RATE,
+            self.release_limits,
         )
         self.table.find("")
         publishing = keeper.hold(lambda: publish.run(self.table.table))
