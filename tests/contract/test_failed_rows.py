@@ -56,7 +56,6 @@ from streams.core.webhooks.webhook import Registration
 from streams.features.course_sessions.changes import EventContext, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score
 from streams.features.course_sessions.stage import DueReports, ReportTimes
-from streams.features.learners import stage as learners_stage
 from streams.features.learners.stage import finish_erasures
 from streams.features.mails.stage import Notify, NotifyTimes
 from streams.features.mails.storage import SqlMails
@@ -226,11 +225,7 @@ async def test_a_wrong_job_keeps_no_other_from_being_added(database: SqlStore) -
 
 
 @pytest.mark.parametrize("wrong", [{"step": "archives"}, {"place": [1, 2]}, {"counts": 5}], ids=str)
-async def test_a_wrong_erasure_delays_no_other(
-    database: SqlStore, work: Work, wrong: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
-        monkeypatch.setattr(learners_stage, name, 0.001)
+async def test_a_wrong_erasure_delays_no_other(database: SqlStore, work: Work, wrong: Mapping[str, object]) -> None:
     first = await learners(database).start("acme", ADA, actor="key:key_1")
     second = await learners(database).start("acme", "grace", actor="key:key_1")
     is_first = erasures.c.id == first.id
@@ -241,7 +236,15 @@ async def test_a_wrong_erasure_delays_no_other(
         return other is not None and other.is_finished
 
     work.clock.advance(60)
-    async with running(finish_erasures(database.erasures, work.clock, work.telemetry, work.postponed)):
+    finishing = finish_erasures(
+        database.erasures,
+        work.clock,
+        work.telemetry,
+        work.postponed,
+        poll_interval_seconds=0.001,
+        portion_pause_seconds=0.001,
+    )
+    async with running(finishing):
         await eventually(is_finished)
         await until(lambda: bool(work.failed))
     assert work.failed == {(WorkKind.ERASURE, first.id)}
