@@ -13,7 +13,7 @@ from conftest import left_out
 from e2e.receiver import Receiver
 from e2e.system import System, until
 from e2e.test_up import child_of, updated
-from e2e.up import is_ready, reasons, running_up
+from e2e.up import await_ready, running_up
 from real.prometheus import Prometheus
 from streams.runtime.startup import STAGES
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def pid_and_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, System]]:
     with running_up(tmp_path_factory.mktemp("up"), {}) as (system, running):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         yield running.pid, system
 
 
