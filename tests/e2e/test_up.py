@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from conftest import Broker
 from e2e.receiver import Receiver
 from e2e.system import System, until
-from e2e.up import is_ready, reasons, running_up, up_on_a_terminal
+from e2e.up import await_ready, is_ready, reasons, running_up, up_on_a_terminal
 from streams.runtime.startup import STAGES
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,7 @@ def shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture
 def up(shared_up: System) -> System:
     """The shared `up`, ready."""
-    until(lambda: is_ready(shared_up), 90, lambda: reasons(shared_up))
+    await_ready(shared_up)
     return shared_up
 
 
@@ -57,13 +57,13 @@ def test_up_delivers_and_names_waiting_deliveries_at_its_end(up: System, receive
     assert "line 1: accountId: there is no account acc_nobody" in unknown.stderr
     until(lambda: receiver.ids("/crm") == [event_id], 30, "the event at the customer")
     of_account = ("--account", account, "--state", "delivered")
-    until(lambda: up.run("deliveries", "list", *of_account, "--json"), 30, "recorded")
+    until(lambda: up.run("deliveries", "list", *of_account, "--json"), 30, "recorded", 0.3)
 
 
 def test_a_small_up_has_five_processes(tmp_path: Path, receiver: Receiver) -> None:
     env = {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}
     with running_up(tmp_path, env, options=("--small",)) as (system, running):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         assert len(children) == 5
         until(lambda: "Dashboard: " in (tmp_path / "up.out").read_text(), 10, "the addresses")
@@ -73,7 +73,7 @@ def test_a_small_up_has_five_processes(tmp_path: Path, receiver: Receiver) -> No
         system.run("events", "publish", "-", stdin=updated(account, 1))
         until(lambda: receiver.ids("/crm") == ["evt_1"], 30, "the event at the customer")
         # A job of `maintain`, and a release by `publish`.
-        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
+        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded", 0.3)
         system.run("deliveries", "replay", webhook, "--since", "2026-04-10T14:32:00Z", "--yes", "--json")
         until(lambda: receiver.ids("/crm") == ["evt_1", "evt_1"], 30, "sent again")
     drained = {line["stage"] for line in log_events_of(tmp_path) if line["event"] == "drained"}
@@ -103,11 +103,11 @@ def test_the_start_on_a_terminal_is_some_lines_and_links(tmp_path: Path) -> None
 def test_up_continues_when_its_topics_exist(kafka: Broker, topic_prefix: str, tmp_path: Path) -> None:
     env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
     with running_up(tmp_path, env) as (system, running):
-        until(lambda: "run `scorm-webhooks topics apply`" in reasons(system), 60)
+        until(lambda: "run `scorm-webhooks topics apply`" in reasons(system), 60, every=0.3)
         # Each stage says what it lacks, once it has looked.
-        until(lambda: f"{topic_prefix}deliveries.retry.1s" in reasons(system), 30, lambda: reasons(system))
+        until(lambda: f"{topic_prefix}deliveries.retry.1s" in reasons(system), 30, lambda: reasons(system), every=0.3)
         system.run("topics", "apply")
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         assert running.poll() is None
 
 
@@ -124,7 +124,7 @@ def test_up_is_ready_only_when_all_partitions_are_read(up: System, receiver: Rec
     broker = json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())
     os.kill(child_of(broker["pid"], "deliver"), signal.SIGKILL)
     until(lambda: not is_ready(up), 10, "the kill is seen")
-    until(lambda: is_ready(up), 30, lambda: reasons(up))
+    await_ready(up, 30)
     up.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(20)))
     until(lambda: len(receiver.ids("/crm")) == 20, 5, "every event")
 
@@ -165,13 +165,13 @@ def test_an_invalid_record_is_listed_shown_and_replayed(up: System) -> None:
         rows: list[dict[str, Any]] = up.run("invalid", "list", "--topic", "session-events", "--json")
         return [row for row in rows if row["key"] == "k"]
 
-    until(lambda: len(junk()) == 1, 30, "the record stored as invalid")
+    until(lambda: len(junk()) == 1, 30, "the record stored as invalid", 0.3)
     [row] = junk()
     assert up.run("invalid", "show", row["id"], "--raw") == "junk of e2e"
     shown = up.run("invalid", "show", row["id"], "--json")
     assert (shown["valueStart"], shown["error"]) == (b"junk of e2e".hex(), row["error"])
     assert up.run("invalid", "replay", row["id"]).strip() == "1 replayed"
-    until(lambda: len(junk()) == 2, 30, "it is invalid again")
+    until(lambda: len(junk()) == 2, 30, "it is invalid again", 0.3)
     unknown = up.attempt("invalid", "show", "0-999999")
     assert unknown.returncode != 0
     assert "there is no invalid record 0-999999" in unknown.stderr
@@ -180,7 +180,7 @@ def test_an_invalid_record_is_listed_shown_and_replayed(up: System) -> None:
 def test_a_stop_under_load_logs_no_error(tmp_path: Path, receiver: Receiver) -> None:
     receiver.responses["/crm"] = lambda request: 500 if request.number % 3 == 0 else 200
     with running_up(tmp_path, {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}) as (system, _):
-        until(lambda: is_ready(system), 90, "every stage ready")
+        await_ready(system)
         account = system.account()
         system.webhook(account, receiver.url("/crm"))
         system.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(500)))
@@ -191,25 +191,36 @@ def test_a_stop_under_load_logs_no_error(tmp_path: Path, receiver: Receiver) -> 
     assert {line["stage"] for line in log_events if line["event"] == "stopped"} == set(STAGES)
 
 
-def test_a_delivery_lost_with_the_broker_can_be_retried(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_killed_up_knows_what_it_owed_and_the_erased(tmp_path: Path, receiver: Receiver) -> None:
     env = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1h", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
     receiver.responses["/crm"] = lambda request: 500 if request.number == 1 else 200
     with running_up(tmp_path, env, signal.SIGKILL) as (system, _):
-        until(lambda: is_ready(system), 90, "every stage ready")
+        await_ready(system)
         account = system.account()
-        system.webhook(account, receiver.url("/crm"))
+        webhook = system.webhook(account, receiver.url("/crm"))["id"]
         system.run("events", "publish", "-", stdin=updated(account, 1))
-        until(
-            lambda: system.run("deliveries", "list", "--state", "waiting", "--json"), 30, "the retry waits in its tier"
-        )
+        until(lambda: system.run("deliveries", "list", "--state", "waiting", "--json"), 30, "the retry waits", 0.3)
+        assert system.run("learners", "erase", account, "ada", "--yes", "--json")["propagated"]
     (tmp_path / "up.log").unlink()
+    # The embedded broker of the second start is empty: `publish` writes the erasures again.
     with running_up(tmp_path, env) as (system, _):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         [line] = [line for line in log_events_of(tmp_path) if line["event"] == "deliveries_lost_with_broker"]
         assert line["deliveries"] == 1
         [job] = system.run("dead-letters", "retry", "--all", "--yes", "--reason", "broker_restarted", "--json")
         assert (job["status"], job["done"], job["failed"]) == ("finished", 1, 0)
-        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered")
+        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered", 0.3)
+        for number, learner in ((2, "ada"), (3, "grace")):
+            event = {
+                **json.loads(updated(account, number)),
+                "type": "session.launched",
+                "data": {"sessionId": f"s-{number}", "packageId": "pkg_1", "learnerId": learner},
+            }
+            system.run("events", "publish", "-", stdin=json.dumps(event))
+        receiver.wait_for("/crm", {"evt_1", "evt_3"}, 30)
+        of_webhook = ("--webhook", webhook, "--state", "discarded", "--json")
+        until(lambda: system.run("deliveries", "list", *of_webhook), 30, "the other is erased", 0.3)
+        assert receiver.ids("/crm") == ["evt_1", "evt_1", "evt_3"]
 
 
 def log_events_of(folder: Path) -> list[dict[str, Any]]:
@@ -239,24 +250,3 @@ def test_a_stop_during_the_start_logs_no_error(tmp_path: Path, seconds: float) -
     # On a fast machine `notify` has started, and tells what is not set.
     of_settings = {"smtp_url_not_set", "public_url_not_set"}
     assert {line["level"] for line in log_events_of(tmp_path) if line["event"] not in of_settings} == {"info"}
-
-
-def test_a_restarted_up_still_knows_the_erased(tmp_path: Path, receiver: Receiver) -> None:
-    # The embedded broker of the second start is empty: `publish` writes the erasures again.
-    with running_up(tmp_path, {}) as (system, _):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
-        account = system.account()
-        system.webhook(account, receiver.url("/crm"))
-        assert system.run("learners", "erase", account, "ada", "--yes", "--json")["propagated"]
-    with running_up(tmp_path, {}) as (system, _):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
-        for number, learner in enumerate(("ada", "grace")):
-            event = {
-                **json.loads(updated(account, number)),
-                "type": "session.launched",
-                "data": {"sessionId": f"s-{number}", "packageId": "pkg_1", "learnerId": learner},
-            }
-            system.run("events", "publish", "-", stdin=json.dumps(event))
-        receiver.wait_for("/crm", {"evt_1"}, 30)
-        until(lambda: system.run("deliveries", "list", "--state", "discarded", "--json"), 30, "the other is erased")
-        assert receiver.ids("/crm") == ["evt_1"]
