@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from conftest import Broker
+import parts
+from conftest import Broker, left_out
 from e2e.receiver import Receiver
 from e2e.system import System, until
 from e2e.up import await_ready, is_ready, reasons, running_up, up_on_a_terminal
+from real.prometheus import Prometheus
 from streams.runtime.startup import STAGES
 
 pytestmark = pytest.mark.e2e
@@ -35,11 +38,65 @@ def up(shared_up: System) -> System:
     return shared_up
 
 
+def pid_of(up: System) -> int:
+    return int(json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())["pid"])
+
+
 def child_of(running_up: int, stage: str) -> int:
     """The process id of a stage of `up`."""
     children = Path(f"/proc/{running_up}/task/{running_up}/children").read_text().split()
     [found] = (int(pid) for pid in children if f"\0{stage}\0" in Path(f"/proc/{pid}/cmdline").read_text())
     return found
+
+
+def metrics_of(system: System) -> str:
+    url = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_HEALTH_PORT']}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return str(response.read().decode())
+
+
+def total(system: System, name: str, stage: str) -> float:
+    """The sum of a metric over the other labels of a stage."""
+    samples = re.findall(rf"^scorm_webhooks_{name}\{{(.*)\}} (\S+)$", metrics_of(system), re.MULTILINE)
+    return sum(float(value) for labels, value in samples if f'stage="{stage}"' in labels)
+
+
+def test_the_port_of_up_counts_what_its_stages_do(up: System, receiver: Receiver) -> None:
+    counted = (("attempts_total", "deliver"), ("deliveries_created_total", "fan-out"))
+    attempts, created = (total(up, name, stage) for name, stage in counted)
+    account = up.account()
+    up.webhook(account, receiver.url("/crm"))
+    up.run("events", "publish", "-", stdin=updated(account, 1))
+    until(lambda: receiver.ids("/crm") == ["evt_1"], 30, "the event at the customer")
+    until(lambda: total(up, "attempts_total", "deliver") == attempts + 1, 10, "the attempt is counted")
+    until(lambda: total(up, "deliveries_created_total", "fan-out") == created + 1, 10, "the delivery is counted")
+    assert all(total(up, "ready", stage) == 1 for stage in STAGES)
+    assert total(up, "attempts_total", "record") == 0
+    assert metrics_of(up).count("# TYPE scorm_webhooks_attempts_total") == 1
+
+
+@pytest.mark.real
+def test_the_alerts_work_on_a_prometheus_that_reads_up(up: System) -> None:
+    if not parts.prometheus():
+        left_out("promtool")
+    prometheus = Prometheus(every="3s")
+    try:
+        prometheus.watch({"up": int(up.env["SCORM_WEBHOOKS_HEALTH_PORT"])})
+        until(lambda: prometheus.value("scorm_webhooks_ready") == len(STAGES), 30, "each stage is ready")
+        until(lambda: not prometheus.rule_errors(), 60, lambda: str(prometheus.rule_errors()))
+        until(lambda: not prometheus.pending(), 60, lambda: str(prometheus.pending()))
+        deliver = child_of(pid_of(up), "deliver")
+        # Frozen, it does not answer: its series end, and the others go on.
+        os.kill(deliver, signal.SIGSTOP)
+        try:
+            down = ("ScormWebhooksStageDown", "deliver")
+            until(lambda: down in prometheus.pending(), 60, lambda: str(prometheus.pending()))
+            assert {stage for _, stage in prometheus.pending()} <= {"deliver", ""}
+        finally:
+            os.kill(deliver, signal.SIGCONT)
+        until(lambda: down not in prometheus.pending(), 60, lambda: str(prometheus.pending()))
+    finally:
+        prometheus.remove()
 
 
 def test_up_delivers_and_names_waiting_deliveries_at_its_end(up: System, receiver: Receiver) -> None:
@@ -121,8 +178,7 @@ def test_up_exits_with_2_for_a_misconfigured_stage(tmp_path: Path) -> None:
 def test_up_is_ready_only_when_all_partitions_are_read(up: System, receiver: Receiver) -> None:
     account = up.account()
     up.webhook(account, receiver.url("/crm"))
-    broker = json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())
-    os.kill(child_of(broker["pid"], "deliver"), signal.SIGKILL)
+    os.kill(child_of(pid_of(up), "deliver"), signal.SIGKILL)
     until(lambda: not is_ready(up), 10, "the kill is seen")
     await_ready(up, 30)
     up.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(20)))
