@@ -116,6 +116,11 @@ IF_CHANGED: dict[str, tuple[str, ...]] = {
     # A schema registry starts in three seconds, and a system in ten; tests/adapters has its REST API by a fake.
     "tests/contract/test_schema_registry.py": REGISTRY,
     "tests/e2e/test_schema_registry.py": REGISTRY,
+    # Beside these files it is "kill-all" and "broker-kill" of chaos, which kill more.
+    "tests/e2e/test_single_machine.py": (
+        *("tests/e2e/test_single_machine.py", "tests/e2e/up.py", "deploy/systemd", "pyproject.toml", "requirements"),
+        *("streams/runtime", "streams/cli", "streams/adapters/kafka", "streams/adapters/faust"),
+    ),
     "tests/alerts/test_rules.py": ("tests/alerts", "deploy/helm/scorm-webhooks/files"),
     "tests/chart/test_options.py": ("tests/chart", "tools", "deploy/helm"),
     # What people see: pages, forms, and the players' courses.
