@@ -31,7 +31,6 @@ from streams.adapters.sql.deliveries.held import SqlHeldDeliveries
 from streams.adapters.sql.deliveries.jobs import SqlJobs
 from streams.adapters.sql.deliveries.recorder import SqlRecorder
 from streams.adapters.sql.deliveries.replays import SqlReplays
-from streams.adapters.sql.engine import migrate
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.pooler import store_session_settings
 from streams.adapters.sql.erasures.erasure_outbox import SqlErasureOutbox
@@ -124,7 +123,6 @@ async def sql_store(url: URL, connections: int = 1, pooler: PgBouncer | None = N
     """
     make_tables(url)
     if url.get_backend_name() == "postgresql":
-        migrate.grant(url, ROLE)
         url = url.set(username=ROLE)
     if pooler:
         store_session_settings(url)
