@@ -93,9 +93,16 @@ class Outage:
 class Outages:
     """The outages that one process meets, one for each kind. All its clients share them."""
 
-    def __init__(self, telemetry: Telemetry, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._telemetry = telemetry
         self._now = now
+        self._sleep = sleep
         self._outages: dict[OutageKind, Outage] = {}
 
     def __getitem__(self, kind: OutageKind) -> Outage:
@@ -119,7 +126,7 @@ class Outages:
                         outage.end(waiter)
                     outage = self[kind]
                     outage.begin(waiter, str(error))
-                    await asyncio.sleep(every_seconds)
+                    await self._sleep(every_seconds)
                 else:
                     return result
         except asyncio.CancelledError:

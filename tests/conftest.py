@@ -25,6 +25,7 @@ from real.pgbouncer import PgBouncer
 from real.postgres import Postgres
 from real.registry import SchemaRegistry
 from real.secured_kafka import SecuredKafka
+from streams.features.shared import publication
 
 # A shared machine may be slow for a moment; that must not fail a test.
 settings.register_profile("short", deadline=None, max_examples=40)
@@ -169,6 +170,12 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
     logging.captureWarnings(False)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def no_publication_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request waits until its change is on a topic: no publisher runs."""
+    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ BENCH = "tests/benchmarks/test_experiments.py"
 FLOODS = "tests/adversary/test_floods.py::test_a_flood_of_one_customer_fails_no_other"
 OAUTH = "tests/contract/test_oauth.py"
 PLAIN = "tests/browser/test_without_javascript.py"
+UP_STANDSTILL = "tests/e2e/test_standstills.py::test_a_stage_that_stands_still_is_started_again"
+STOP_AT_START = "tests/e2e/test_up.py::test_a_stop_during_the_start_logs_no_error"
 EXCHANGE = "tests/contract/test_group_protocols.py::test_a_group_changes_its_protocol_member_by_member"
 
 # A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a
@@ -25,6 +27,12 @@ LEFT_OUT: dict[str, str] = {
     "tests/e2e/test_growing.py": f"{CHAOS}[partitions]",
     "tests/e2e/test_schedule.py": f"{CHAOS}[retry-schedule]",
     "tests/e2e/test_newer_record.py": f"{CHAOS}[upgrade]",
+    # `up` starts each stage again alike; tests/contract has the standstill of every client.
+    f"{UP_STANDSTILL}[deliver]": f"{UP_STANDSTILL}[fan-out-faust]",
+    f"{UP_STANDSTILL}[librdkafka]": f"{UP_STANDSTILL}[fan-out-faust]",
+    # In the middle of the start, most stages have begun and none has ended its own.
+    f"{STOP_AT_START}[0.5]": f"{STOP_AT_START}[1.5]",
+    f"{STOP_AT_START}[3.0]": f"{STOP_AT_START}[1.5]",
     # Each experiment runs by `make bench`; one short run shows that the parts fit together.
     f"{BENCH}::test_throughput_under_a_sustained_load": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_a_day_has_figures_for_kafka_and_rest": f"{BENCH}::test_throughput_of_a_backlog",
@@ -108,6 +116,11 @@ IF_CHANGED: dict[str, tuple[str, ...]] = {
     # A schema registry starts in three seconds, and a system in ten; tests/adapters has its REST API by a fake.
     "tests/contract/test_schema_registry.py": REGISTRY,
     "tests/e2e/test_schema_registry.py": REGISTRY,
+    # Beside these files it is "kill-all" and "broker-kill" of chaos, which kill more.
+    "tests/e2e/test_single_machine.py": (
+        *("tests/e2e/test_single_machine.py", "tests/e2e/up.py", "deploy/systemd", "pyproject.toml", "requirements"),
+        *("streams/runtime", "streams/cli", "streams/adapters/kafka", "streams/adapters/faust"),
+    ),
     "tests/alerts/test_rules.py": ("tests/alerts", "deploy/helm/scorm-webhooks/files"),
     "tests/chart/test_options.py": ("tests/chart", "tools", "deploy/helm"),
     # What people see: pages, forms, and the players' courses.

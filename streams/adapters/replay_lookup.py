@@ -26,8 +26,9 @@ class Table(Protocol):
 class SqlReplayLookup:
     """A `ReplayLookup` that fails open: without a response the retry is sent."""
 
-    def __init__(self, table: Table, outages: Outages) -> None:
+    def __init__(self, table: Table, outages: Outages, *, retry_pause_seconds: float = RETRY_PAUSE_SECONDS) -> None:
         self._table = table
+        self._retry_pause_seconds = retry_pause_seconds
         self._batches = Batches(self._find, MAX_QUERY_IDS)
         self._probe_task: asyncio.Task[None] | None = None
         self._database = outages[DATABASE]
@@ -50,7 +51,7 @@ class SqlReplayLookup:
         """Query regularly until the database responds, so that the end is noticed even if no retry is due."""
         try:
             while self in self._database:
-                await asyncio.sleep(RETRY_PAUSE_SECONDS)
+                await asyncio.sleep(self._retry_pause_seconds)
                 await self._find([])
         finally:
             self._probe_task = None

@@ -42,9 +42,15 @@ def print_start(settings: Settings) -> None:
         _print(f"Starting every stage, with data in {settings.data_dir}. Ctrl-C ends it{quiet_note}.")
 
 
-async def wait_until_up(stages: Stages, stop_event: asyncio.Event, health_url: str) -> bool:
+async def wait_until_up(
+    stages: Stages,
+    stop_event: asyncio.Event,
+    health_url: str,
+    *,
+    notice_after_seconds: float = START_NOTICE_AFTER_SECONDS,
+) -> bool:
     """Wait until every stage is ready. False if `up` ends before. A long wait is explained once on a terminal."""
-    explain_at = time.monotonic() + START_NOTICE_AFTER_SECONDS if is_on_terminal() else None
+    explain_at = time.monotonic() + notice_after_seconds if is_on_terminal() else None
     while not stop_event.is_set() and stages.is_running and (problems := await stages.readiness_problems()):
         if explain_at is not None and time.monotonic() >= explain_at:
             _print(f"Not ready yet: {problems[0]} ({health_url} has all that is missing)")

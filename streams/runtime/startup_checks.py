@@ -36,6 +36,8 @@ class StartupChecks:
 
     topics: Sequence[str] = ()
     needs_database: bool = False
+    request_timeout_seconds: float = REQUEST_TIMEOUT_SECONDS
+    client_renewal_seconds: float = CLIENT_RENEWAL_SECONDS
 
     def checks(self, deployment: Deployment) -> Iterator[tuple[OutageKind, Check]]:
         """One check for the topics and one for the database, each with the outage that it may find.
@@ -45,7 +47,7 @@ class StartupChecks:
         if self.needs_database:
             _ = deployment.database_url
         if self.topics:
-            existing_topics = _existing_topics_query(deployment)
+            existing_topics = self._existing_topics_query(deployment)
             yield BROKER, partial(_check_topics, existing_topics, self.topics, deployment.settings.topic_prefix)
         if self.needs_database:
             yield DATABASE, partial(_check_database, deployment)
@@ -61,12 +63,12 @@ class StartupChecks:
         for kind, check in list(self.checks(deployment)):
             await wait_until_met(check, kind, outages, on_wait)
 
-    def wait_or_raise(self, deployment: Deployment) -> None:
+    def wait_or_raise(self, deployment: Deployment, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
         """Wait up to a minute, for a command.
 
         Raises `Misconfigured` for what a person must create, and `Unavailable` if Kafka or the database is away.
         """
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        deadline = time.monotonic() + timeout_seconds
         for _, check in self.checks(deployment):
             while True:
                 try:
@@ -76,25 +78,43 @@ class StartupChecks:
                     raise Misconfigured(str(error)) from None
                 except Unavailable as error:
                     if time.monotonic() >= deadline:
-                        raise Unavailable(f"{error}; gave up after {START_TIMEOUT_SECONDS:g} seconds") from None
+                        raise Unavailable(f"{error}; gave up after {timeout_seconds:g} seconds") from None
                 time.sleep(RETRY_INTERVAL_SECONDS)
 
+    def _existing_topics_query(self, deployment: Deployment) -> Callable[[], Mapping[str, int]]:
+        """A function that queries the topics, with one client for many checks: connecting may take several checks."""
+        admin, client_made_at = deployment.topics_admin(), time.monotonic()
 
-async def wait_until_met(check: Check, kind: OutageKind, outages: Outages, on_wait: Callable[[str], None]) -> None:
+        def query_topics() -> Mapping[str, int]:
+            nonlocal admin, client_made_at
+            try:
+                return admin.partition_counts(self.request_timeout_seconds)
+            except Unavailable:
+                if time.monotonic() - client_made_at >= self.client_renewal_seconds:
+                    admin, client_made_at = deployment.topics_admin(), time.monotonic()
+                raise
+
+        return query_topics
+
+
+async def wait_until_met(
+    check: Check,
+    kind: OutageKind,
+    outages: Outages,
+    on_wait: Callable[[str], None],
+    timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
+) -> None:
     """Repeat a check while it raises `MissingPrerequisite`, or the errors of an outage of this kind."""
-    await outages.retry(
-        partial(_run_check, check, on_wait), RETRY_INTERVAL_SECONDS, PREREQUISITE_OUTAGE, KAFKA_TOKEN, kind
-    )
+    run_check = partial(_run_check, check, on_wait, timeout_seconds)
+    await outages.retry(run_check, RETRY_INTERVAL_SECONDS, PREREQUISITE_OUTAGE, KAFKA_TOKEN, kind)
 
 
-async def _run_check(check: Check, on_wait: Callable[[str], None]) -> None:
+async def _run_check(check: Check, on_wait: Callable[[str], None], timeout_seconds: float) -> None:
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+        async with asyncio.timeout(timeout_seconds):
             await run_in_daemon_thread(check)
     except TimeoutError:
-        raise ScormWebhooksError(
-            f"a check before the start did not end within {CHECK_TIMEOUT_SECONDS:g} seconds"
-        ) from None
+        raise ScormWebhooksError(f"a check before the start did not end within {timeout_seconds:g} seconds") from None
     except Unavailable as error:
         on_wait(str(error))
         raise
@@ -117,22 +137,6 @@ def check_group(client_ids: Callable[[], Sequence[str]], group: str, client_name
             f"the group {group} has members of another client ({names}), and SCORM_WEBHOOKS_FAN_OUT_CONSUMER is "
             f"{client_name}; stop every fan-out process that is set otherwise; this one goes on when they have left"
         )
-
-
-def _existing_topics_query(deployment: Deployment) -> Callable[[], Mapping[str, int]]:
-    """A function that queries the topics, with one client for many checks: connecting may take several checks."""
-    admin, client_made_at = deployment.topics_admin(), time.monotonic()
-
-    def query_topics() -> Mapping[str, int]:
-        nonlocal admin, client_made_at
-        try:
-            return admin.partition_counts(REQUEST_TIMEOUT_SECONDS)
-        except Unavailable:
-            if time.monotonic() - client_made_at >= CLIENT_RENEWAL_SECONDS:
-                admin, client_made_at = deployment.topics_admin(), time.monotonic()
-            raise
-
-    return query_topics
 
 
 def _check_topics(query_topics: Callable[[], Mapping[str, int]], topics: Sequence[str], prefix: str) -> None:

@@ -22,8 +22,18 @@ READ_INTERVAL_SECONDS = 15.0
 INTERVAL_FACTOR = 20
 
 
+def pause_after(elapsed: float) -> float:
+    """The seconds between two readings, after one that took `elapsed`."""
+    return max(READ_INTERVAL_SECONDS, INTERVAL_FACTOR * elapsed)
+
+
 async def expose_backlog(
-    backlogs: Backlogs, lags: GroupLags, clock: Clock, telemetry: Telemetry, postponed_work: PostponedWork
+    backlogs: Backlogs,
+    lags: GroupLags,
+    clock: Clock,
+    telemetry: Telemetry,
+    postponed_work: PostponedWork,
+    pause: Callable[[float], float] = pause_after,
 ) -> None:
     """Read the backlog and expose it until cancelled. In an outage the last values stay."""
     clocks: defaultdict[tuple[str, Partition], LagClock] = defaultdict(LagClock)
@@ -36,16 +46,17 @@ async def expose_backlog(
         _expose_groups(await lags.offsets(), clocks, clock.now(), telemetry)
 
     telemetry.gauge("maintainer", 1)
-    await run_until_first_ends(lambda: _run_regularly(expose_deliveries), lambda: _run_regularly(expose_groups))
+    await run_until_first_ends(
+        lambda: _run_regularly(expose_deliveries, pause), lambda: _run_regularly(expose_groups, pause)
+    )
 
 
-async def _run_regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
+async def _run_regularly(expose: Callable[[], Awaitable[None]], pause: Callable[[float], float]) -> NoReturn:
     while True:
         started_at = time.monotonic()
         with suppress(Unavailable):  # Others log the outage.
             await expose()
-        elapsed = time.monotonic() - started_at
-        await asyncio.sleep(max(READ_INTERVAL_SECONDS, INTERVAL_FACTOR * elapsed))
+        await asyncio.sleep(pause(time.monotonic() - started_at))
 
 
 def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from streams.core.encryption import WrongKeys
 from streams.core.errors import ScormWebhooksError, Unavailable
@@ -11,10 +12,15 @@ from streams.ports.delivery import EncryptionCheck
 from streams.ports.runtime import Lease, Telemetry
 from streams.tasks import run_until_first_ends
 
-RENEW_INTERVAL_SECONDS = 3.0
-# A connection may be dead without a sign. Two renewals fit into a lease.
-RENEWAL_TIMEOUT_SECONDS = 4.0
-RETRY_SECONDS = 1.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTimes:
+    """How often a lease is renewed and tried, in seconds."""
+
+    renew_interval: float = 3.0
+    # A connection may be dead without a sign. Two renewals fit into a lease.
+    renewal_timeout: float = 4.0
+    retry: float = 1.0
 
 
 class LeaseLost(ScormWebhooksError):
@@ -24,11 +30,19 @@ class LeaseLost(ScormWebhooksError):
 class LeaseKeeper:
     """Takes a lease, and renews it until it is lost. A process with wrong keys neither takes nor keeps it."""
 
-    def __init__(self, lease: Lease, keys: EncryptionCheck, telemetry: Telemetry, outages: Outages) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        keys: EncryptionCheck,
+        telemetry: Telemetry,
+        outages: Outages,
+        times: LeaseTimes = LeaseTimes(),
+    ) -> None:
         self._lease = lease
         self._keys = keys
         self._telemetry = telemetry
         self._outages = outages
+        self._times = times
 
     async def hold(self, *parts: Callable[[], Awaitable[None]]) -> None:
         """Wait until this process holds the lease, then run `parts` together. Raises `LeaseLost`."""
@@ -47,22 +61,22 @@ class LeaseKeeper:
     async def _take(self) -> None:
         is_reported = False
         # Another process may have the right keys.
-        await self._outages.retry(self._keys.require_right_keys, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+        await self._outages.retry(self._keys.require_right_keys, self._times.retry, ENCRYPTION_KEYS, DATABASE)
         while not await self._try_renew():
             if not is_reported:
                 self._telemetry.info("lease_held_elsewhere")
             is_reported = True
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._times.retry)
 
     async def _keep_renewing(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_INTERVAL_SECONDS)
+            await asyncio.sleep(self._times.renew_interval)
             await self.check()
 
     async def _watch_keys(self) -> None:
         """Raise `LeaseLost` if the keys became wrong. It waits for the database, which must not delay a renewal."""
         while True:
-            await asyncio.sleep(RENEW_INTERVAL_SECONDS)
+            await asyncio.sleep(self._times.renew_interval)
             try:
                 await self._keys.require_right_keys()
             except WrongKeys as error:
@@ -72,12 +86,12 @@ class LeaseKeeper:
                 pass  # A renewal logs it.
 
     async def _try_renew(self) -> bool:
-        return await self._outages.retry(self._renew, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+        return await self._outages.retry(self._renew, self._times.retry, ENCRYPTION_KEYS, DATABASE)
 
     async def _renew(self) -> bool:
         renewal = asyncio.ensure_future(self._lease.renew())
         try:
-            await asyncio.wait({renewal}, timeout=RENEWAL_TIMEOUT_SECONDS)
+            await asyncio.wait({renewal}, timeout=self._times.renewal_timeout)
             if renewal.done():
                 return await renewal
         finally:

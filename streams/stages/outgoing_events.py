@@ -23,6 +23,9 @@ async def send_outgoing_events(
     telemetry: Telemetry,
     outages: Outages,
     postponed_work: PostponedWork,
+    *,
+    batch_size: int = BATCH_SIZE,
+    retry_seconds: float = RETRY_SECONDS,
 ) -> None:
     """Serve until cancelled. A crash after the acknowledgement sends an event again, with the same id.
 
@@ -31,15 +34,15 @@ async def send_outgoing_events(
     while True:
         postponed_ids = postponed_work.postponed_ids(WorkKind.OUTGOING_EVENT)
         events = await outages.retry(
-            partial(outgoing_events.list_due, BATCH_SIZE + len(postponed_ids)), RETRY_SECONDS, DATABASE
+            partial(outgoing_events.list_due, batch_size + len(postponed_ids)), retry_seconds, DATABASE
         )
-        due_events = [event for event in events if event.id not in postponed_ids][:BATCH_SIZE]
+        due_events = [event for event in events if event.id not in postponed_ids][:batch_size]
         if not due_events:
             # With a refused one, `wait` would return at once.
             await (
-                asyncio.sleep(RETRY_SECONDS)
+                asyncio.sleep(retry_seconds)
                 if postponed_ids
-                else outages.retry(outgoing_events.wait, RETRY_SECONDS, DATABASE)
+                else outages.retry(outgoing_events.wait, retry_seconds, DATABASE)
             )
             continue
         reasons: Mapping[int, str] = {}
@@ -52,5 +55,5 @@ async def send_outgoing_events(
             await postponed_work.postpone(WorkKind.OUTGOING_EVENT, due_events[index].id, "", reason)
         for event_id in acknowledged_ids:
             await postponed_work.note_success(WorkKind.OUTGOING_EVENT, event_id)
-        await outages.retry(partial(outgoing_events.remove, acknowledged_ids), RETRY_SECONDS, DATABASE)
+        await outages.retry(partial(outgoing_events.remove, acknowledged_ids), retry_seconds, DATABASE)
         telemetry.count("outgoing_events_total", len(acknowledged_ids))

@@ -29,6 +29,8 @@ async def resend_overdue(
     clock: Clock,
     telemetry: Telemetry,
     postponed_work: PostponedWork,
+    *,
+    check_interval_seconds: float = CHECK_INTERVAL_SECONDS,
 ) -> None:
     """Send retries again if they are overdue by more than the longest wait of the schedule, until cancelled.
 
@@ -46,7 +48,7 @@ async def resend_overdue(
                     if count := await overdue_retries.resend(due_before, BATCH_ROWS):
                         telemetry.warning("overdue_retries_sent_again", count=count, why="their records are gone")
             previous_offsets = current_offsets
-        await asyncio.sleep(CHECK_INTERVAL_SECONDS)
+        await asyncio.sleep(check_interval_seconds)
 
 
 def is_keeping_up(previous_offsets: Offsets, current_offsets: Offsets, group: str) -> bool:

@@ -23,10 +23,7 @@ from streams.stages.lease import LeaseKeeper
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import SUBSCRIPTIONS
 
-BATCH_WEBHOOKS = 500
 RETRY_SECONDS = 1.0
-SENTINEL_INTERVAL_SECONDS = 10.0
-COMPARE_INTERVAL_SECONDS = 60.0
 
 
 # Whether these webhooks may be deleted from the topic.
@@ -40,6 +37,15 @@ class ReconcileResult:
     published: int
     deleted: int
     kept: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishPacing:
+    """How much is published at once, and how often."""
+
+    batch_webhooks: int = 500
+    sentinel_interval_seconds: float = 10.0
+    compare_interval_seconds: float = 60.0
 
 
 class Publish:
@@ -60,6 +66,7 @@ class Publish:
         new_incarnation: Callable[[], str],
         outages: Outages,
         postponed_work: PostponedWork,
+        pacing: PublishPacing = PublishPacing(),
     ) -> None:
         self._outbox = outbox
         self._postponed_work = postponed_work
@@ -78,6 +85,7 @@ class Publish:
         self._sentinel_written_at = self._last_compared_at = 0.0
         self._incarnation = self._last_compared_id = ""
         self._outages = outages
+        self._pacing = pacing
 
     async def run(self, topic: SubscriptionsTable) -> None:
         """Publish until cancelled, beginning with the topic as it is."""
@@ -123,9 +131,9 @@ class Publish:
             # Logged again only if it happens again. A webhook overwritten meanwhile is left for the next look.
             topic.outdated_ids.difference_update(overwritten_versions)
         now = asyncio.get_running_loop().time()
-        if now - self._sentinel_written_at >= SENTINEL_INTERVAL_SECONDS:
+        if now - self._sentinel_written_at >= self._pacing.sentinel_interval_seconds:
             self._check = await self._keys.require_right_keys()
-        if now - self._last_compared_at >= COMPARE_INTERVAL_SECONDS:
+        if now - self._last_compared_at >= self._pacing.compare_interval_seconds:
             self._last_compared_at = now
             async with self._postponed_work.unit(WorkKind.WEBHOOK, "comparison"):
                 await self._reconcile_next(topic)
@@ -163,7 +171,7 @@ class Publish:
         postponed_ids = self._postponed_work.postponed_ids(WorkKind.WEBHOOK)
         self._refused = {name: version for name, version in self._refused.items() if name in postponed_ids}
         failed_changes: list[FailedChange] = []
-        changes = await self._outbox.list_due(BATCH_WEBHOOKS, self._refused, failed_changes)
+        changes = await self._outbox.list_due(self._pacing.batch_webhooks, self._refused, failed_changes)
         for failed_change in failed_changes:
             await self._postpone(failed_change, failed_change.error)
         count = len(changes) + len(failed_changes)
@@ -204,7 +212,7 @@ class Publish:
     async def _write_sentinel(self) -> None:
         """Produce the sentinel when it changed, and regularly: stages compare their clocks with it."""
         sentinel, now = Sentinel(self._incarnation, len(self._live_ids), self._check), asyncio.get_running_loop().time()
-        if sentinel != self._sentinel or now - self._sentinel_written_at >= SENTINEL_INTERVAL_SECONDS:
+        if sentinel != self._sentinel or now - self._sentinel_written_at >= self._pacing.sentinel_interval_seconds:
             await self._producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
             self._sentinel, self._sentinel_written_at = sentinel, now
 

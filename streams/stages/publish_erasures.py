@@ -29,13 +29,7 @@ from streams.ports.storage import ErasureHistory, ErasureOutbox
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import ERASURE_RETENTION, ERASURES
 
-BATCH_ERASURES = 500
 RETRY_SECONDS = 1.0
-SENTINEL_INTERVAL_SECONDS = 10.0
-# After a change of the encryption keys, which encrypts the keys of the hashes again.
-KEYS_INTERVAL_SECONDS = 10.0
-COMPARE_INTERVAL_SECONDS = 60.0
-FORGET_INTERVAL_SECONDS = 3600.0
 _START = ("", "")
 
 
@@ -45,6 +39,18 @@ class ErasureReconcileResult:
 
     learned: int
     published: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishErasuresPacing:
+    """How much is published at once, and how often."""
+
+    batch_erasures: int = 500
+    sentinel_interval_seconds: float = 10.0
+    # After a change of the encryption keys, which encrypts the keys of the hashes again.
+    keys_interval_seconds: float = 10.0
+    compare_interval_seconds: float = 60.0
+    forget_interval_seconds: float = 3600.0
 
 
 class PublishErasures:
@@ -64,6 +70,7 @@ class PublishErasures:
         new_incarnation: Callable[[], str],
         outages: Outages,
         postponed_work: PostponedWork,
+        pacing: PublishErasuresPacing = PublishErasuresPacing(),
     ) -> None:
         self._postponed_work = postponed_work
         self._outbox = outbox
@@ -73,6 +80,7 @@ class PublishErasures:
         self._clock = clock
         self._new_incarnation = new_incarnation
         self._outages = outages
+        self._pacing = pacing
         self._hash_key_ids: Collection[str] = ()
         self._sentinel: Sentinel | None = None
         self._incarnation = ""
@@ -115,7 +123,7 @@ class PublishErasures:
     async def _publish_once(self, topic: ErasuresTable) -> int:
         await self._republish_overwritten(topic)
         now = asyncio.get_running_loop().time()
-        if now - self._compared_at >= COMPARE_INTERVAL_SECONDS:
+        if now - self._compared_at >= self._pacing.compare_interval_seconds:
             self._compared_at = now
             await self._compare_next(topic)
         return await self.publish_due(topic) + await self._forget_expired()
@@ -125,11 +133,11 @@ class PublishErasures:
 
         An erasure whose row is wrong stays due, does not stop the others, and is tried again later.
         """
-        due, now = await self._outbox.list_due(BATCH_ERASURES), asyncio.get_running_loop().time()
+        due, now = await self._outbox.list_due(self._pacing.batch_erasures), asyncio.get_running_loop().time()
         if due or now >= self._check_keys_at:
             # Keys first: an erasure is useful only with the key of its hash.
             await self._publish_hash_keys(topic)
-            self._check_keys_at = now + KEYS_INTERVAL_SECONDS
+            self._check_keys_at = now + self._pacing.keys_interval_seconds
         published, outgoing = await self._encode_due(due, topic)
         if published:
             await self._producer.produce(outgoing)
@@ -181,7 +189,7 @@ class PublishErasures:
         A sentinel of another publisher is replaced. That publisher was frozen, and may count more learners.
         """
         now = asyncio.get_running_loop().time()
-        is_recent = now - self._sentinel_written_at < SENTINEL_INTERVAL_SECONDS
+        is_recent = now - self._sentinel_written_at < self._pacing.sentinel_interval_seconds
         is_due = self._is_sentinel_due or topic.sentinel != self._sentinel
         if self._sentinel is not None and (is_recent or not is_due):
             return
@@ -244,7 +252,7 @@ class PublishErasures:
         broker_time = await self._produce_sentinel(self._sentinel.live)
         # Use the slower of two clocks: one that is years ahead must not make it forget everything.
         cutoff = min(broker_time, self._clock.now()) - ERASURE_RETENTION
-        expired = await self._outbox.list_expired(cutoff, BATCH_ERASURES)
+        expired = await self._outbox.list_expired(cutoff, self._pacing.batch_erasures)
         if expired:
             # First a sentinel without them, so that a process that starts now finds as many as it counts.
             await self._produce_sentinel(max(await self._outbox.published_count() - len(expired), 0))
@@ -255,7 +263,7 @@ class PublishErasures:
         for key_id in await self._outbox.unused_hash_keys():
             await self._producer.produce([Outgoing(ERASURES, hash_key_key(key_id).encode(), None)])
             await self._outbox.forget_hash_key(key_id)
-        self._forget_at = now + FORGET_INTERVAL_SECONDS
+        self._forget_at = now + self._pacing.forget_interval_seconds
         return 0
 
 

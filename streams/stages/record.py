@@ -13,7 +13,7 @@ from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports.kafka import Codec, Record, RecordConsumer, RecordProducer
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import Recorder
-from streams.stages.consuming.batch_consumer import BatchConsumer
+from streams.stages.consuming.batch_consumer import BATCHING, BatchConsumer, Batching
 from streams.stages.invalid_records import store_invalid
 from streams.topics import ATTEMPTS, DEAD_LETTERS
 
@@ -40,6 +40,8 @@ class RecordStage:
         clock: Clock,
         telemetry: Telemetry,
         outages: Outages,
+        *,
+        batching: Batching = BATCHING,
     ) -> None:
         self._codec = codec
         self._recorder = recorder
@@ -48,7 +50,7 @@ class RecordStage:
         self._outages = outages
         self._network = OwnNetwork()
         self._is_network_down = False
-        self._batches = BatchConsumer(consumer, self._store_records, clock, telemetry, self._outages)
+        self._batches = BatchConsumer(consumer, self._store_records, clock, telemetry, outages, batching=batching)
 
     async def run(self) -> None:
         """Serve until cancelled."""

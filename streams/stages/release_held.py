@@ -28,14 +28,9 @@ IDLE_SECONDS = 1.0
 MIN_PAUSE_SECONDS = 0.02
 # Released deliveries that wait for their webhook's rate: less than `deliver` keeps in memory.
 RATE_WINDOW_SECONDS = 2.0
-# One cycle releases in at most this many chunks.
-MAX_CHUNKS = 10
-MIN_CHUNK_RECORDS = 10
 # The publisher in this process uses the database too.
 MAX_CONCURRENT_QUERIES = 4
-MAX_PORTION_WEBHOOKS = 32
 MAX_PORTION_DELIVERIES = 2000
-PROGRESS_BATCH_SIZE = 1000
 
 KEPT_MESSAGE = "The webhook was enabled with the choice to keep its held deliveries as dead letters."
 DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard its held deliveries."
@@ -61,6 +56,17 @@ class _WebhookState:
     backoff_until: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseLimits:
+    """How much is released and read at once."""
+
+    # One cycle releases in at most this many chunks.
+    max_chunks: int = 10
+    min_chunk_records: int = 10
+    max_portion_webhooks: int = 32
+    progress_batch_size: int = 1000
+
+
 class ReleaseHeld:
     """Releases held deliveries by their state: every delivery that is held and may leave, however it was held.
 
@@ -79,6 +85,7 @@ class ReleaseHeld:
         telemetry: Telemetry,
         postponed_work: PostponedWork,
         per_second: int,
+        limits: ReleaseLimits = ReleaseLimits(),
     ) -> None:
         self._held_deliveries = held_deliveries
         self._recorder = recorder
@@ -89,6 +96,7 @@ class ReleaseHeld:
         self._telemetry = telemetry
         self._postponed_work = postponed_work
         self._per_second = per_second
+        self._limits = limits
         self._query_slots = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
         self._webhooks: dict[str, _WebhookState] = {}
 
@@ -114,7 +122,7 @@ class ReleaseHeld:
         }
         limits = {name: self._release_limit(name, deliveries, now) for name, deliveries in ready_webhooks.items()}
         released_count = 0
-        portions = list(_portions({name: limit for name, limit in limits.items() if limit > 0}))
+        portions = list(_portions({name: limit for name, limit in limits.items() if limit > 0}, self._limits))
         for portion in portions:
             released_count += await self._release(portion, CYCLE_SECONDS / len(portions))
         return released_count
@@ -123,8 +131,9 @@ class ReleaseHeld:
         """Adapt each webhook's window to the results of its released deliveries."""
         delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.released_steps]
         progress_by_id: dict[str, ReleaseProgress] = {}
-        for start in range(0, len(delivery_ids), PROGRESS_BATCH_SIZE):
-            batch_ids, failed_rows = delivery_ids[start : start + PROGRESS_BATCH_SIZE], list[FailedRow]()
+        size = self._limits.progress_batch_size
+        for start in range(0, len(delivery_ids), size):
+            batch_ids, failed_rows = delivery_ids[start : start + size], list[FailedRow]()
             progress = await self._held_deliveries.progress(batch_ids, failed_rows)
             await self._postponed_work.postpone_rows(WorkKind.HELD_DELIVERY, failed_rows)
             progress_by_id |= {item.delivery_id: item for item in progress}
@@ -207,11 +216,12 @@ class ReleaseHeld:
 
         Returns why Kafka refuses some of them permanently, by the record's `id()`.
         """
-        size = max(MIN_CHUNK_RECORDS, math.ceil(len(records) / MAX_CHUNKS))
+        max_chunks = self._limits.max_chunks
+        size = max(self._limits.min_chunk_records, math.ceil(len(records) / max_chunks))
         reasons: dict[int, str] = {}
         for start in range(0, len(records), size):
             if start:
-                await asyncio.sleep(seconds / MAX_CHUNKS)
+                await asyncio.sleep(seconds / max_chunks)
             chunk = records[start : start + size]
             try:
                 await self._producer.produce(chunk)
@@ -276,11 +286,12 @@ def _is_waiting(progress: ReleaseProgress, released_step: tuple[int, int]) -> bo
     return progress.state is State.WAITING and (progress.generation, progress.step) == released_step
 
 
-def _portions(limits: Mapping[str, int]) -> Iterator[dict[str, int]]:
+def _portions(limits: Mapping[str, int], sizes: ReleaseLimits) -> Iterator[dict[str, int]]:
     """Split the limits into portions that fit into memory."""
     portion: dict[str, int] = {}
     for name, limit in limits.items():
-        if portion and (len(portion) == MAX_PORTION_WEBHOOKS or sum(portion.values()) + limit > MAX_PORTION_DELIVERIES):
+        is_full = len(portion) == sizes.max_portion_webhooks or sum(portion.values()) + limit > MAX_PORTION_DELIVERIES
+        if portion and is_full:
             yield portion
             portion = {}
         portion[name] = limit

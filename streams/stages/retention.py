@@ -26,6 +26,8 @@ async def prune_regularly(
     clock: Clock,
     telemetry: Telemetry,
     postponed_work: PostponedWork,
+    *,
+    interval_seconds: float = PRUNE_INTERVAL_SECONDS,
 ) -> None:
     """Delete the rows that are older than the retention of their kind, until cancelled. Kinds are handled in parallel.
 
@@ -33,7 +35,9 @@ async def prune_regularly(
     """
     statement_slots, lags = asyncio.Semaphore(MAX_CONCURRENT_STATEMENTS), dict[tuple[str, ...], float]()
     kinds = [
-        _KindRetention(pruning, prunable, retention, clock, telemetry, postponed_work, statement_slots, lags)
+        _KindRetention(
+            pruning, prunable, retention, clock, telemetry, postponed_work, statement_slots, lags, interval_seconds
+        )
         for prunable, retention in retentions.items()
     ]
     await run_until_first_ends(*(kind.run for kind in kinds))
@@ -52,6 +56,7 @@ class _KindRetention:
         postponed_work: PostponedWork,
         statement_slots: asyncio.Semaphore,
         lags: dict[tuple[str, ...], float],
+        interval_seconds: float,
     ) -> None:
         self._pruning = pruning
         self._prunable = prunable
@@ -61,6 +66,7 @@ class _KindRetention:
         self._postponed_work = postponed_work
         self._statement_slots = statement_slots
         self._lags = lags
+        self._interval_seconds = interval_seconds
         self._name = prunable.name.lower()
         self._outage = Outage(telemetry, RETENTION, {"kind": self._name})
         self._batch_size = BatchSize()
@@ -70,7 +76,7 @@ class _KindRetention:
         while True:
             async with self._postponed_work.unit(WorkKind.RETENTION, self._name):
                 await self._prune()
-            await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
+            await asyncio.sleep(self._interval_seconds)
 
     async def _prune(self) -> None:
         try:

@@ -9,7 +9,7 @@ from pytest_httpserver import HTTPServer
 
 import schemas
 from builders import delivery, event
-from fakes import FakeTelemetry
+from fakes import FakeTelemetry, no_wait
 from real.token_endpoint import CLIENT_ID, CLIENT_SECRET, TokenEndpoint
 from schemas import Schema
 from streams.adapters.avro.codec import AvroCodec
@@ -21,7 +21,6 @@ from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.producer import EventProducer, confluent_codec
 from streams.runtime.bootstrap import SqlDeployment
-from streams.stages import fan_out as fan_out_module
 from streams.stages.fan_out import FanOut
 from streams.topics import INVALID
 
@@ -229,12 +228,10 @@ class AwayTwice:
         raise Unavailable("the schema registry does not answer")
 
 
-async def test_fan_out_waits_for_a_registry_that_is_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fan_out_module, "RETRY_SECONDS", 0)
+async def test_fan_out_waits_for_a_registry_that_is_away() -> None:
     registry, log, telemetry = AwayTwice(), FakeProducer(), FakeTelemetry()
-    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, telemetry, Outages(telemetry))
+    outages = Outages(telemetry, sleep=no_wait)
+    fan_out = FanOut(ConfluentCodec(AvroCodec(), registry), NoWebhooks(), log, telemetry, outages)
     value = b"\0\0\0\0\x07junk"
     await fan_out.handle([Record(Partition("session-events", 0), 0, None, value, NOON)])
     assert registry.asked == 3

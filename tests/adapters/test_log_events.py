@@ -19,7 +19,6 @@ from fakes import FakeClock, FakeEncryption, FakeErasedLearners, FakeKafka, Fake
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.http.sender import HttpSender
 from streams.adapters.kafka.connection.config import producer_config
-from streams.adapters.kafka.producing import record_producer
 from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
 from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql.deliveries.recorder import SqlRecorder
@@ -69,11 +68,10 @@ def summary(line: Line) -> tuple[str, str, str]:
     return line["event"], line["level"], line["stage"]
 
 
-async def test_a_broker_that_is_away_is_a_warning(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_producer, "FLUSH_TIMEOUT_SECONDS", 0.1)
+async def test_a_broker_that_is_away_is_a_warning(lines: Lines) -> None:
     config = producer_config({"bootstrap.servers": "127.0.0.1:1"})
     telemetry = PrometheusTelemetry("deliver")
-    producer = KafkaRecordProducer(config, "", telemetry, Outages(telemetry))
+    producer = KafkaRecordProducer(config, "", telemetry, Outages(telemetry), flush_timeout_seconds=0.1)
     producing = asyncio.create_task(producer.produce([Outgoing(ATTEMPTS, b"key", b"value")]))
     found: list[Line] = []
     async with asyncio.timeout(SECONDS):

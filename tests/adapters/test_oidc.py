@@ -317,21 +317,22 @@ async def test_nonsense_of_a_provider_is_its_failure(
     assert (await claims_of(provider, "role"))["role"] == "owner"
 
 
-@pytest.mark.parametrize("path", [METADATA, KEYS, TOKEN, USERINFO])
-async def test_a_silent_provider_is_given_up(
-    server: OidcServer, provider: OidcProvider, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _is_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limited_transport, "TIMEOUT_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("_is_impatient")
+@pytest.mark.parametrize("path", [METADATA, KEYS, TOKEN, USERINFO])
+async def test_a_silent_provider_is_given_up(server: OidcServer, provider: OidcProvider, path: str) -> None:
     server.userinfo = {"sub": "ada-1"}
     server.instead[path] = silence
     with pytest.raises(ProviderFailed, match=r"did not respond within 0\.2 seconds"):
         await claims_of(provider, "role")
 
 
-async def test_nobody_waits_for_another_persons_timeout(
-    server: OidcServer, provider: OidcProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limited_transport, "TIMEOUT_SECONDS", 0.3)
+@pytest.mark.usefixtures("_is_impatient")
+async def test_nobody_waits_for_another_persons_timeout(server: OidcServer, provider: OidcProvider) -> None:
     server.instead[METADATA] = silence
     async with asyncio.timeout(2):
         results = await asyncio.gather(*(claims_of(provider) for _ in range(20)), return_exceptions=True)

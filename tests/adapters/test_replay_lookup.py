@@ -9,17 +9,21 @@ import psycopg
 import pytest
 
 from fakes import FakeTelemetry
-from streams.adapters import replay_lookup as replay_lookup_module
-from streams.adapters.replay_lookup import SqlReplayLookup, replay_lookup
+from streams.adapters.driver_queries import queries_of
+from streams.adapters.replay_lookup import DriverTable, SqlReplayLookup, replay_lookup
 from streams.outage import Outages
 
 SECONDS = 10.0
 
 
-async def test_a_file_that_comes_later_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_lookup_module, "RETRY_PAUSE_SECONDS", 0.01)
+def quick_lookup(path: Path, telemetry: FakeTelemetry) -> SqlReplayLookup:
+    table = DriverTable(queries_of(f"sqlite:///{path}", behind_pooler=False))
+    return SqlReplayLookup(table, Outages(telemetry), retry_pause_seconds=0.01)
+
+
+async def test_a_file_that_comes_later_is_read(tmp_path: Path) -> None:
     telemetry, path = FakeTelemetry(), tmp_path / "later.db"
-    lookup = replay_lookup(f"sqlite:///{path}", Outages(telemetry))
+    lookup = quick_lookup(path, telemetry)
     assert await lookup.newest_generation("some") is None
     assert telemetry.logged_count("database_unreachable") == 1
     with sqlite3.connect(path) as database:
@@ -30,12 +34,11 @@ async def test_a_file_that_comes_later_is_read(tmp_path: Path, monkeypatch: pyte
             await asyncio.sleep(0.01)
 
 
-async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_lookup_module, "RETRY_PAUSE_SECONDS", 0.01)
+async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path) -> None:
     telemetry, path = FakeTelemetry(), tmp_path / "broken #1.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE other (id TEXT)")
-    asked = replay_lookup(f"sqlite:///{path}", Outages(telemetry))
+    asked = quick_lookup(path, telemetry)
     assert [await asked.newest_generation("some"), await asked.newest_generation("some")] == [None, None]
     assert telemetry.logged_count("database_unreachable") == 1
     with sqlite3.connect(path) as database:

@@ -190,11 +190,14 @@ async def test_the_addresses_that_were_checked_are_those_connected_to(internal: 
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
 
 
-async def test_keep_alive_does_not_hide_a_change_of_dns(
-    internal: InternalServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [0.0]
+@pytest.fixture
+def _has_no_dns_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connector, "DNS_CACHE_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("_has_no_dns_cache")
+async def test_keep_alive_does_not_hide_a_change_of_dns(internal: InternalServer) -> None:
+    now = [0.0]
     responses = ([OUTSIDE], ["127.0.0.1"])
     async with (
         endpoint(host=OUTSIDE) as there,
@@ -210,10 +213,8 @@ async def test_keep_alive_does_not_hide_a_change_of_dns(
     assert there.connections == 1
 
 
-async def test_a_repetition_is_checked_like_a_first_time(
-    internal: InternalServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connector, "DNS_CACHE_SECONDS", 0)
+@pytest.mark.usefixtures("_has_no_dns_cache")
+async def test_a_repetition_is_checked_like_a_first_time(internal: InternalServer) -> None:
     async with (
         endpoint(host=OUTSIDE) as there,
         sending([OUTSIDE], ["127.0.0.1"], allowed_networks=OPENED) as sender,

@@ -56,7 +56,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdversarySyst
     with (folder / "up.log").open("ab") as log:
         up = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=folder, stderr=log)
     try:
-        until(lambda: is_ready(health_port) or up.poll() is not None, 90, f"every stage ready; the log is in {folder}")
+        # Each look asks ten processes.
+        ready = f"every stage ready; the log is in {folder}"
+        until(lambda: is_ready(health_port) or up.poll() is not None, 90, ready, every=0.3)
         assert up.poll() is None, (folder / "up.log").read_text()
         broker = json.loads((folder / ".scorm-webhooks" / "broker.json").read_text())
         attacked = AdversarySystem(system, receiver, broker["bootstrap"], "", api_port, health_port)

@@ -17,7 +17,7 @@ from adapters.test_smtp import Mailbox, Server
 from browser.database import let_a_minute_pass
 from e2e.receiver import Receiver
 from e2e.system import until
-from e2e.up import is_ready, reasons, running_up
+from e2e.up import await_ready, running_up
 from real.process import free_ports
 from streams.core.events.event import render
 from streams.features.webhooks.samples import sample_event
@@ -154,7 +154,7 @@ def running_dashboard(folder: Path, settings: Mapping[str, str]) -> Iterator[Das
     }
     try:
         with running_up(folder, env) as (system, _):
-            until(lambda: is_ready(system), START_SECONDS, lambda: reasons(system))
+            await_ready(system, START_SECONDS)
             yield Dashboard(folder, url, client(url, OPERATOR_KEY), receiver, mailbox)
     finally:
         mail_server.stop()

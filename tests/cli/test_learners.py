@@ -9,15 +9,15 @@ from cli.command import run
 from builders import EXAMPLE, attempt, delivery
 from rest.api_fixture import ApiFixture
 from streams.adapters.encryption import generate_key
-from streams.features.shared import publication
+
+# The commands ask the database, for which no publisher runs.
+pytestmark = pytest.mark.usefixtures("no_publication_wait")
 
 LEARNER = str(EXAMPLE["learnerId"])
 
 
 @pytest.fixture(autouse=True)
-async def delivered_event(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The commands ask the database, for which no publisher runs.
-    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
+async def delivered_event(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
     await api.record(delivery(**known), attempt(**known))

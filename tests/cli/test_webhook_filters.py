@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 from real.migrated import make_tables
 from streams.adapters.sql.engine.database import database_url
 from streams.cli.app import app
-from streams.features.shared import publication
+
+pytestmark = pytest.mark.usefixtures("no_publication_wait")
 
 FILTER = {"scoreScaled": {"gte": 0.8}}
 
@@ -21,8 +22,6 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tables(database_url(url))
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("SCORM_WEBHOOKS_DATA_DIR", str(tmp_path))
-    # No `publish` runs.
-    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
 
 
 def run(*arguments: str) -> Result:

@@ -119,9 +119,10 @@ class KafkaCluster:
             self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog, GATHER_SECONDS
         )
 
-    def event_consumer(self, client: str, watchdog: NewWatchdog | None = None) -> EventConsumer:
+    def event_consumer(self, client: str, watchdog: NewWatchdog | None = None, **seconds: float) -> EventConsumer:
         by_faust = client == "faust"
-        return EventConsumer(self.faust(watchdog) if by_faust else self.consumer(SESSION_EVENTS, "fan-out", watchdog))
+        consumer = self.faust(watchdog) if by_faust else self.consumer(SESSION_EVENTS, "fan-out", watchdog)
+        return EventConsumer(consumer, None, **seconds)
 
     def watchdog(self, seconds: float, telemetry: FakeTelemetry) -> NewWatchdog:
         """Makes watchdogs that end a consumer after a standstill of `seconds`."""

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import cast
 
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import URL
@@ -30,7 +31,6 @@ from streams.adapters.sql.deliveries.held import SqlHeldDeliveries
 from streams.adapters.sql.deliveries.jobs import SqlJobs
 from streams.adapters.sql.deliveries.recorder import SqlRecorder
 from streams.adapters.sql.deliveries.replays import SqlReplays
-from streams.adapters.sql.engine import migrate
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.pooler import store_session_settings
 from streams.adapters.sql.erasures.erasure_outbox import SqlErasureOutbox
@@ -123,7 +123,6 @@ async def sql_store(url: URL, connections: int = 1, pooler: PgBouncer | None = N
     """
     make_tables(url)
     if url.get_backend_name() == "postgresql":
-        migrate.grant(url, ROLE)
         url = url.set(username=ROLE)
     if pooler:
         store_session_settings(url)
@@ -160,6 +159,15 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
         erasure_outbox=SqlErasureOutbox(database, encryption),
     )
     await database.close()
+
+
+def with_portions(store: Store, size: int) -> Store:
+    """The store, with jobs that change `size` deliveries at a time."""
+    if isinstance(store, SqlStore):
+        jobs: Jobs = SqlJobs(store.database, store.clock, FakeEncryption(), portion_size=size)
+    else:
+        jobs = replace(cast("FakeJobs", store.jobs), portion_size=size)
+    return replace(store, jobs=jobs)
 
 
 async def publish_all(store: Store) -> None:

@@ -441,8 +441,8 @@ async def test_unknown_accounts_are_absent_and_deleted_webhooks_too(database: Sq
     assert await ids_that_take(database, "session.completed") == {"wh_crm"}
 
 
-async def ids_that_take(database: SqlStore, *event_types: str) -> set[str] | None:
-    found = await SqlAccountWebhooks(database.database).webhooks_taking({"acme", "nobody"}, event_types)
+async def ids_that_take(database: SqlStore, *event_types: str, **limits: int) -> set[str] | None:
+    found = await SqlAccountWebhooks(database.database, **limits).webhooks_taking({"acme", "nobody"}, event_types)
     return None if found is None else {one.id for theirs in found.values() for one in theirs}
 
 
@@ -473,18 +473,14 @@ async def test_webhooks_are_read_in_portions(database: SqlStore, monkeypatch: py
     assert packages == {"wh_crm": frozenset(), **{one.id: one.packages for one in scoped}}
 
 
-async def test_more_webhooks_than_the_limit_are_not_read(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_webhooks_than_the_limit_are_not_read(database: SqlStore) -> None:
     await database.webhooks.add(Registration(webhook(id="wh_two"), NOON))
-    monkeypatch.setattr(account_webhooks, "MAX_WEBHOOKS", 1)
-    assert await ids_that_take(database, "session.completed") is None
+    assert await ids_that_take(database, "session.completed", max_webhooks=1) is None
 
 
-async def test_only_scopes_of_webhooks_that_take_a_type_count(
-    database: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_scopes_of_webhooks_that_take_a_type_count(database: SqlStore) -> None:
     scope = frozenset(f"pkg_{number}" for number in range(100))
     scoped = webhook(id="wh_scoped", event_types=frozenset({"session.launched"}), packages=scope)
     await database.webhooks.add(Registration(scoped, NOON))
-    monkeypatch.setattr(account_webhooks, "MAX_CHARACTERS", 500)
-    assert await ids_that_take(database, "session.completed") == {"wh_crm"}
-    assert await ids_that_take(database, "session.launched") is None
+    assert await ids_that_take(database, "session.completed", max_characters=500) == {"wh_crm"}
+    assert await ids_that_take(database, "session.launched", max_characters=500) is None

@@ -227,12 +227,9 @@ async def test_a_member_that_joins_a_full_one_loses_nothing(apache: KafkaCluster
 
 @pytest.mark.real
 @pytest.mark.parametrize("in_hand", [False, True], ids=["done", "in hand"])
-async def test_a_member_that_joins_repeats_nothing(
-    apache: KafkaCluster, client: str, in_hand: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_member_that_joins_repeats_nothing(apache: KafkaCluster, client: str, in_hand: bool) -> None:
     """What was not committed before is committed when partitions are revoked."""
-    monkeypatch.setattr(event_reader, "COMMIT_INTERVAL_SECONDS", 3600.0)
-    first, second = apache.event_consumer(client), apache.event_consumer(client)
+    first, second = (apache.event_consumer(client, commit_interval_seconds=3600) for _ in range(2))
     done: list[int] = []
 
     async def handle(records: Sequence[Record]) -> None:

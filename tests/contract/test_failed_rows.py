@@ -53,23 +53,18 @@ from streams.core.errors import InvalidRecord, RowRefused, Unavailable
 from streams.core.failed_work import MAX_RETRY_SECONDS, FailedRow, FailedWork, WorkKind, retry_seconds
 from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.webhooks.webhook import Registration
-from streams.features.course_sessions import stage as sessions_stage
 from streams.features.course_sessions.changes import EventContext, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score
-from streams.features.course_sessions.stage import DueReports
-from streams.features.learners import stage as learners_stage
+from streams.features.course_sessions.stage import DueReports, ReportTimes
 from streams.features.learners.stage import finish_erasures
-from streams.features.mails import stage as mails_stage
-from streams.features.mails.stage import Notify
+from streams.features.mails.stage import Notify, NotifyTimes
 from streams.features.mails.storage import SqlMails
-from streams.features.replays import stage as jobs_stage
 from streams.features.replays.stage import run_jobs
 from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition
 from streams.ports.storage import Prunable, PruneResult
-from streams.stages import overdue_retries, retention
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper
 from streams.stages.overdue_retries import resend_overdue
@@ -194,11 +189,7 @@ async def change(database: SqlStore, statement: Any) -> None:
     ],
     ids=["kind", "field", "backfill", "state"],
 )
-async def test_a_wrong_job_delays_no_other(
-    database: SqlStore, work: Work, wrong: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
-        monkeypatch.setattr(jobs_stage, name, 0)
+async def test_a_wrong_job_delays_no_other(database: SqlStore, work: Work, wrong: Mapping[str, object]) -> None:
     of_acme = DeliveryFilter("acme", state=State.DEAD, changed_until=NOON)
     for number in (1, 2):
         new_job = Job(f"job_{number}", "acme", JobKind.DISCARD, of_acme, NOON)
@@ -210,7 +201,15 @@ async def test_a_wrong_job_delays_no_other(
         other = await database.jobs.find("job_2")
         return other is not None and other.finished_at is not None
 
-    async with running(run_jobs(database.jobs, None, work.telemetry, work.postponed)):  # type: ignore[arg-type]
+    advancing = run_jobs(
+        database.jobs,
+        None,  # type: ignore[arg-type]
+        work.telemetry,
+        work.postponed,
+        poll_interval_seconds=0,
+        portion_pause_seconds=0,
+    )
+    async with running(advancing):
         await eventually(is_finished)
         await until(lambda: bool(work.failed))
     assert work.failed == {(WorkKind.JOB, "job_1")}
@@ -226,11 +225,7 @@ async def test_a_wrong_job_keeps_no_other_from_being_added(database: SqlStore) -
 
 
 @pytest.mark.parametrize("wrong", [{"step": "archives"}, {"place": [1, 2]}, {"counts": 5}], ids=str)
-async def test_a_wrong_erasure_delays_no_other(
-    database: SqlStore, work: Work, wrong: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
-        monkeypatch.setattr(learners_stage, name, 0.001)
+async def test_a_wrong_erasure_delays_no_other(database: SqlStore, work: Work, wrong: Mapping[str, object]) -> None:
     first = await learners(database).start("acme", ADA, actor="key:key_1")
     second = await learners(database).start("acme", "grace", actor="key:key_1")
     is_first = erasures.c.id == first.id
@@ -241,7 +236,15 @@ async def test_a_wrong_erasure_delays_no_other(
         return other is not None and other.is_finished
 
     work.clock.advance(60)
-    async with running(finish_erasures(database.erasures, work.clock, work.telemetry, work.postponed)):
+    finishing = finish_erasures(
+        database.erasures,
+        work.clock,
+        work.telemetry,
+        work.postponed,
+        poll_interval_seconds=0.001,
+        portion_pause_seconds=0.001,
+    )
+    async with running(finishing):
         await eventually(is_finished)
         await until(lambda: bool(work.failed))
     assert work.failed == {(WorkKind.ERASURE, first.id)}
@@ -267,19 +270,16 @@ class WrongPruning:
 
 
 @pytest.mark.parametrize("wrong", [ValueError("not a month"), RowRefused("a constraint")], ids=["value", "refused"])
-async def test_a_wrong_row_delays_retention_of_no_other_kind(
-    work: Work, wrong: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 0)
+async def test_a_wrong_row_delays_retention_of_no_other_kind(work: Work, wrong: Exception) -> None:
     pruning, month = WrongPruning(wrong), timedelta(days=30)
     keep = dict.fromkeys((Prunable.AUDIT, Prunable.MAILS, Prunable.JOBS), month)
-    async with running(prune_regularly(pruning, keep, work.clock, work.telemetry, work.postponed)):
+    pruned = prune_regularly(pruning, keep, work.clock, work.telemetry, work.postponed, interval_seconds=0)
+    async with running(pruned):
         await until(lambda: pruning.pruned == {Prunable.MAILS, Prunable.JOBS})
     assert work.failed == {(WorkKind.RETENTION, "audit")}
 
 
-async def test_a_wrong_retry_does_not_end_the_search(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overdue_retries, "CHECK_INTERVAL_SECONDS", 0)
+async def test_a_wrong_retry_does_not_end_the_search(work: Work) -> None:
     asked = []
 
     class Overdue:
@@ -295,7 +295,9 @@ async def test_a_wrong_retry_does_not_end_the_search(work: Work, monkeypatch: py
                 for group in (DELIVER_GROUP, RECORD_GROUP)
             }
 
-    search = resend_overdue(Overdue(), Lags(), timedelta(), work.clock, work.telemetry, work.postponed)
+    search = resend_overdue(
+        Overdue(), Lags(), timedelta(), work.clock, work.telemetry, work.postponed, check_interval_seconds=0
+    )
     async with running(search):
         await until(lambda: len(asked) > 1)
     assert work.failed == {(WorkKind.OVERDUE_RETRIES, "resend")}
@@ -421,15 +423,12 @@ async def test_a_wrong_progress_ends_no_release(database: SqlStore, work: Work) 
 
 
 def due_reports(database: SqlStore, work: Work) -> DueReports:
-    return DueReports(sessions_of(database), work.clock, work.outages, work.postponed)
+    times = ReportTimes(poll_interval=0.001, end_poll_interval=0.001, turn_pause=0.001)
+    return DueReports(sessions_of(database), work.clock, work.outages, work.postponed, times)
 
 
 @pytest.mark.parametrize("wrong", [{"progress": "[]"}, {"stored_state": "on the moon"}, {"events": "{"}], ids=str)
-async def test_a_wrong_session_delays_no_end(
-    database: SqlStore, work: Work, wrong: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("END_POLL_INTERVAL_SECONDS", "TURN_PAUSE_SECONDS"):
-        monkeypatch.setattr(sessions_stage, name, 0.001)
+async def test_a_wrong_session_delays_no_end(database: SqlStore, work: Work, wrong: Mapping[str, object]) -> None:
     for name in ("sess_1", "sess_2", "sess_3"):
         await open_session(sessions_of(database), name)
     await change(database, update(course_sessions).where(course_sessions.c.id == "sess_1").values(wrong))
@@ -444,8 +443,7 @@ async def test_a_wrong_session_delays_no_end(
     assert work.failed == {(WorkKind.SESSION, "acme/sess_1")}
 
 
-async def test_a_wrong_session_delays_no_score(database: SqlStore, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions_stage, "POLL_INTERVAL_SECONDS", 0.001)
+async def test_a_wrong_session_delays_no_score(database: SqlStore, work: Work) -> None:
     sessions = sessions_of(database)
     for name in ("sess_1", "sess_2"):
         await open_session(sessions, name)
@@ -506,15 +504,15 @@ def notify(database: SqlStore, work: Work, transport: Transport) -> Notify:
         work.outages,
         work.postponed,
         "https://hooks.example.com",
+        NotifyTimes(poll_interval=0.005),
     )
 
 
 @pytest.mark.parametrize("kind", [MailKind.DEAD_LETTERS, MailKind.PAUSED])
 @pytest.mark.parametrize("wrong", [{"unreached": 5}, {"details": []}, {"others": {"by": "moon"}}], ids=str)
 async def test_a_wrong_mail_delays_no_other(
-    database: SqlStore, work: Work, kind: MailKind, wrong: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
+    database: SqlStore, work: Work, kind: MailKind, wrong: Mapping[str, object]
 ) -> None:
-    monkeypatch.setattr(mails_stage, "POLL_INTERVAL_SECONDS", 0.005)
     details = {"url": "https://crm.example.com", "count": 1, "since": "2026-04-10T12:00:00Z", "reason": "failures"}
     details |= {"failures": 5, "lastAt": "2026-04-10T12:00:00Z"}
     names = [f"mail_{number}" for number in (1, 2, 3)]

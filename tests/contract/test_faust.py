@@ -26,7 +26,6 @@ from contract.clusters import (
     until,
 )
 from fakes import EventConsumer, FakeTelemetry, cancel_others
-from streams.adapters.faust import client as client_module
 from streams.adapters.faust import patches
 from streams.adapters.faust.client import FaustClient, FaustCrashed
 from streams.core.errors import Unavailable
@@ -85,14 +84,18 @@ async def test_a_full_buffer_keeps_each_event_once_and_in_order(kafka_cluster: K
     assert_once_and_in_order(done, BACKLOG)
 
 
+def impatient_client(telemetry: FakeTelemetry) -> FaustClient:
+    properties = {"bootstrap.servers": "127.0.0.1:1"}
+    return FaustClient(properties, "fan-out", SESSION_EVENTS, "", None, telemetry, commit_timeout_seconds=0.01)
+
+
 async def test_a_last_commit_without_an_answer_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     async def hangs(_: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(patches, "commit", hangs)
-    monkeypatch.setattr(client_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
     telemetry = FakeTelemetry()
-    stage = FaustClient({"bootstrap.servers": "127.0.0.1:1"}, "fan-out", SESSION_EVENTS, "", None, telemetry)
+    stage = impatient_client(telemetry)
     stage._handler = RecordCollector()
     await asyncio.wait_for(stage._on_revoked(), SECONDS)
     assert [event for event, _ in telemetry.logged] == ["last_commit_failed"]
@@ -111,8 +114,7 @@ async def test_a_commit_without_an_answer_keeps_no_events(monkeypatch: pytest.Mo
             acknowledged.append(event.message.offset)
 
     monkeypatch.setattr(patches, "commit", hangs)
-    monkeypatch.setattr(client_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
-    client = FaustClient({"bootstrap.servers": "127.0.0.1:1"}, "fan-out", SESSION_EVENTS, "", None, FakeTelemetry())
+    client = impatient_client(FakeTelemetry())
     partition, client._stream = Partition(SESSION_EVENTS, 0), Stream()
     events = [SimpleNamespace(message=SimpleNamespace(offset=offset)) for offset in range(250)]
     client._unacknowledged[partition] = deque(cast("list[Any]", events))

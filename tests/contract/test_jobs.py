@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 from builders import NOON, attempt, dead_letter, delivery
-from contract.stores import SqlStore, Store, publish_all
+from contract.stores import SqlStore, Store, publish_all, with_portions
 from fakes import FakeEncryption
-from fakes import held as held_module
-from streams.adapters.sql.deliveries import jobs as jobs_module
 from streams.adapters.sql.deliveries.backfill import MissingDeliveries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.core.accounts.access import ApiKey
@@ -152,21 +150,21 @@ async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
     assert states == {"evt_1": State.DEAD, "evt_2": State.DISCARDED}
 
 
-async def test_a_portion_and_its_count_are_one_transaction(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "PORTION_SIZE", 2)
+async def test_a_portion_and_its_count_are_one_transaction(database: SqlStore) -> None:
+    jobs = with_portions(database, 2).jobs
     await dead(database, 1, 2, 3, 4, 5)
     await publish_all(database)
-    await database.jobs.add(job(), ENTRY)
+    await jobs.add(job(), ENTRY)
     counts = []
-    while (seen := await database.jobs.advance("job_1")).finished_at is None:
+    while (seen := await jobs.advance("job_1")).finished_at is None:
         held = (await database.delivery_log.list(DeliveryFilter(state=State.HELD, limit=10))).rows
         counts.append((seen.done, len(held)))
     assert counts == [(2, 2), (4, 4), (5, 5)]
     assert replace(seen, finished_at=None).done == 5
 
 
-async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "PORTION_SIZE", 2)
+async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore) -> None:
+    jobs = with_portions(database, 2).jobs
     ages = [timedelta(minutes=minutes) for minutes in (5, 4, 4, 4, 0)]
     dead = [
         delivery(event_id=f"evt_{number}", step=7, attempt=7, first_seen_at=NOON - age)
@@ -174,9 +172,9 @@ async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore, mon
     ]
     await database.recorder.record(merge_records([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
     await publish_all(database)
-    await database.jobs.add(job(), ENTRY)
+    await jobs.add(job(), ENTRY)
     reached = []
-    while (seen := await database.jobs.advance("job_1")).finished_at is None:
+    while (seen := await jobs.advance("job_1")).finished_at is None:
         assert seen.reached is not None
         reached.append((NOON - seen.reached) // timedelta(minutes=1))
         late = delivery(event_id="evt_late", step=7, attempt=7, first_seen_at=NOON - timedelta(minutes=9))
@@ -229,9 +227,8 @@ async def test_a_replay_sends_delivered_and_dead_ones_again(store: Store) -> Non
     assert await generations(store, [*ids, dead_one.id]) == [2, 2, 2]
 
 
-async def test_a_replay_never_sends_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (jobs_module, held_module):
-        monkeypatch.setattr(module, "PORTION_SIZE", 2)
+async def test_a_replay_never_sends_twice(store: Store) -> None:
+    store = with_portions(store, 2)
     await publish_all(store)
     ids = await delivered(store, 1, 2, 3, 4, 5)
     await store.jobs.add(replay_job(), ENTRY)
@@ -284,9 +281,8 @@ async def test_a_second_replay_of_a_webhook_waits(store: Store) -> None:
     assert (await store.jobs.add(replay_job("job_2"), replace(ENTRY, id="audit_4"))).id == "job_2"
 
 
-async def test_a_cancelled_job_keeps_what_is_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (jobs_module, held_module):
-        monkeypatch.setattr(module, "PORTION_SIZE", 1)
+async def test_a_cancelled_job_keeps_what_is_done(store: Store) -> None:
+    store = with_portions(store, 1)
     ids = await delivered(store, 1, 2)
     await store.jobs.add(replay_job(), ENTRY)
     await store.jobs.advance("job_1")

@@ -11,9 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from builders import NOON, attempt, dead_letter, delivery
-from contract.stores import Store, publish_all
-from fakes import held as held_module
-from streams.adapters.sql.deliveries import jobs as jobs_module
+from contract.stores import Store, publish_all, with_portions
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.attempt import NextStep
@@ -139,11 +137,9 @@ class Run:
 
 
 @pytest.fixture
-async def crm(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    for module in (jobs_module, held_module):
-        monkeypatch.setattr(module, "PORTION_SIZE", 2)
+async def crm(store: Store) -> Store:
     await publish_all(store)
-    return store
+    return with_portions(store, 2)
 
 
 @pytest.mark.parametrize("has_backfill", [False, True])

@@ -3,12 +3,9 @@
 import asyncio
 from datetime import timedelta
 
-import pytest
-
 from builders import NOON, attempt, dead_letter, delivery
 from contract.learners import ADA, learners, record_each_state, traces
-from contract.stores import SqlStore
-from streams.adapters.sql.deliveries import jobs as jobs_module
+from contract.stores import SqlStore, with_portions
 from streams.adapters.sql.deliveries.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables.deliveries import attempts, deliveries, events
@@ -27,17 +24,15 @@ PORTION = 7
 ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 
 
-async def test_two_processes_of_one_job_send_each_delivery_once(
-    database: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs_module, "PORTION_SIZE", PORTION)
+async def test_two_processes_of_one_job_send_each_delivery_once(database: SqlStore) -> None:
+    jobs = with_portions(database, PORTION).jobs
     dead = [delivery(event_id=f"evt_{number}", step=7, attempt=7) for number in range(MANY)]
     await database.recorder.record(merge_records([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
     wanted = DeliveryFilter("acme", state=State.DEAD, changed_until=NOON)
-    await database.jobs.add(Job("job_1", "acme", JobKind.RETRY, wanted, NOON), ENTRY)
+    await jobs.add(Job("job_1", "acme", JobKind.RETRY, wanted, NOON), ENTRY)
 
     async def finish() -> Job:
-        while (job := await database.jobs.advance("job_1")).finished_at is None:
+        while (job := await jobs.advance("job_1")).finished_at is None:
             database.clock.advance(1)
         return job
 

@@ -12,6 +12,7 @@ from builders import NOON, webhook
 from contract.stores import SqlStore, Store, publish_all
 from fakes import webhooks as fake_webhooks
 from streams.adapters.sql.webhooks import outbox as outbox_module
+from streams.adapters.sql.webhooks.outbox import SqlOutbox
 from streams.core.errors import RowRefused, Unavailable
 from streams.core.webhooks.webhook import Registration
 from streams.ports.webhooks import DueChange
@@ -83,16 +84,16 @@ async def test_a_deleted_webhook_is_due_as_a_tombstone(store: Store) -> None:
     assert await store.webhooks.change("wh_crm", lambda r: r) is None
 
 
-async def test_large_webhooks_are_due_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_webhooks_are_due_in_portions(database: SqlStore) -> None:
     await publish_all(database)
-    monkeypatch.setattr(outbox_module, "MAX_BATCH_CHARACTERS", 3500)
     scope = frozenset(f"pkg_{number:0100}" for number in range(10))
     for number in range(6):
         await database.webhooks.add(Registration(webhook(id=f"wh_{number}", packages=scope), NOON))
     portions: list[list[str]] = []
-    while due := await database.outbox.list_due(5):
+    outbox = SqlOutbox(database.database, database.clock, max_batch_characters=3500)
+    while due := await outbox.list_due(5):
         portions.append([one.webhook_id for one in due])
-        await database.outbox.mark_published([(one, NOON) for one in due])
+        await outbox.mark_published([(one, NOON) for one in due])
     assert portions == [["wh_0", "wh_1", "wh_2"], ["wh_3", "wh_4", "wh_5"]]
 
 
@@ -164,9 +165,14 @@ async def test_a_comparison_makes_differences_due(store: Store) -> None:
     assert await due_ids(store) == ["wh_crm"]
 
 
-async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "COMPARE_BATCH_ROWS", 2)
     monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
+
+
+@pytest.mark.usefixtures("_small_portions")
+async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store) -> None:
     for webhook_id in ("wh_a", "wh_b"):
         await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
     await publish_all(store)
@@ -178,9 +184,8 @@ async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeyp
     assert await store.outbox.reconcile_next("wh_crm", versions.get, {}) == []
 
 
-async def test_a_comparison_of_all_takes_several_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "COMPARE_BATCH_ROWS", 2)
-    monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
+@pytest.mark.usefixtures("_small_portions")
+async def test_a_comparison_of_all_takes_several_portions(store: Store) -> None:
     for number in range(5):
         await store.webhooks.add(Registration(webhook(id=f"wh_{number}"), NOON))
     await publish_all(store)

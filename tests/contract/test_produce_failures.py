@@ -12,8 +12,7 @@ from contract.clusters import numbered, until
 from contract.refusing_broker import INIT_PRODUCER_ID_REQUEST, PRODUCE_REQUEST, RefusingBroker
 from fakes import FakeTelemetry
 from streams.adapters.kafka.connection.config import producer_config
-from streams.adapters.kafka.producing import record_producer
-from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer, ProducerFailed
+from streams.adapters.kafka.producing.record_producer import RETRY_SECONDS, KafkaRecordProducer, ProducerFailed
 from streams.outage import Outages
 from streams.topics import ATTEMPTS, DELIVERIES, Topic
 
@@ -45,10 +44,11 @@ def broker() -> Iterator[DenyingBroker]:
         yield broker
 
 
-def producer_on(broker: DenyingBroker, telemetry: FakeTelemetry) -> KafkaRecordProducer:
-    return KafkaRecordProducer(
-        producer_config({"bootstrap.servers": broker.bootstrap}), "", telemetry, Outages(telemetry)
-    )
+def producer_on(
+    broker: DenyingBroker, telemetry: FakeTelemetry, retry_seconds: float = RETRY_SECONDS
+) -> KafkaRecordProducer:
+    config = producer_config({"bootstrap.servers": broker.bootstrap})
+    return KafkaRecordProducer(config, "", telemetry, Outages(telemetry), retry_seconds=retry_seconds)
 
 
 def tasks_in_memory() -> int:
@@ -57,10 +57,9 @@ def tasks_in_memory() -> int:
 
 
 @pytest.mark.slow
-async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_producer, "RETRY_SECONDS", 0.005)
+async def test_failed_retries_of_a_record_leave_nothing(broker: DenyingBroker) -> None:
     telemetry = FakeTelemetry()
-    producer = producer_on(broker, telemetry)
+    producer = producer_on(broker, telemetry, retry_seconds=0.005)
     broker.refuse_requests(60)
     before = tasks_in_memory()
     producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 1)))
@@ -87,10 +86,9 @@ async def test_a_denied_topic_is_named_while_others_take_records(broker: Denying
     await producer.close()
 
 
-async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_producer, "RETRY_SECONDS", 0.005)
+async def test_a_cancelled_produce_retries_nothing(broker: DenyingBroker) -> None:
     telemetry = FakeTelemetry()
-    producer = producer_on(broker, telemetry)
+    producer = producer_on(broker, telemetry, retry_seconds=0.005)
     broker.refuse_requests(1000)
     before = asyncio.all_tasks()
     producing = asyncio.create_task(producer.produce(numbered(ATTEMPTS, 1)))

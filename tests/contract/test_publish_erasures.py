@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,7 +13,16 @@ from builders import NOON
 from contract.clusters import until
 from contract.learners import ADA, BEFORE, learners, of_learner, record, traces
 from contract.stores import SqlStore
-from fakes import FakeClock, FakeEncryption, FakeFailedWork, FakeKafka, FakeTelemetry, cancel_others, postponed_work
+from fakes import (
+    FakeClock,
+    FakeEncryption,
+    FakeFailedWork,
+    FakeKafka,
+    FakeTelemetry,
+    cancel_others,
+    no_wait,
+    postponed_work,
+)
 from fakes.erasures import FakeErasureTopic
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
@@ -27,12 +36,14 @@ from streams.core.failed_work import WorkKind
 from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel, key_of
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition
-from streams.stages import publish_erasures as stage_module
-from streams.stages.publish_erasures import ErasureReconcileResult, PublishErasures
+from streams.stages.publish_erasures import ErasureReconcileResult, PublishErasures, PublishErasuresPacing
 from streams.topics import ERASURE_RETENTION, ERASURES
 
 OWN_KEY = b"k" * 32
 OTHER_KEY = b"o" * 32
+AT_ONCE = PublishErasuresPacing(
+    sentinel_interval_seconds=0, keys_interval_seconds=0, compare_interval_seconds=0, forget_interval_seconds=0
+)
 
 
 @dataclass
@@ -43,6 +54,7 @@ class PublisherFixture:
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     failed_work: FakeFailedWork = field(default_factory=FakeFailedWork)
     broker_clock: FakeClock = field(default_factory=FakeClock)
+    pacing: PublishErasuresPacing = AT_ONCE
     incarnations: list[str] = field(default_factory=lambda: ["first", "second", "third"])
 
     def __post_init__(self) -> None:
@@ -57,8 +69,9 @@ class PublisherFixture:
             self.telemetry,
             self.store.clock,
             lambda: self.incarnations.pop(0),
-            Outages(self.telemetry),
+            Outages(self.telemetry, sleep=no_wait),
             postponed_work(self.telemetry, self.store.clock, self.failed_work),
+            self.pacing,
         )
 
     def start(self) -> asyncio.Task[None]:
@@ -82,10 +95,7 @@ class PublisherFixture:
 
 
 @pytest_asyncio.fixture
-async def fixture(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]:
-    for name in ("RETRY_SECONDS", "SENTINEL_INTERVAL_SECONDS", "COMPARE_INTERVAL_SECONDS", "KEYS_INTERVAL_SECONDS"):
-        monkeypatch.setattr(stage_module, name, 0)
-    monkeypatch.setattr(stage_module, "FORGET_INTERVAL_SECONDS", 0)
+async def fixture(database: SqlStore) -> AsyncIterator[PublisherFixture]:
     yield PublisherFixture(database)
     await cancel_others()
 
@@ -242,10 +252,8 @@ async def test_what_an_old_publisher_overwrote_is_written_again(fixture: Publish
 @pytest.mark.parametrize(
     "value", [b"nonsense", Sentinel("first", 9).encode()], ids=["invalid", "of_a_frozen_publisher"]
 )
-async def test_an_overwritten_sentinel_is_written_again(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch, value: bytes
-) -> None:
-    monkeypatch.setattr(stage_module, "FORGET_INTERVAL_SECONDS", 3600)
+async def test_an_overwritten_sentinel_is_written_again(fixture: PublisherFixture, value: bytes) -> None:
+    fixture.pacing = replace(AT_ONCE, forget_interval_seconds=3600)
     await erase(fixture.store)
     fixture.start()
     await until_published(fixture)
@@ -264,8 +272,8 @@ async def test_a_late_key_of_a_frozen_publisher_is_replaced(fixture: PublisherFi
     await until(lambda: fixture.table(compacted=True).is_readable())
 
 
-async def test_no_process_takes_a_part_for_all(fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module, "BATCH_ERASURES", 1)
+async def test_no_process_takes_a_part_for_all(fixture: PublisherFixture) -> None:
+    fixture.pacing = replace(AT_ONCE, batch_erasures=1)
     for learner in (ADA, "grace", "alan"):
         await erase(fixture.store, learner)
     # A topic that has lost its erasures, and not its sentinel.

@@ -25,8 +25,8 @@ from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.producer import EventProducer
-from streams.runtime import startup_checks
 from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.startup_checks import StartupChecks
 from streams.topics import ATTEMPTS, SESSION_EVENTS, SUBSCRIPTIONS, declare
 
 Environ = Mapping[str, str]
@@ -180,13 +180,10 @@ def refused(request: pytest.FixtureRequest, secured_kafka: SecuredKafka, tmp_pat
     return {name: value for name, value in without if "_CERTIFICATE_" not in name and "_KEY_" not in name}, "alert bad"
 
 
-def test_a_stage_that_may_not_come_in_says_so_at_its_start(
-    refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stage_that_may_not_come_in_says_so_at_its_start(refused: tuple[Environ, str]) -> None:
     environ, message = refused
-    monkeypatch.setattr(startup_checks, "START_TIMEOUT_SECONDS", 0.0)
     with pytest.raises(Unavailable, match=message) as raised:
-        startup_checks.StartupChecks([ATTEMPTS]).wait_or_raise(SqlDeployment.from_environment(environ))
+        StartupChecks([ATTEMPTS]).wait_or_raise(SqlDeployment.from_environment(environ), timeout_seconds=0)
     assert "\n" not in str(raised.value)
 
 

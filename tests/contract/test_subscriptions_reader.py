@@ -129,8 +129,13 @@ async def test_a_record_appended_during_a_question_is_harmless(
         await asyncio.wait_for(asyncio.gather(*asking), SECONDS)
 
 
-async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _watches_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compacted_topic_reader, "WATCH_INTERVAL_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("_watches_often")
+async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka) -> None:
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
     # A restart of a broker raises the leader epoch of its partitions. A recreated topic starts at the first epoch.
@@ -149,10 +154,8 @@ async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monk
         await asyncio.wait_for(running, SECONDS)
 
 
-async def test_the_reader_is_not_ready_while_the_broker_is_away(
-    own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compacted_topic_reader, "WATCH_INTERVAL_SECONDS", 0.2)
+@pytest.mark.usefixtures("_watches_often")
+async def test_the_reader_is_not_ready_while_the_broker_is_away(own_kafka: Kafka) -> None:
     cluster = cluster_on(own_kafka.bootstrap)
     reader = cluster.reader()
     async with cluster.producer() as producer:

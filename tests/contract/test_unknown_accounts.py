@@ -10,7 +10,6 @@ from sqlalchemy import text
 from builders import NOON
 from contract.stores import SqlStore
 from streams.core.accounts.usage import UnknownAccount
-from streams.features.usage import unknown_accounts
 from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 
 
@@ -42,8 +41,8 @@ async def test_events_of_an_account_are_added_up(stored: SqlUnknownAccounts) -> 
     assert await stored.newest(1) == [first]
 
 
-async def test_the_newest_are_kept(stored: SqlUnknownAccounts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unknown_accounts, "MAX_ROWS", 3)
+async def test_the_newest_are_kept(database: SqlStore) -> None:
+    stored = SqlUnknownAccounts(database.database, max_rows=3)
     for minute in range(5):
         await stored.add([unknown(f"acc_{minute}", 1, minute)])
     assert [one.account_id for one in await stored.newest(10)] == ["acc_4", "acc_3", "acc_2"]
@@ -54,12 +53,10 @@ async def test_an_account_that_was_made_since_is_known(stored: SqlUnknownAccount
     assert [one.account_id for one in await stored.newest(10)] == ["acc_lost"]
 
 
-async def test_two_processes_do_not_wait_for_each_other(
-    database: SqlStore, stored: SqlUnknownAccounts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_processes_do_not_wait_for_each_other(database: SqlStore) -> None:
     if database.database.is_sqlite:
         pytest.skip("SQLite has one writer")
-    monkeypatch.setattr(unknown_accounts, "MAX_ROWS", 1)
+    stored = SqlUnknownAccounts(database.database, max_rows=1)
     await stored.add([unknown("acc_old", 1, 1)])
     async with database.database.transaction() as other:
         await other.execute(text("UPDATE unknown_accounts SET events = 2"))

@@ -9,7 +9,6 @@ from builders import EXAMPLE, attempt, delivery
 from rest.api_fixture import ApiFixture
 from streams.core.deliveries.delivery import Delivery
 from streams.features.learners import service
-from streams.features.shared import publication
 
 LEARNER = str(EXAMPLE["learnerId"])
 
@@ -66,10 +65,8 @@ async def test_a_running_erasure_shows_its_progress(
     assert "It goes on without this page." in page.text
 
 
-async def test_an_erasure_that_waits_for_its_topic_is_said(
-    api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
+@pytest.mark.usefixtures("no_publication_wait")
+async def test_an_erasure_that_waits_for_its_topic_is_said(api: ApiFixture, browser: FakeBrowser) -> None:
     api.publisher.works = False
     page = await browser.confirm(await browser.send("/account/learners", learner=LEARNER))
     assert "an event that waits may still be sent" in page.text

@@ -54,7 +54,7 @@ async def test_a_webhook_is_created_edited_and_deleted(api: ApiFixture, browser:
 
 
 async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixture, browser: FakeBrowser) -> None:
-    rules: dict[str, str | list[str]] = {
+    rules = {
         "timeout_seconds": "5",
         "retries": "30s, 2m 24h",
         "pause_failures": "10",

@@ -5,6 +5,7 @@ imports alone are shared: each has its own process, environment, folder and stre
 they fork from.
 """
 
+import atexit
 import gc
 import importlib
 import io
@@ -20,9 +21,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 PACKAGES = ("streams.cli", "streams.features", "streams.stages", "streams.adapters", "streams.runtime", "api")
 MODULES = ("sqlalchemy.dialects.postgresql.psycopg", "alembic")
@@ -41,7 +44,8 @@ def run_forked(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         given.write((stdin or "").encode())
         given.seek(0)
-        process = fork(arguments, env, folder, [given.fileno(), output.fileno(), errors.fileno()])
+        streams = [given.fileno(), output.fileno(), errors.fileno()]
+        process = fork(arguments, env, folder, streams, keeps_memory=True)
         try:
             code = process.wait(COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
@@ -83,9 +87,20 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def fork(arguments: Sequence[str], env: Mapping[str, str], folder: Path, streams: Sequence[int]) -> ForkedProcess:
-    """Start `python -m streams …`; `streams` are the descriptors of its standard streams."""
-    request = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(folder)}).encode()
+def fork(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    folder: Path,
+    streams: Sequence[int],
+    *,
+    keeps_memory: bool = False,
+) -> ForkedProcess:
+    """Start `python -m streams …`; `streams` are the descriptors of its standard streams.
+
+    Python clears its memory at its end, which takes a command longer than its work. With `keeps_memory` it does not.
+    """
+    values = {"arguments": list(arguments), "env": dict(env), "folder": str(folder), "keeps_memory": keeps_memory}
+    request = json.dumps(values).encode()
     assert len(request) < MAX_BYTES
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(_server())
@@ -149,7 +164,9 @@ def _serve(connection: socket.socket) -> int:
     os._exit(0)
 
 
-def _run(streams: Sequence[int], arguments: Sequence[str], env: Mapping[str, str], folder: str) -> int:
+def _run(
+    streams: Sequence[int], arguments: Sequence[str], env: Mapping[str, str], folder: str, keeps_memory: bool
+) -> int:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -162,8 +179,24 @@ def _run(streams: Sequence[int], arguments: Sequence[str], env: Mapping[str, str
     os.environ.update(env)
     os.chdir(folder)
     sys.argv = ["streams", *arguments]
-    runpy.run_module("streams", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("streams", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if keeps_memory and isinstance(end.code, int | None):
+            _end(end.code or 0)
+        raise
+    if keeps_memory:
+        _end(0)
     return 0
+
+
+def _end(code: int) -> NoReturn:
+    """End as Python does, in its order, but for its memory."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

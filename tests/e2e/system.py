@@ -70,18 +70,19 @@ class System:
         # What another path brings has to be imported by a process of its own.
         self._own_imports = own_imports or own_sessions or bool(self.env.get("PYTHONPATH"))
         self._processes: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
-        self._commands: list[subprocess.Popen[bytes]] = []
+        self._commands: list[ForkedProcess] = []
         self._ports: dict[str, int] = {}
 
     def run(self, *arguments: str, stdin: str | None = None) -> Any:
         """Run a command; return its JSON or text."""
-        own = bool(self.env.get("PYTHONPATH"))
-        done = self.attempt(*arguments, stdin=stdin) if own else run_forked(arguments, self.env, self.folder, stdin)
+        done = self.attempt(*arguments, stdin=stdin)
         assert done.returncode == 0, f"{arguments}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run a command, as a person does; its exit code and what it wrote."""
+        """Run a command; its exit code and what it wrote."""
+        if not self.env.get("PYTHONPATH"):
+            return run_forked(arguments, self.env, self.folder, stdin)
         command = [sys.executable, "-m", "streams", *arguments]
         return subprocess.run(
             command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
@@ -102,10 +103,9 @@ class System:
 
     def launch_command(self, *arguments: str) -> None:
         """Start a command without waiting for its end."""
-        with (self.folder / "commands.log").open("ab") as log:
-            self._commands.append(
-                subprocess.Popen([sys.executable, "-m", "streams", *arguments], env=self.env, stdout=log, stderr=log)
-            )
+        with (self.folder / "commands.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            streams = [nothing.fileno(), log.fileno(), log.fileno()]
+            self._commands.append(fork(arguments, self.env, self.folder, streams))
 
     # -- integrators -------------------------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
     url = "http://127.0.0.1:9/hook"
     made = system.run("webhooks", "create", "--account", system.account(), "--url", url, "--json")
     done = running(system, f"deliveries replay {made['id']} --since 2026-04-10T10:00:00Z --yes", stdout=subprocess.PIPE)
-    until(lambda: done.poll() is not None or "webhook.replayed" in actions(system), 60, "the job started")
+    until(lambda: done.poll() is not None or "webhook.replayed" in actions(system), 60, "the job started", 0.3)
     assert done.poll() is None, done.communicate()
     done.send_signal(signal.SIGINT)
     _, error = done.communicate(timeout=20)

@@ -11,7 +11,7 @@ from conftest import left_out
 from e2e.learning_platform import Platform, launched
 from e2e.receiver import Received, Receiver, header
 from e2e.system import until
-from e2e.up import is_ready, reasons, running_up
+from e2e.up import await_ready, running_up
 from real.kafka import Kafka
 from real.postgres import Postgres
 
@@ -50,7 +50,7 @@ def test_a_machine_that_is_killed_loses_nothing(
     platform = Platform(kafka.bootstrap, "session-events")
     with running_up(tmp_path, env, SIGKILL) as (system, _):
         system.run("topics", "apply")
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         account = system.account()
         webhook = system.webhook(account, receiver.url("/crm"))["id"]
         publish(platform, account, range(EVENTS // 2))

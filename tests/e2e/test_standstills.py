@@ -7,7 +7,7 @@ import pytest
 
 from e2e.receiver import Receiver
 from e2e.system import until
-from e2e.up import is_ready, running_up
+from e2e.up import await_ready, running_up
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +24,7 @@ def test_a_stage_that_stands_still_is_started_again(
     env |= {"SCORM_WEBHOOKS_WATCHDOG_SECONDS": "5", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
     env |= {"SCORM_WEBHOOKS_FAN_OUT_CONSUMER": client}
     with running_up(tmp_path, env) as (up, _):
-        until(lambda: is_ready(up), 90, "every stage ready")
+        await_ready(up)
         account = up.run("accounts", "create", "Acme", "--json")["id"]
         up.run("webhooks", "create", "--account", account, "--url", receiver.url("/crm"), "--json")
         order = orders / stage

@@ -131,7 +131,7 @@ def test_a_failing_endpoint_ends_as_a_dead_letter(system: System, platform: Plat
         return system.run("deliveries", "show", dead["id"], "--json")
 
     # The dead letter and its last attempt come by two topics.
-    until(lambda: len(show()["attempts"]) == 4, message="the last attempt is recorded")
+    until(lambda: len(show()["attempts"]) == 4, message="the last attempt is recorded", every=0.3)
     seen = show()
     assert (seen["reason"], seen["payload"]["id"]) == ("exhausted", "evt_1")
     assert [(a["number"], a["status"], a["nextStep"]) for a in seen["attempts"]] == [

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from conftest import Broker
+import parts
+from conftest import Broker, left_out
 from e2e.receiver import Receiver
 from e2e.system import System, until
-from e2e.up import is_ready, reasons, running_up, up_on_a_terminal
+from e2e.up import await_ready, is_ready, reasons, running_up, up_on_a_terminal
+from real.prometheus import Prometheus
 from streams.runtime.startup import STAGES
 
 pytestmark = pytest.mark.e2e
@@ -31,8 +34,12 @@ def shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture
 def up(shared_up: System) -> System:
     """The shared `up`, ready."""
-    until(lambda: is_ready(shared_up), 90, lambda: reasons(shared_up))
+    await_ready(shared_up)
     return shared_up
+
+
+def pid_of(up: System) -> int:
+    return int(json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())["pid"])
 
 
 def child_of(running_up: int, stage: str) -> int:
@@ -40,6 +47,56 @@ def child_of(running_up: int, stage: str) -> int:
     children = Path(f"/proc/{running_up}/task/{running_up}/children").read_text().split()
     [found] = (int(pid) for pid in children if f"\0{stage}\0" in Path(f"/proc/{pid}/cmdline").read_text())
     return found
+
+
+def metrics_of(system: System) -> str:
+    url = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_HEALTH_PORT']}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return str(response.read().decode())
+
+
+def total(system: System, name: str, stage: str) -> float:
+    """The sum of a metric over the other labels of a stage."""
+    samples = re.findall(rf"^scorm_webhooks_{name}\{{(.*)\}} (\S+)$", metrics_of(system), re.MULTILINE)
+    return sum(float(value) for labels, value in samples if f'stage="{stage}"' in labels)
+
+
+def test_the_port_of_up_counts_what_its_stages_do(up: System, receiver: Receiver) -> None:
+    counted = (("attempts_total", "deliver"), ("deliveries_created_total", "fan-out"))
+    attempts, created = (total(up, name, stage) for name, stage in counted)
+    account = up.account()
+    up.webhook(account, receiver.url("/crm"))
+    up.run("events", "publish", "-", stdin=updated(account, 1))
+    until(lambda: receiver.ids("/crm") == ["evt_1"], 30, "the event at the customer")
+    until(lambda: total(up, "attempts_total", "deliver") == attempts + 1, 10, "the attempt is counted")
+    until(lambda: total(up, "deliveries_created_total", "fan-out") == created + 1, 10, "the delivery is counted")
+    assert all(total(up, "ready", stage) == 1 for stage in STAGES)
+    assert total(up, "attempts_total", "record") == 0
+    assert metrics_of(up).count("# TYPE scorm_webhooks_attempts_total") == 1
+
+
+@pytest.mark.real
+def test_the_alerts_work_on_a_prometheus_that_reads_up(up: System) -> None:
+    if not parts.prometheus():
+        left_out("promtool")
+    prometheus = Prometheus(every="3s")
+    try:
+        prometheus.watch({"up": int(up.env["SCORM_WEBHOOKS_HEALTH_PORT"])})
+        until(lambda: prometheus.value("scorm_webhooks_ready") == len(STAGES), 30, "each stage is ready")
+        until(lambda: not prometheus.rule_errors(), 60, lambda: str(prometheus.rule_errors()))
+        until(lambda: not prometheus.pending(), 60, lambda: str(prometheus.pending()))
+        deliver = child_of(pid_of(up), "deliver")
+        # Frozen, it does not answer: its series end, and the others go on.
+        os.kill(deliver, signal.SIGSTOP)
+        try:
+            down = ("ScormWebhooksStageDown", "deliver")
+            until(lambda: down in prometheus.pending(), 60, lambda: str(prometheus.pending()))
+            assert {stage for _, stage in prometheus.pending()} <= {"deliver", ""}
+        finally:
+            os.kill(deliver, signal.SIGCONT)
+        until(lambda: down not in prometheus.pending(), 60, lambda: str(prometheus.pending()))
+    finally:
+        prometheus.remove()
 
 
 def test_up_delivers_and_names_waiting_deliveries_at_its_end(up: System, receiver: Receiver) -> None:
@@ -57,13 +114,13 @@ def test_up_delivers_and_names_waiting_deliveries_at_its_end(up: System, receive
     assert "line 1: accountId: there is no account acc_nobody" in unknown.stderr
     until(lambda: receiver.ids("/crm") == [event_id], 30, "the event at the customer")
     of_account = ("--account", account, "--state", "delivered")
-    until(lambda: up.run("deliveries", "list", *of_account, "--json"), 30, "recorded")
+    until(lambda: up.run("deliveries", "list", *of_account, "--json"), 30, "recorded", 0.3)
 
 
 def test_a_small_up_has_five_processes(tmp_path: Path, receiver: Receiver) -> None:
     env = {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}
     with running_up(tmp_path, env, options=("--small",)) as (system, running):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         assert len(children) == 5
         until(lambda: "Dashboard: " in (tmp_path / "up.out").read_text(), 10, "the addresses")
@@ -73,7 +130,7 @@ def test_a_small_up_has_five_processes(tmp_path: Path, receiver: Receiver) -> No
         system.run("events", "publish", "-", stdin=updated(account, 1))
         until(lambda: receiver.ids("/crm") == ["evt_1"], 30, "the event at the customer")
         # A job of `maintain`, and a release by `publish`.
-        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
+        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded", 0.3)
         system.run("deliveries", "replay", webhook, "--since", "2026-04-10T14:32:00Z", "--yes", "--json")
         until(lambda: receiver.ids("/crm") == ["evt_1", "evt_1"], 30, "sent again")
     drained = {line["stage"] for line in log_events_of(tmp_path) if line["event"] == "drained"}
@@ -103,11 +160,11 @@ def test_the_start_on_a_terminal_is_some_lines_and_links(tmp_path: Path) -> None
 def test_up_continues_when_its_topics_exist(kafka: Broker, topic_prefix: str, tmp_path: Path) -> None:
     env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
     with running_up(tmp_path, env) as (system, running):
-        until(lambda: "run `scorm-webhooks topics apply`" in reasons(system), 60)
+        until(lambda: "run `scorm-webhooks topics apply`" in reasons(system), 60, every=0.3)
         # Each stage says what it lacks, once it has looked.
-        until(lambda: f"{topic_prefix}deliveries.retry.1s" in reasons(system), 30, lambda: reasons(system))
+        until(lambda: f"{topic_prefix}deliveries.retry.1s" in reasons(system), 30, lambda: reasons(system), every=0.3)
         system.run("topics", "apply")
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         assert running.poll() is None
 
 
@@ -121,10 +178,9 @@ def test_up_exits_with_2_for_a_misconfigured_stage(tmp_path: Path) -> None:
 def test_up_is_ready_only_when_all_partitions_are_read(up: System, receiver: Receiver) -> None:
     account = up.account()
     up.webhook(account, receiver.url("/crm"))
-    broker = json.loads((up.folder / ".scorm-webhooks" / "broker.json").read_text())
-    os.kill(child_of(broker["pid"], "deliver"), signal.SIGKILL)
+    os.kill(child_of(pid_of(up), "deliver"), signal.SIGKILL)
     until(lambda: not is_ready(up), 10, "the kill is seen")
-    until(lambda: is_ready(up), 30, lambda: reasons(up))
+    await_ready(up, 30)
     up.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(20)))
     until(lambda: len(receiver.ids("/crm")) == 20, 5, "every event")
 
@@ -165,13 +221,13 @@ def test_an_invalid_record_is_listed_shown_and_replayed(up: System) -> None:
         rows: list[dict[str, Any]] = up.run("invalid", "list", "--topic", "session-events", "--json")
         return [row for row in rows if row["key"] == "k"]
 
-    until(lambda: len(junk()) == 1, 30, "the record stored as invalid")
+    until(lambda: len(junk()) == 1, 30, "the record stored as invalid", 0.3)
     [row] = junk()
     assert up.run("invalid", "show", row["id"], "--raw") == "junk of e2e"
     shown = up.run("invalid", "show", row["id"], "--json")
     assert (shown["valueStart"], shown["error"]) == (b"junk of e2e".hex(), row["error"])
     assert up.run("invalid", "replay", row["id"]).strip() == "1 replayed"
-    until(lambda: len(junk()) == 2, 30, "it is invalid again")
+    until(lambda: len(junk()) == 2, 30, "it is invalid again", 0.3)
     unknown = up.attempt("invalid", "show", "0-999999")
     assert unknown.returncode != 0
     assert "there is no invalid record 0-999999" in unknown.stderr
@@ -180,7 +236,7 @@ def test_an_invalid_record_is_listed_shown_and_replayed(up: System) -> None:
 def test_a_stop_under_load_logs_no_error(tmp_path: Path, receiver: Receiver) -> None:
     receiver.responses["/crm"] = lambda request: 500 if request.number % 3 == 0 else 200
     with running_up(tmp_path, {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}) as (system, _):
-        until(lambda: is_ready(system), 90, "every stage ready")
+        await_ready(system)
         account = system.account()
         system.webhook(account, receiver.url("/crm"))
         system.run("events", "publish", "-", stdin="\n".join(updated(account, number) for number in range(500)))
@@ -191,25 +247,36 @@ def test_a_stop_under_load_logs_no_error(tmp_path: Path, receiver: Receiver) -> 
     assert {line["stage"] for line in log_events if line["event"] == "stopped"} == set(STAGES)
 
 
-def test_a_delivery_lost_with_the_broker_can_be_retried(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_killed_up_knows_what_it_owed_and_the_erased(tmp_path: Path, receiver: Receiver) -> None:
     env = {"SCORM_WEBHOOKS_RETRY_SCHEDULE": "1h", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
     receiver.responses["/crm"] = lambda request: 500 if request.number == 1 else 200
     with running_up(tmp_path, env, signal.SIGKILL) as (system, _):
-        until(lambda: is_ready(system), 90, "every stage ready")
+        await_ready(system)
         account = system.account()
-        system.webhook(account, receiver.url("/crm"))
+        webhook = system.webhook(account, receiver.url("/crm"))["id"]
         system.run("events", "publish", "-", stdin=updated(account, 1))
-        until(
-            lambda: system.run("deliveries", "list", "--state", "waiting", "--json"), 30, "the retry waits in its tier"
-        )
+        until(lambda: system.run("deliveries", "list", "--state", "waiting", "--json"), 30, "the retry waits", 0.3)
+        assert system.run("learners", "erase", account, "ada", "--yes", "--json")["propagated"]
     (tmp_path / "up.log").unlink()
+    # The embedded broker of the second start is empty: `publish` writes the erasures again.
     with running_up(tmp_path, env) as (system, _):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        await_ready(system)
         [line] = [line for line in log_events_of(tmp_path) if line["event"] == "deliveries_lost_with_broker"]
         assert line["deliveries"] == 1
         [job] = system.run("dead-letters", "retry", "--all", "--yes", "--reason", "broker_restarted", "--json")
         assert (job["status"], job["done"], job["failed"]) == ("finished", 1, 0)
-        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered")
+        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered", 0.3)
+        for number, learner in ((2, "ada"), (3, "grace")):
+            event = {
+                **json.loads(updated(account, number)),
+                "type": "session.launched",
+                "data": {"sessionId": f"s-{number}", "packageId": "pkg_1", "learnerId": learner},
+            }
+            system.run("events", "publish", "-", stdin=json.dumps(event))
+        receiver.wait_for("/crm", {"evt_1", "evt_3"}, 30)
+        of_webhook = ("--webhook", webhook, "--state", "discarded", "--json")
+        until(lambda: system.run("deliveries", "list", *of_webhook), 30, "the other is erased", 0.3)
+        assert receiver.ids("/crm") == ["evt_1", "evt_1", "evt_3"]
 
 
 def log_events_of(folder: Path) -> list[dict[str, Any]]:
@@ -239,24 +306,3 @@ def test_a_stop_during_the_start_logs_no_error(tmp_path: Path, seconds: float) -
     # On a fast machine `notify` has started, and tells what is not set.
     of_settings = {"smtp_url_not_set", "public_url_not_set"}
     assert {line["level"] for line in log_events_of(tmp_path) if line["event"] not in of_settings} == {"info"}
-
-
-def test_a_restarted_up_still_knows_the_erased(tmp_path: Path, receiver: Receiver) -> None:
-    # The embedded broker of the second start is empty: `publish` writes the erasures again.
-    with running_up(tmp_path, {}) as (system, _):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
-        account = system.account()
-        system.webhook(account, receiver.url("/crm"))
-        assert system.run("learners", "erase", account, "ada", "--yes", "--json")["propagated"]
-    with running_up(tmp_path, {}) as (system, _):
-        until(lambda: is_ready(system), 90, lambda: reasons(system))
-        for number, learner in enumerate(("ada", "grace")):
-            event = {
-                **json.loads(updated(account, number)),
-                "type": "session.launched",
-                "data": {"sessionId": f"s-{number}", "packageId": "pkg_1", "learnerId": learner},
-            }
-            system.run("events", "publish", "-", stdin=json.dumps(event))
-        receiver.wait_for("/crm", {"evt_1"}, 30)
-        until(lambda: system.run("deliveries", "list", "--state", "discarded", "--json"), 30, "the other is erased")
-        assert receiver.ids("/crm") == ["evt_1"]

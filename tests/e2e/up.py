@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from e2e.system import System
+from e2e.system import System, until
 from real.process import free_ports
 
 
@@ -85,3 +85,8 @@ def reasons(system: System) -> str:
 
 def is_ready(system: System) -> bool:
     return reasons(system) == ""
+
+
+def await_ready(system: System, seconds: float = 90) -> None:
+    """Wait until every stage is ready. Each look asks ten processes, which costs more than a start if it is often."""
+    until(lambda: is_ready(system), seconds, lambda: reasons(system), every=0.3)

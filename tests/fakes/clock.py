@@ -23,6 +23,11 @@ async def quiet(turns: int = 100) -> None:
         await asyncio.sleep(0)
 
 
+async def no_wait(seconds: float) -> None:
+    """Run other tasks once, instead of a sleep."""
+    await asyncio.sleep(0)
+
+
 async def cancel_others() -> None:
     """Cancel all other tasks, as `kill -9` ends a process; cancel again those that clean up first."""
     killed: set[asyncio.Task[Any]] = set()

@@ -16,11 +16,11 @@ HandleEvents = Callable[[Sequence[Record]], Awaitable[None]]
 class EventConsumer:
     """Hands the batches of an `EventReader` to a function."""
 
-    def __init__(self, client: EventClient, telemetry: Telemetry | None = None) -> None:
+    def __init__(self, client: EventClient, telemetry: Telemetry | None = None, **seconds: float) -> None:
         self.client = client
         self.codec = AccountCodec()
         telemetry = telemetry or FakeTelemetry()
-        self.reader = EventReader(client, self.codec, telemetry, Outages(telemetry))
+        self.reader = EventReader(client, self.codec, telemetry, Outages(telemetry), **seconds)
         self.drain = self.reader.drain
         self.readiness_problems = self.reader.readiness_problems
 

@@ -141,6 +141,7 @@ class FakeJobs:
     replays: FakeReplays
     jobs: dict[str, Job] = field(default_factory=dict)
     audit_trail: list[AuditEntry] = field(default_factory=list)
+    portion_size: int = PORTION_SIZE
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         if job.id in self.jobs:
@@ -168,7 +169,7 @@ class FakeJobs:
         if job.finished_at is not None:
             return job
         act = self.replays.discard if job.kind is JobKind.DISCARD else self.replays.replay
-        if ids := await act(replace(job.filter, limit=PORTION_SIZE)):
+        if ids := await act(replace(job.filter, limit=self.portion_size)):
             states = self.replays.recorder.delivery_states
             job = job.with_progress(len(ids), max(states[name].first_seen_at for name in ids))
         elif job.has_pending_backfill:

@@ -25,7 +25,8 @@ class FakeOutbox:
 
     propagation_seconds = 0.0
 
-    def __init__(self) -> None:
+    def __init__(self, rows_at_once: int | None = None) -> None:
+        self._rows_at_once = rows_at_once
         self._stored: dict[str, Registration] = {}
         self._deleted: set[str] = set()
         self._published: dict[str, datetime] = {}
@@ -133,7 +134,9 @@ class FakeOutbox:
         self, after: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
     ) -> Sequence[str]:
         self._check()
-        ids = sorted(webhook_id for webhook_id in self._stored if webhook_id > after)[:ROWS_AT_ONCE]
+        ids = sorted(webhook_id for webhook_id in self._stored if webhook_id > after)[
+            : self._rows_at_once or ROWS_AT_ONCE
+        ]
         self.compared.append(ids)
         for webhook_id in ids:
             self._compare(webhook_id, version_of(webhook_id), tombstones or {})

@@ -13,9 +13,9 @@ from fakes import FakeTelemetry
 from streams.__main__ import MISCONFIGURED, main
 from streams.cli.stage_commands import STAGE_HELP
 from streams.core.errors import Misconfigured, Unavailable
-from streams.runtime import startup_checks
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.startup import STAGES, prepare_stage
+from streams.runtime.startup_checks import StartupChecks
 from streams.settings import PREFIX, load_settings, names
 from streams.telemetry import PrometheusTelemetry
 
@@ -243,13 +243,11 @@ def test_an_issuer_on_this_machine_may_use_http(issuer: str) -> None:
     assert load_settings({**OIDC, "SCORM_WEBHOOKS_OIDC_ISSUER": issuer}).oidc_issuer == issuer
 
 
-def test_a_command_names_an_unreachable_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "START_TIMEOUT_SECONDS", 0.0)
-    monkeypatch.setattr(startup_checks, "REQUEST_TIMEOUT_SECONDS", 0.1)
+def test_a_command_names_an_unreachable_broker() -> None:
     deployment = SqlDeployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     message = "KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 .*; gave up after 0 seconds"
     with pytest.raises(Unavailable, match=message):
-        startup_checks.StartupChecks(["session-events"]).wait_or_raise(deployment)
+        StartupChecks(["session-events"], request_timeout_seconds=0.1).wait_or_raise(deployment, timeout_seconds=0)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -43,7 +43,8 @@ NEITHER = {
     "Preset.link",
     # The id of a key.
     *("ErasedLearner.hash_key_id", "HashedLearner.hash_key_id", "erased_learners.hash_key_id"),
-    # Times.
+    # Times, such as that between two looks at the keys of hashes.
+    "PublishErasuresPacing.keys_interval_seconds",
     *("Registration.url_changed_at", "ListedWebhook.url_changed_at", "webhooks.url_changed_at"),
     # Our own address.
     "MailService.public_url",

@@ -9,7 +9,6 @@ from rest.api_fixture import ApiClient, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.deliveries.delivery import Delivery
 from streams.features.learners import service
-from streams.features.shared import publication
 from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 
@@ -56,8 +55,8 @@ async def test_a_count_erases_nothing(api: ApiFixture) -> None:
     assert (await api.acme.get(f"/v1/deliveries/{owed.id}"))["state"] == "waiting"
 
 
-async def test_an_erasure_that_is_not_on_the_topic_says_so(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0.05)
+@pytest.mark.usefixtures("no_publication_wait")
+async def test_an_erasure_that_is_not_on_the_topic_says_so(api: ApiFixture) -> None:
     api.publisher.works = False
     erasure = await api.acme.post("/v1/learners/erase", {"learnerId": LEARNER})
     assert (erasure["status"], erasure["propagated"]) == ("finished", False)

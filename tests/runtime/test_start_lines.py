@@ -27,24 +27,23 @@ class FakeStages:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_lines, "is_on_terminal", lambda: True)
-    monkeypatch.setattr(start_lines, "START_NOTICE_AFTER_SECONDS", 0)
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_lines, "CHECK_INTERVAL_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("terminal")
 async def test_a_long_start_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await wait_until_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
+    assert await wait_until_up(FakeStages(5), asyncio.Event(), "http://a/readyz", notice_after_seconds=0)
     assert capsys.readouterr().out == (
         "Not ready yet: record: no broker \\x1b answers (http://a/readyz has all that is missing)\n"
     )
 
 
-async def test_without_a_terminal_nothing_is_explained(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(start_lines, "START_NOTICE_AFTER_SECONDS", 0)
-    monkeypatch.setattr(start_lines, "CHECK_INTERVAL_SECONDS", 0)
-    assert await wait_until_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
+async def test_without_a_terminal_nothing_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await wait_until_up(FakeStages(5), asyncio.Event(), "http://a/readyz", notice_after_seconds=0)
     assert (capsys.readouterr().out, quiet_log_settings()) == ("", {})
 
 

@@ -5,24 +5,23 @@ import threading
 
 import pytest
 
-from fakes import FakeTelemetry
+from fakes import FakeTelemetry, no_wait
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.core.errors import ScormWebhooksError, Unavailable
-from streams.outage import Outages
-from streams.runtime import startup_checks
+from streams.outage import BROKER, Outages
 from streams.runtime.deployment import Deployment
-from streams.runtime.startup_checks import MissingPrerequisite, StartupChecks, check_group
+from streams.runtime.startup_checks import MissingPrerequisite, StartupChecks, check_group, wait_until_met
 
 SECONDS = 20
 
 
-async def test_a_missing_topic_is_waited_for_and_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "RETRY_INTERVAL_SECONDS", 0.01)
+async def test_a_missing_topic_is_waited_for_and_logged_once() -> None:
     telemetry, reasons = FakeTelemetry(), list[str]()
     with EmbeddedBroker() as broker:
         deployment = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap})
         checks = StartupChecks(["deliveries"])
-        waiting = asyncio.create_task(checks.wait_until_met(deployment, Outages(telemetry), reasons.append))
+        outages = Outages(telemetry, sleep=no_wait)
+        waiting = asyncio.create_task(checks.wait_until_met(deployment, outages, reasons.append))
         async with asyncio.timeout(SECONDS):
             while len(reasons) < 3:
                 await asyncio.sleep(0.01)
@@ -32,14 +31,12 @@ async def test_a_missing_topic_is_waited_for_and_logged_once(monkeypatch: pytest
     assert [event for event, _ in telemetry.logged] == ["prerequisite_missing", "prerequisite_met"]
 
 
-async def test_a_broker_that_is_away_is_waited_for_and_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "RETRY_INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(startup_checks, "REQUEST_TIMEOUT_SECONDS", 0.05)
+async def test_a_broker_that_is_away_is_waited_for_and_logged_once() -> None:
     telemetry, reasons = FakeTelemetry(), list[str]()
     deployment = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    waiting = asyncio.create_task(
-        StartupChecks(["deliveries"]).wait_until_met(deployment, Outages(telemetry), reasons.append)
-    )
+    checks = StartupChecks(["deliveries"], request_timeout_seconds=0.05)
+    outages = Outages(telemetry, sleep=no_wait)
+    waiting = asyncio.create_task(checks.wait_until_met(deployment, outages, reasons.append))
     async with asyncio.timeout(SECONDS):
         while len(reasons) < 3:
             await asyncio.sleep(0.01)
@@ -49,8 +46,6 @@ async def test_a_broker_that_is_away_is_waited_for_and_logged_once(monkeypatch: 
 
 
 async def test_a_client_that_never_reaches_kafka_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "RETRY_INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(startup_checks, "CLIENT_RENEWAL_SECONDS", 0.05)
     reasons = list[str]()
     with EmbeddedBroker() as broker:
         broker.create("deliveries", 1)
@@ -58,19 +53,22 @@ async def test_a_client_that_never_reaches_kafka_is_replaced(monkeypatch: pytest
         clients = [NeverConnected(), deployment.topics_admin()]
         monkeypatch.setattr(Deployment, "topics_admin", lambda _: clients.pop(0))
         async with asyncio.timeout(SECONDS):
-            await StartupChecks(["deliveries"]).wait_until_met(deployment, Outages(FakeTelemetry()), reasons.append)
+            checks = StartupChecks(["deliveries"], client_renewal_seconds=0.05)
+            await checks.wait_until_met(deployment, Outages(FakeTelemetry(), sleep=no_wait), reasons.append)
     assert set(reasons) == {"no connection"}
     assert clients == []
 
 
-async def test_a_check_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "CHECK_TIMEOUT_SECONDS", 0.05)
-    deployment, hanging = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}), Hanging()
-    monkeypatch.setattr(Deployment, "topics_admin", lambda _: hanging)
+async def test_a_check_that_hangs_ends_the_process() -> None:
+    ended = threading.Event()
+
+    def hang() -> None:
+        ended.wait(SECONDS)
+
     async with asyncio.timeout(SECONDS):
         with pytest.raises(ScormWebhooksError, match="did not end"):
-            await StartupChecks(["deliveries"]).wait_until_met(deployment, Outages(FakeTelemetry()), lambda _: None)
-    hanging.ended.set()
+            await wait_until_met(hang, BROKER, Outages(FakeTelemetry()), lambda _: None, timeout_seconds=0.05)
+    ended.set()
 
 
 class NeverConnected:
@@ -78,17 +76,6 @@ class NeverConnected:
 
     def partition_counts(self, seconds: float) -> dict[str, int]:
         raise Unavailable("no connection")
-
-
-class Hanging:
-    """A client whose call does not come back."""
-
-    def __init__(self) -> None:
-        self.ended = threading.Event()
-
-    def partition_counts(self, seconds: float) -> dict[str, int]:
-        self.ended.wait(SECONDS)
-        return {}
 
 
 @pytest.mark.parametrize(("client", "other"), [("faust", "rdkafka"), ("librdkafka", "faust-0.15.3")])

@@ -10,7 +10,7 @@ from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.stages import DeliverProcess
 from streams.settings import Settings, load_settings
-from streams.stages.consuming.partition_consumer import REVOKE_TIMEOUT_SECONDS
+from streams.stages.consuming.partition_consumer import Pacing
 
 
 def settings(**changes: str) -> Settings:
@@ -25,7 +25,7 @@ def test_the_settings_have_the_limits(seconds: str, drain: float) -> None:
 
 def test_the_end_after_a_drain_has_time_for_its_parts() -> None:
     limits = TimeLimits(10)
-    assert limits.stop_seconds - limits.drain_seconds >= REVOKE_TIMEOUT_SECONDS + FLUSH_TIMEOUT_SECONDS
+    assert limits.stop_seconds - limits.drain_seconds >= Pacing().revoke_timeout_seconds + FLUSH_TIMEOUT_SECONDS
 
 
 def test_who_sends_a_test_waits_for_its_outcome(tmp_path: Path) -> None:

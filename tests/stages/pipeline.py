@@ -37,14 +37,15 @@ from streams.core.webhooks.webhook import Registration, Status, Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Record, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
-from streams.stages.consuming.partition_consumer import PartitionConsumer
+from streams.stages.consuming.batch_consumer import Batching
+from streams.stages.consuming.partition_consumer import Pacing, PartitionConsumer
 from streams.stages.deliver import Deliver
 from streams.stages.fan_out import FanOut
 from streams.stages.lease import LeaseKeeper
 from streams.stages.limiting.slot_limiter import SlotLimiter
 from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
-from streams.stages.release_held import ReleaseHeld
+from streams.stages.release_held import ReleaseHeld, ReleaseLimits
 from streams.topics import (
     BULK_DELIVERIES,
     DEAD_LETTERS,
@@ -64,6 +65,8 @@ URL, BACKUP = "https://crm.example.com/hooks", "https://backup.example.com/hooks
 BROKEN = Response(500, {"content-type": "text/plain"}, b"out of order")
 SLOTS = 4
 RELEASE_RATE = 200
+PACING = Pacing(commit_interval_seconds=0)
+AT_ONCE = Batching(min_interval_seconds=0, linger_seconds=0)
 
 Port = TypeVar("Port")
 
@@ -104,9 +107,10 @@ class Pipeline:
         self.telemetry = FakeTelemetry()
         self.crash_points: dict[str, tuple[str, bool]] = {}
         self.crashing_ports: list[CrashingPort] = []
+        self.release_limits = ReleaseLimits()
         self.start()
 
-    def start(self) -> None:
+    def start(self, batching: Batching = AT_ONCE) -> None:
         kafka, recorder = self.kafka, self.recorder
         outages = Outages(self.telemetry)
         self.table = FakeSubscriptions(kafka, CODEC)
@@ -143,13 +147,12 @@ class Pipeline:
         self.consumer = due
         due = self._port("deliver.consumer", due)
         partition_consumer = PartitionConsumer(
-            due, deliver, producer, self.clock, self.telemetry, outages, call_later=self.clock.later
+            due, deliver, producer, self.clock, self.telemetry, outages, call_later=self.clock.later, pacing=PACING
         )
         done = FakeRecordConsumer(kafka, "record", RECORD_INPUTS)
         done = self._port("record.consumer", done)
-        record = RecordStage(
-            done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry, outages
-        )
+        recorder_port = self._port("record.recorder", recorder)
+        record = RecordStage(done, CODEC, recorder_port, kafka, self.clock, self.telemetry, outages, batching=batching)
         self.release_held = ReleaseHeld(
             self._port("release_held.held", FakeHeld(recorder)),
             self._port("release_held.recorder", recorder),
@@ -160,6 +163,7 @@ class Pipeline:
             self.telemetry,
             work,
             RELEASE_RATE,
+            self.release_limits,
         )
         self.table.find("")
         publishing = keeper.hold(lambda: publish.run(self.table.table))
@@ -184,11 +188,11 @@ class Pipeline:
     def is_dead(self) -> bool:
         return any(port.is_dead for port in self.crashing_ports)
 
-    async def crash(self) -> None:
+    async def crash(self, batching: Batching = AT_ONCE) -> None:
         """Crash and restart all processes; only Kafka and the database keep their data."""
         await cancel_others()
         self.kafka.revive()
-        self.start()
+        self.start(batching)
 
     async def register(self, *webhooks: Webhook) -> None:
         for changed in webhooks:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import pytest
 import pytest_asyncio
 
 from builders import NOON
@@ -47,7 +46,7 @@ class Fixture:
 
     def start(self) -> None:
         task = backlog_metrics.expose_backlog(
-            self.backlogs, self.backlogs, self.clock, self.telemetry, postponed_work(self.telemetry)
+            self.backlogs, self.backlogs, self.clock, self.telemetry, postponed_work(self.telemetry), lambda _: 0
         )
         self.running = asyncio.create_task(task)
 
@@ -57,9 +56,7 @@ class Fixture:
 
 
 @pytest_asyncio.fixture
-async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
-    monkeypatch.setattr(backlog_metrics, "READ_INTERVAL_SECONDS", 0)
-    monkeypatch.setattr(backlog_metrics, "INTERVAL_FACTOR", 0)
+async def fixture() -> AsyncIterator[Fixture]:
     yield Fixture()
     await cancel_others()
 
@@ -91,10 +88,8 @@ async def test_what_has_no_time_is_not_old(fixture: Fixture) -> None:
     assert fixture.telemetry.replaced["retries_overdue_seconds"] == {("30s",): 0}
 
 
-async def test_a_quick_reading_is_soon_repeated(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog_metrics, "INTERVAL_FACTOR", 20)
-    fixture.start()
-    await fixture.read_again()
+def test_a_quick_reading_is_soon_repeated() -> None:
+    assert [backlog_metrics.pause_after(elapsed) for elapsed in (0, 0.75, 2)] == [15, 15, 40]
 
 
 async def test_a_reason_that_is_over_is_no_longer_exposed(fixture: Fixture) -> None:

@@ -13,9 +13,9 @@ from streams.core.deliveries.outcome import Response
 from streams.core.webhooks.webhook import Status
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Record
-from streams.stages import release_held as release_held_module
 from streams.stages.lease import LeaseKeeper
 from streams.stages.publish import Publish
+from streams.stages.release_held import ReleaseLimits
 from streams.topics import DELIVERIES, HELD, SUBSCRIPTIONS
 
 BEFORE, AFTER = False, True
@@ -231,8 +231,8 @@ async def test_publish_crashes(pipeline: Pipeline, port: str, method: str, after
 # -- release_held: read → produce → acknowledged → recorded ---------------------------------------------
 
 
-async def test_release_held_crashes_between_two_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 1)
+async def test_release_held_crashes_between_two_chunks(pipeline: Pipeline) -> None:
+    pipeline.release_limits = ReleaseLimits(min_chunk_records=1)
     await pipeline.register(paused())
     await pipeline.fan_out_events(*EVENTS)
     await pipeline.register(webhook(status=Status.ACTIVE))

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-import pytest
-
 from builders import EXAMPLE, NOON, delivery, event, webhook
 from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
 from stages.pipeline import BROKEN, SCHEDULE, URL, Pipeline
@@ -18,7 +16,6 @@ from streams.core.erasures.erasure import Erasure, HashedLearner
 from streams.core.errors import Unavailable
 from streams.core.events.event import Event, render
 from streams.core.failed_work import FailedRows
-from streams.features.learners import stage
 from streams.features.learners.stage import TAKEOVER_DELAY, finish_erasures
 from streams.topics import TEST_DELIVERIES, retry_topic
 
@@ -105,16 +102,16 @@ class FakeErasures:
         return erasure
 
 
-async def test_publish_finishes_what_a_request_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_INTERVAL_SECONDS", "PORTION_PAUSE_SECONDS"):
-        monkeypatch.setattr(stage, name, 0)
+async def test_publish_finishes_what_a_request_left() -> None:
     clock, telemetry = FakeClock(), FakeTelemetry()
     erasures = FakeErasures({"ers_1": 3, "ers_2": 1}, away=2)
     # No key decrypts the first one.
     for erasure_id, age in (("ers_0", TAKEOVER_DELAY), ("ers_1", TAKEOVER_DELAY), ("ers_2", timedelta(0))):
         at = clock.now() - age - timedelta(seconds=1)
         erasures.found[erasure_id] = Erasure(erasure_id, "acme", "hash", at, at, "ada")
-    task = asyncio.create_task(finish_erasures(erasures, clock, telemetry, postponed_work(telemetry)))
+    work = postponed_work(telemetry)
+    finishing = finish_erasures(erasures, clock, telemetry, work, poll_interval_seconds=0, portion_pause_seconds=0)
+    task = asyncio.create_task(finishing)
     await until(lambda: erasures.found["ers_1"].is_finished)
     # The second one's request is still at work.
     assert erasures.portions == {"ers_1": 0, "ers_2": 1}

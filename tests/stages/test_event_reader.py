@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from fakes import EventConsumer, FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Partition, Record
-from streams.stages.consuming import event_reader
 from streams.tasks import run_until_first_ends
 from streams.topics import SESSION_EVENTS
 
@@ -28,10 +27,12 @@ COST = 400
 class Member:
     """A process of `fan-out` whose handler waits for `finish`."""
 
-    def __init__(self, kafka: FakeKafka, room: int = ROOM, at_once: int = 3) -> None:
+    def __init__(self, kafka: FakeKafka, room: int = ROOM, at_once: int = 3, revoke_seconds: float = 0.001) -> None:
         self.telemetry = FakeTelemetry()
         self.kafka = FakeRecordConsumer(kafka, GROUP, [SESSION_EVENTS], at_once)
-        self.consumer = EventConsumer(self.kafka, self.telemetry)
+        self.consumer = EventConsumer(
+            self.kafka, self.telemetry, commit_interval_seconds=0, revoke_seconds=revoke_seconds
+        )
         self.consumer.reader._read_ahead._max_events = room
         self.done: list[Record] = []
         self.in_hand: Sequence[Record] = ()
@@ -70,16 +71,6 @@ def append(kafka: FakeKafka, partition: Partition, accounts: str) -> None:
 
 def committed(kafka: FakeKafka, partition: Partition = FIRST) -> int:
     return kafka.groups[GROUP].get(partition, Commit(0, "")).offset
-
-
-@pytest.fixture(autouse=True)
-def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_quick(monkeypatch)
-
-
-def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_reader, "COMMIT_INTERVAL_SECONDS", 0)
-    monkeypatch.setattr(event_reader, "REVOKE_SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -150,10 +141,9 @@ async def test_a_partition_that_comes_to_a_full_member_waits(kafka: FakeKafka, m
         await member.finish()
 
 
-async def test_a_revocation_commits_the_batch_in_hand(
-    kafka: FakeKafka, member: Member, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_reader, "REVOKE_SECONDS", 5)
+async def test_a_revocation_commits_the_batch_in_hand(kafka: FakeKafka) -> None:
+    member = Member(kafka, revoke_seconds=5)
+    await quiet()
     append(kafka, FIRST, "aaaa")
     await quiet()
     revoking = asyncio.create_task(member.kafka.revoke([FIRST]))
@@ -165,6 +155,7 @@ async def test_a_revocation_commits_the_batch_in_hand(
     assert committed(kafka) == in_hand
     # What is queued is left to the next owner.
     assert not member.in_hand
+    await member.leave()
 
 
 async def test_a_batch_that_outlasts_a_revocation_is_logged(kafka: FakeKafka, member: Member) -> None:
@@ -380,6 +371,4 @@ async def play(steps: Sequence[Step]) -> None:
 
 @given(st.lists(STEPS, max_size=40))
 def test_every_event_is_handled_whatever_happens(steps: list[Step]) -> None:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        make_quick(monkeypatch)
-        asyncio.run(play(steps))
+    asyncio.run(play(steps))

@@ -1,6 +1,7 @@
 """Tests, replays, fallback URLs and slow endpoints, on the path in memory."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -17,12 +18,10 @@ from streams.core.errors import Conflict, Invalid, NotFound, Unavailable
 from streams.core.queues.endpoint_queue import SLOW_SECONDS, Priority
 from streams.core.webhooks.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
 from streams.core.webhooks.webhook import PauseReason
-from streams.features.deliveries import service as deliveries_module
 from streams.features.deliveries.service import AffectedIds, DeliveryService
-from streams.features.webhooks import synthetic_events as synthetic_events_module
 from streams.features.webhooks.synthetic_events import SyntheticEventService
 from streams.ports.kafka import Outgoing
-from streams.stages.consuming import write_buffer as write_buffer_module
+from streams.stages.consuming.batch_consumer import Batching
 from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic
 
@@ -111,8 +110,7 @@ async def test_without_record_a_test_ends_with_its_name(pipeline: Pipeline) -> N
     await pipeline.crash()
 
 
-async def test_without_deliver_a_test_ends_with_its_name(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
+async def test_without_deliver_a_test_ends_with_its_name(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     pipeline.sender.hangs(URL)
     with pytest.raises(Unavailable, match=r"no outcome from `deliver` within 0\.2 seconds: is `deliver` running\?"):
@@ -179,12 +177,11 @@ async def test_one_query_asks_for_all_tests_that_wait(pipeline: Pipeline, monkey
     await pipeline.crash()
 
 
-async def test_a_test_that_kafka_does_not_take_says_so(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic_events_module, "PRODUCE_TIMEOUT_SECONDS", 0.05)
+async def test_a_test_that_kafka_does_not_take_says_so(pipeline: Pipeline) -> None:
     await pipeline.register(webhook())
     pipeline.kafka.leave()
     with pytest.raises(Unavailable, match=r"Kafka did not accept the test within 0\.05 seconds\. It may still be sent"):
-        await synthetic_events(pipeline).send("wh_crm", "session.completed")
+        await replace(synthetic_events(pipeline), produce_timeout_seconds=0.05).send("wh_crm", "session.completed")
     pipeline.kafka.come_back()
 
 
@@ -222,10 +219,8 @@ async def test_a_replay_supersedes_a_waiting_retry(pipeline: Pipeline) -> None:
     assert pipeline.telemetry.counts["retries_superseded_total"] == 1
 
 
-async def test_a_retry_waits_for_a_payload_not_yet_recorded(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.2)
+async def test_a_retry_waits_for_a_payload_not_yet_recorded(pipeline: Pipeline) -> None:
+    await pipeline.crash(Batching(min_interval_seconds=0, linger_seconds=0.2))
     await pipeline.register(webhook())
     pipeline.sender.responses(URL, BROKEN, Response(200, {}))
     await pipeline.fan_out_events(event())
@@ -234,13 +229,13 @@ async def test_a_retry_waits_for_a_payload_not_yet_recorded(
     assert (retried.state, retried.generation) == (State.HELD, 2)
 
 
-async def test_a_retry_waits_a_limited_time_for_a_payload(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
-    monkeypatch.setattr(deliveries_module, "PAYLOAD_CHECK_INTERVAL_SECONDS", 0)
+async def test_a_retry_waits_a_limited_time_for_a_payload(pipeline: Pipeline) -> None:
+    await pipeline.crash(Batching(min_interval_seconds=0, linger_seconds=60))
     await pipeline.register(webhook())
     await pipeline.fan_out_events(event())
+    service = replace(deliveries(pipeline), payload_check_interval_seconds=0)
     with pytest.raises(Invalid, match="its payload is not kept"):
-        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
+        await service.retry(pipeline.delivery_state().delivery_id, actor="ada")
 
 
 async def test_without_a_database_a_retry_is_sent(pipeline: Pipeline) -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from fakes import FakeEncryptionCheck, FakeLease, FakeTelemetry, cancel_others, quiet, until
 from streams.outage import Outages
-from streams.stages import lease as lease_module
-from streams.stages.lease import LeaseKeeper, LeaseLost
+from streams.stages.lease import LeaseKeeper, LeaseLost, LeaseTimes
 
 
 class KeeperFixture:
@@ -15,7 +14,8 @@ class KeeperFixture:
 
     def __init__(self) -> None:
         self.lease, self.keys, self.telemetry = FakeLease(), FakeEncryptionCheck(), FakeTelemetry()
-        self.keeper = LeaseKeeper(self.lease, self.keys, self.telemetry, Outages(self.telemetry))
+        times = LeaseTimes(renew_interval=0, retry=0)
+        self.keeper = LeaseKeeper(self.lease, self.keys, self.telemetry, Outages(self.telemetry), times)
         self.works, self.is_done = asyncio.Event(), asyncio.Event()
 
     def start(self) -> "asyncio.Task[None]":
@@ -27,9 +27,7 @@ class KeeperFixture:
 
 
 @pytest.fixture
-def fixture(monkeypatch: pytest.MonkeyPatch) -> KeeperFixture:
-    monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(lease_module, "RENEW_INTERVAL_SECONDS", 0)
+def fixture() -> KeeperFixture:
     return KeeperFixture()
 
 

@@ -9,7 +9,6 @@ from fakes import FakeClock, FakeKafka, FakeTelemetry, cancel_others, postponed_
 from streams.core.accounts.usage import OutgoingEvent
 from streams.core.failed_work import FIRST_RETRY_SECONDS
 from streams.outage import Outages
-from streams.stages import outgoing_events
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.topics import SESSION_EVENTS
 
@@ -32,16 +31,18 @@ class FakeOutgoingEvents:
 
 
 @pytest.mark.parametrize("at_once", [1, 500])
-async def test_an_event_that_kafka_refuses_stops_no_other(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing_events, "BATCH_SIZE", at_once)
-    monkeypatch.setattr(outgoing_events, "RETRY_SECONDS", 0.01)
+async def test_an_event_that_kafka_refuses_stops_no_other(at_once: int) -> None:
     clock, telemetry = FakeClock(), FakeTelemetry()
     kafka = FakeKafka(clock)
     kafka.most_bytes[SESSION_EVENTS] = 100
     large = OutgoingEvent("evt_1", "key", b"x" * 200)
     waiting = FakeOutgoingEvents(large, *(OutgoingEvent(f"evt_{n}", "key", b"x") for n in range(2, 5)))
     work = postponed_work(telemetry, clock)
-    asyncio.create_task(send_outgoing_events(waiting, kafka, telemetry, Outages(telemetry), work))  # noqa: RUF006
+    asyncio.create_task(  # noqa: RUF006
+        send_outgoing_events(
+            waiting, kafka, telemetry, Outages(telemetry), work, batch_size=at_once, retry_seconds=0.01
+        )
+    )
     await until(lambda: waiting.rows == [large])
     assert telemetry.counts["outgoing_events_total"] == 3
     assert [about["work_id"] for event, about in telemetry.logged if event == "work_postponed"] == ["evt_1"]

@@ -12,7 +12,6 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, postponed_work
 from streams.core.deliveries.backlog import GroupOffsets
 from streams.ports.kafka import Partition
-from streams.stages import overdue_retries
 from streams.stages.overdue_retries import MIN_OVERDUE, Offsets, is_keeping_up, resend_overdue
 from streams.topics import STAGE_TOPICS
 
@@ -73,13 +72,9 @@ async def asked(looks: list[Offsets], longest_wait: timedelta, telemetry: FakeTe
     overdue = Overdue()
     with suppress(asyncio.CancelledError):
         work = postponed_work(telemetry)
-        await resend_overdue(overdue, Lags(looks), longest_wait, FakeClock(), telemetry, work)
+        lags, clock = Lags(looks), FakeClock()
+        await resend_overdue(overdue, lags, longest_wait, clock, telemetry, work, check_interval_seconds=0)
     return overdue.asked
-
-
-@pytest.fixture(autouse=True)
-def without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overdue_retries, "CHECK_INTERVAL_SECONDS", 0)
 
 
 async def test_overdue_retries_are_sent_again_and_logged() -> None:

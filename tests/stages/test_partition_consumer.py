@@ -14,37 +14,34 @@ from streams.core.errors import InvalidRecord, NewerRecord, RecordsRefused, Unav
 from streams.core.records.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition, Record, RecordHandler
-from streams.stages.consuming import partition_consumer as partition_consumer_module
-from streams.stages.consuming import partition_state
 from streams.stages.consuming.partition_consumer import (
     MAX_RESUMED_PARTITIONS,
     RESUME_INTERVAL_SECONDS,
+    Pacing,
     PartitionConsumer,
 )
-from streams.stages.consuming.partition_state import PartitionState
+from streams.stages.consuming.partition_state import MAX_NOT_DUE_RECORDS, PartitionState
 from streams.topics import BULK_DELIVERIES, DELIVERIES, INVALID, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
 SECONDS = 5.0
+COMMITS_OFTEN = Pacing(commit_interval_seconds=0)
+ONE_BY_ONE = Pacing(commit_interval_seconds=0, tasks_per_iteration=1)
+IMPATIENT = Pacing(commit_interval_seconds=0, revoke_timeout_seconds=0)
 NEW, LATE = Partition(DELIVERIES, 0), Partition(RETRY, 0)
-
-
-@pytest.fixture(autouse=True)
-def _commits_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "COMMIT_INTERVAL_SECONDS", 0)
 
 
 class ConsumerFixture:
     """A `PartitionConsumer` with a topic of new records and a tier of 30 s. As its handler, it waits for `finish`."""
 
-    def __init__(self, kafka: FakeKafka, clock: FakeClock, max_open: int, at_once: int) -> None:
+    def __init__(self, kafka: FakeKafka, clock: FakeClock, max_open: int, at_once: int, pacing: Pacing) -> None:
         self.kafka = kafka
         self.clock = clock
         self.telemetry = FakeTelemetry()
         self.consumer = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
         self.handlers_fail = False
         self.partition_consumer = PartitionConsumer(
-            self.consumer, self, kafka, clock, self.telemetry, Outages(self.telemetry), max_open, clock.later
+            self.consumer, self, kafka, clock, self.telemetry, Outages(self.telemetry), max_open, clock.later, pacing
         )
         self.running = asyncio.create_task(self.partition_consumer.run())
         self.begun: list[Record] = []
@@ -87,10 +84,14 @@ class ConsumerFixture:
 
 @asynccontextmanager
 async def consumer_fixture(
-    kafka: FakeKafka | None = None, clock: FakeClock | None = None, max_open: int = 4000, at_once: int = 500
+    kafka: FakeKafka | None = None,
+    clock: FakeClock | None = None,
+    max_open: int = 4000,
+    at_once: int = 500,
+    pacing: Pacing = COMMITS_OFTEN,
 ) -> AsyncIterator[ConsumerFixture]:
     clock = clock or FakeClock()
-    yield ConsumerFixture(kafka or FakeKafka(clock, partitions=1), clock, max_open, at_once)
+    yield ConsumerFixture(kafka or FakeKafka(clock, partitions=1), clock, max_open, at_once, pacing)
     await cancel_others()
 
 
@@ -245,22 +246,19 @@ async def test_a_record_read_early_is_not_read_again() -> None:
         assert fixture.consumer.paused == set()
 
 
-async def test_many_early_records_are_each_handled_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(partition_state, "MAX_NOT_DUE_RECORDS", 3)
+async def test_many_early_records_are_each_handled_once() -> None:
     async with consumer_fixture() as fixture:
-        for _ in range(10):
+        for _ in range(MAX_NOT_DUE_RECORDS + 10):
             fixture.add(topic=RETRY)
-            fixture.clock.advance(1)
+            fixture.clock.advance(0.1)
         await quiet()
-        assert fixture.consumer.read == 10
-        fixture.clock.advance(22.01)  # only the first three are due
+        assert fixture.consumer.read == MAX_NOT_DUE_RECORDS + 10
+        fixture.clock.advance(30 - 10 * 0.1 - 0.09)  # only those that were kept are due
         await quiet()
-        assert fixture.begun_of(LATE) == [0, 1, 2]
+        assert fixture.begun_of(LATE) == list(range(MAX_NOT_DUE_RECORDS))
         fixture.clock.advance(10)
         await quiet()
-        assert fixture.begun_of(LATE) == list(range(10))
+        assert fixture.begun_of(LATE) == list(range(MAX_NOT_DUE_RECORDS + 10))
         assert fixture.consumer.paused == set()
 
 
@@ -478,12 +476,9 @@ async def test_records_of_one_fetch_are_handled_together() -> None:
         assert fixture.consumer.read == 20
 
 
-async def test_paused_partitions_resume_within_the_budget(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(partition_consumer_module, "TASKS_PER_ITERATION", 1)
-    monkeypatch.setattr(partition_consumer_module, "REVOKE_TIMEOUT_SECONDS", 0)
-    async with consumer_fixture(max_open=8) as fixture:
+async def test_paused_partitions_resume_within_the_budget() -> None:
+    pacing = Pacing(commit_interval_seconds=0, tasks_per_iteration=1, revoke_timeout_seconds=0)
+    async with consumer_fixture(max_open=8, pacing=pacing) as fixture:
         fixture.add(8)
         await until(lambda: len(fixture.begun) == 2)
         assert LATE in fixture.consumer.paused
@@ -599,9 +594,8 @@ async def test_a_revoked_partition_is_finished_and_committed() -> None:
         assert fixture.telemetry.logged_count("revoke_timed_out") == 0
 
 
-async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "TASKS_PER_ITERATION", 1)
-    async with consumer_fixture(max_open=8) as fixture:
+async def test_queued_records_are_left_to_the_next_owner() -> None:
+    async with consumer_fixture(max_open=8, pacing=ONE_BY_ONE) as fixture:
         begun = await started_of_eight(fixture, fixture.consumer.revoke([NEW]))
         assert fixture.consumer.committed[NEW] == Commit(begun, "")
         fixture.consumer.assign([NEW])
@@ -610,9 +604,8 @@ async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.Mon
         await until(lambda: fixture.begun_of(NEW) == list(range(begun + 8)))
 
 
-async def test_a_revoked_partition_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "REVOKE_TIMEOUT_SECONDS", 0)
-    async with consumer_fixture() as fixture:
+async def test_a_revoked_partition_waits_for_a_limited_time() -> None:
+    async with consumer_fixture(pacing=IMPATIENT) as fixture:
         fixture.add(2)
         await quiet()
         fixture.finish(1)
@@ -622,9 +615,8 @@ async def test_a_revoked_partition_waits_for_a_limited_time(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
-async def test_a_handler_can_tell_that_its_partition_is_gone(monkeypatch: pytest.MonkeyPatch, is_lost: bool) -> None:
-    monkeypatch.setattr(partition_consumer_module, "REVOKE_TIMEOUT_SECONDS", 0)
-    async with consumer_fixture() as fixture:
+async def test_a_handler_can_tell_that_its_partition_is_gone(is_lost: bool) -> None:
+    async with consumer_fixture(pacing=IMPATIENT) as fixture:
         fixture.add()
         await quiet()
         assert not fixture.partition.is_revoked
@@ -710,9 +702,8 @@ async def test_a_drain_that_is_cut_commits_what_is_complete() -> None:
         assert [fixture.is_committed(offset) for offset in (0, 1)] == [False, True]
 
 
-async def test_a_drain_does_not_wait_for_a_commit_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
-    async with consumer_fixture() as fixture:
+async def test_a_drain_does_not_wait_for_a_commit_without_an_answer() -> None:
+    async with consumer_fixture(pacing=Pacing(commit_interval_seconds=0, commit_timeout_seconds=0.01)) as fixture:
         fixture.add(1)
         await quiet()
         fixture.consumer.responses.clear()
@@ -732,9 +723,8 @@ async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
         assert fixture.begun == []
 
 
-async def test_a_drain_leaves_queued_records_to_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "TASKS_PER_ITERATION", 1)
-    async with consumer_fixture() as fixture:
+async def test_a_drain_leaves_queued_records_to_the_next_process() -> None:
+    async with consumer_fixture(pacing=ONE_BY_ONE) as fixture:
         begun = await started_of_eight(fixture, fixture.partition_consumer.drain(SECONDS))
         assert fixture.consumer.committed[NEW] == Commit(begun, "")
 

@@ -19,21 +19,19 @@ from fakes import (
     FakeSubscriptions,
     FakeTelemetry,
     cancel_others,
+    no_wait,
     postponed_work,
     quiet,
     until,
 )
-from fakes import webhooks as fake_webhooks
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.failed_work import FIRST_RETRY_SECONDS
 from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhooks.webhook import Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Record
-from streams.stages import lease as lease_module
-from streams.stages import publish as publish_module
-from streams.stages.lease import LeaseKeeper, LeaseLost
-from streams.stages.publish import Publish, ReconcileResult
+from streams.stages.lease import LeaseKeeper, LeaseLost, LeaseTimes
+from streams.stages.publish import Publish, PublishPacing, ReconcileResult
 from streams.topics import SUBSCRIPTIONS
 
 CODEC = AvroCodec()
@@ -49,7 +47,9 @@ class PublisherFixture:
         self.lease = FakeLease()
         self.rival = self.lease.rival()
         self.telemetry = FakeTelemetry()
-        self.outages = Outages(self.telemetry)
+        self.outages = Outages(self.telemetry, sleep=no_wait)
+        self.pacing = PublishPacing()
+        self.lease_times = LeaseTimes(renew_interval=0, retry=0)
         self.keys = FakeEncryptionCheck()
         self.incarnations = iter(["first", "second"])
 
@@ -76,7 +76,7 @@ class PublisherFixture:
         return done[0]
 
     def _keeper(self) -> LeaseKeeper:
-        return LeaseKeeper(self.lease, self.keys, self.telemetry, self.outages)
+        return LeaseKeeper(self.lease, self.keys, self.telemetry, self.outages, self.lease_times)
 
     def _publish(self, keeper: LeaseKeeper) -> Publish:
         return Publish(
@@ -90,6 +90,7 @@ class PublisherFixture:
             lambda: next(self.incarnations),
             self.outages,
             postponed_work(self.telemetry, self.clock),
+            self.pacing,
         )
 
     async def _run(self) -> None:
@@ -115,10 +116,7 @@ class PublisherFixture:
 
 
 @pytest_asyncio.fixture
-async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]:
-    monkeypatch.setattr(publish_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(lease_module, "RENEW_INTERVAL_SECONDS", 0)
+async def fixture() -> AsyncIterator[PublisherFixture]:
     yield PublisherFixture()
     await cancel_others()
 
@@ -135,10 +133,8 @@ async def test_the_sentinel_comes_last_and_counts_the_webhooks(fixture: Publishe
     assert Sentinel.decode(fixture.topic[-1].value or b"") == Sentinel("first", 2, fixture.keys.ciphertext)
 
 
-async def test_the_first_sentinel_waits_for_the_last_batch(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish_module, "BATCH_WEBHOOKS", 2)
+async def test_the_first_sentinel_waits_for_the_last_batch(fixture: PublisherFixture) -> None:
+    fixture.pacing = PublishPacing(batch_webhooks=2)
     for number in range(5):
         fixture.outbox.put(webhook(id=f"wh_{number}"))
     fixture.start()
@@ -165,12 +161,12 @@ async def test_the_sentinel_follows_the_number_of_webhooks(fixture: PublisherFix
     assert fixture.names == ["wh_a", SENTINEL_KEY, "wh_a", "wh_a", SENTINEL_KEY]
 
 
-async def test_the_sentinel_is_repeated_regularly(fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sentinel_is_repeated_regularly(fixture: PublisherFixture) -> None:
+    # Stages compare their clocks with it.
+    fixture.pacing = PublishPacing(sentinel_interval_seconds=0)
     fixture.outbox.put(webhook(id="wh_a"))
     fixture.start()
     await quiet()
-    # Stages compare their clocks with it.
-    monkeypatch.setattr(publish_module, "SENTINEL_INTERVAL_SECONDS", 0)
     fixture.outbox.put(webhook(id="wh_a"))
     await quiet()
     assert fixture.names[-1] == SENTINEL_KEY
@@ -309,7 +305,7 @@ async def test_a_second_publisher_waits_and_logs_it_once(fixture: PublisherFixtu
 async def test_a_renewal_without_an_answer_is_tried_again(
     fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_module, "RENEWAL_TIMEOUT_SECONDS", 0.01)
+    fixture.lease_times = LeaseTimes(renew_interval=0, renewal_timeout=0.01, retry=0)
     renew, dead = fixture.lease.renew, [asyncio.Event(), asyncio.Event()]
 
     async def renew_over_a_dead_connection() -> bool:
@@ -434,15 +430,15 @@ async def test_after_a_restore_versions_exceed_the_topics(fixture: PublisherFixt
     assert (found.version, found.url) == (10, webhook().url)
 
 
-async def test_all_webhooks_are_compared_in_turn(fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_webhooks_are_compared_in_turn(fixture: PublisherFixture) -> None:
     """A newer state of another writer is replaced, and no look reads more than a portion."""
-    monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
+    fixture.outbox = FakeOutbox(rows_at_once=2)
+    fixture.pacing = PublishPacing(compare_interval_seconds=0)
     for number in range(5):
         fixture.outbox.put(webhook(id=f"wh_{number}"))
     fixture.start()
     await quiet()
     fixture.outbox.compared.clear()
-    monkeypatch.setattr(publish_module, "COMPARE_INTERVAL_SECONDS", 0)
     for number in range(5):
         write_as_another(fixture, version=900, id=f"wh_{number}", url="https://other.example.com")
     fixture.read()
@@ -560,10 +556,8 @@ async def test_a_refused_webhook_is_tried_again_later(fixture: PublisherFixture)
     await until(lambda: fixture.subscriptions().find("wh_large") is not None)
 
 
-async def test_a_batch_of_refused_webhooks_blocks_no_other(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish_module, "BATCH_WEBHOOKS", 1)
+async def test_a_batch_of_refused_webhooks_blocks_no_other(fixture: PublisherFixture) -> None:
+    fixture.pacing = PublishPacing(batch_webhooks=1)
     fixture.outbox.put(webhook(id="wh_odd", max_concurrency="many"))
     fixture.outbox.put(webhook(id="wh_small"))
     fixture.start()
@@ -607,10 +601,8 @@ async def test_with_the_wrong_encryption_keys_nothing_is_published(fixture: Publ
     await until(lambda: SENTINEL_KEY in fixture.names)
 
 
-async def test_the_sentinel_carries_the_encryption_check(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish_module, "SENTINEL_INTERVAL_SECONDS", 0)
+async def test_the_sentinel_carries_the_encryption_check(fixture: PublisherFixture) -> None:
+    fixture.pacing = PublishPacing(sentinel_interval_seconds=0)
     fixture.outbox.put(webhook(id="wh_a"))
     fixture.start()
     await quiet()
@@ -641,10 +633,7 @@ async def test_with_wrong_keys_the_lease_is_not_taken(fixture: PublisherFixture)
     assert await fixture.rival.renew()
 
 
-async def test_a_publisher_with_wrong_keys_releases_the_lease(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease_module, "RENEW_INTERVAL_SECONDS", 0)
+async def test_a_publisher_with_wrong_keys_releases_the_lease(fixture: PublisherFixture) -> None:
     running = fixture.start()
     await until(lambda: SENTINEL_KEY in fixture.names)
     fixture.keys.wrong = True

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from fakes import (
     FakeRecorder,
     FakeTelemetry,
     cancel_others,
+    no_wait,
     quiet,
     until,
 )
@@ -29,12 +31,12 @@ from streams.core.webhooks.webhook import Status
 from streams.outage import Outages
 from streams.ports.kafka import Codec, Outgoing, Partition, RecordValue
 from streams.stages import record as record_module
-from streams.stages.consuming import batch_consumer
-from streams.stages.consuming import write_buffer as write_buffer_module
+from streams.stages.consuming.batch_consumer import MIN_RECORDS_WITHOUT_WAIT, Batching
 from streams.stages.record import RecordStage
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, INVALID
 
 CODEC = AvroCodec()
+AT_ONCE = Batching(min_interval_seconds=0, retry_seconds=0, linger_seconds=0)
 TOPICS: dict[str, RecordValue] = {ATTEMPTS: attempt(), DELIVERIES: delivery(), DEAD_LETTERS: dead_letter()}
 
 
@@ -49,12 +51,17 @@ class RecordFixture:
         self.telemetry = FakeTelemetry()
         self.start()
 
-    def start(self, codec: Codec = CODEC) -> None:
+    def start(self, codec: Codec = CODEC, batching: Batching = AT_ONCE) -> None:
         self.consumer = FakeRecordConsumer(self.kafka, "record", [DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS])
+        outages = Outages(self.telemetry, sleep=no_wait)
         self.stage = RecordStage(
-            self.consumer, codec, self.recorder, self.kafka, self.clock, self.telemetry, Outages(self.telemetry)
+            self.consumer, codec, self.recorder, self.kafka, self.clock, self.telemetry, outages, batching=batching
         )
         self.running = asyncio.create_task(self.stage.run())
+
+    async def restart(self, batching: Batching) -> None:
+        await cancel_others()
+        self.start(batching=batching)
 
     def add(self, topic: str, *values: RecordValue) -> None:
         for value in values:
@@ -65,32 +72,26 @@ class RecordFixture:
 
 
 @pytest_asyncio.fixture
-async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordFixture]:
-    monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 0)
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
+async def fixture() -> AsyncIterator[RecordFixture]:
     yield RecordFixture()
     await cancel_others()
 
 
-async def test_few_records_are_stored_in_batches_apart(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 3600)
+async def test_few_records_are_stored_in_batches_apart(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, min_interval_seconds=3600))
     fixture.add(ATTEMPTS, attempt())
     await quiet()
     assert fixture.committed(ATTEMPTS) == 1
-    fixture.add(
-        ATTEMPTS, *[attempt(webhook_id=f"wh_{number}") for number in range(batch_consumer.MIN_RECORDS_WITHOUT_WAIT - 1)]
-    )
+    fixture.add(ATTEMPTS, *[attempt(webhook_id=f"wh_{number}") for number in range(MIN_RECORDS_WITHOUT_WAIT - 1)])
     await quiet()
     assert fixture.committed(ATTEMPTS) == 1
     fixture.add(ATTEMPTS, attempt(webhook_id="wh_last"))
     await quiet()
-    assert fixture.committed(ATTEMPTS) == batch_consumer.MIN_RECORDS_WITHOUT_WAIT + 1
+    assert fixture.committed(ATTEMPTS) == MIN_RECORDS_WITHOUT_WAIT + 1
 
 
-async def test_a_drain_ends_the_rest_between_batches(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 3600)
+async def test_a_drain_ends_the_rest_between_batches(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, min_interval_seconds=3600))
     for _ in range(2):
         fixture.add(ATTEMPTS, attempt())
         await quiet()
@@ -149,16 +150,13 @@ async def test_a_restart_from_the_last_commit_changes_nothing(fixture: RecordFix
     assert (fixture.recorder.delivery_states, fixture.recorder.attempts, fixture.recorder.health) == before
 
 
-async def test_a_buffered_record_is_read_again_after_a_crash(
-    fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
+async def test_a_buffered_record_is_read_again_after_a_crash(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, linger_seconds=60))
     fixture.add(DELIVERIES, delivery())
     fixture.add(ATTEMPTS, attempt())
     await until(lambda: fixture.committed(ATTEMPTS) == 1)
     assert fixture.recorder.bodies == {}
     await cancel_others()
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
     fixture.start()
     await until(lambda: fixture.committed(DELIVERIES) == 1)
     assert len(fixture.recorder.bodies) == 1
@@ -248,9 +246,8 @@ async def test_a_crash_before_invalid_records_are_stored_repeats_them(fixture: R
 # -- limits, and the end ---------------------------------------------------------------------------------------
 
 
-async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_buffer_module, "MAX_BUFFERED_RECORDS", 8)
-    monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 3)
+async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, max_buffered_records=8, max_records=3))
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
     await quiet()
@@ -260,10 +257,8 @@ async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture, monke
     assert len(fixture.recorder.attempts) == fixture.consumer.read == 40
 
 
-async def test_the_consumer_resumes_when_a_partition_is_revoked(
-    fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write_buffer_module, "MAX_BUFFERED_RECORDS", 8)
+async def test_the_consumer_resumes_when_a_partition_is_revoked(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, max_buffered_records=8))
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(1010)))
     await quiet()
@@ -275,10 +270,8 @@ async def test_the_consumer_resumes_when_a_partition_is_revoked(
     await going
 
 
-async def test_buffered_records_are_left_to_the_next_owner(
-    fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 1)
+async def test_buffered_records_are_left_to_the_next_owner(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, max_records=1))
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, attempt(), attempt(event_id="evt_2"))
     await quiet()
@@ -342,9 +335,8 @@ async def test_a_refused_commit_needs_no_further_record(fixture: RecordFixture) 
     await until(lambda: fixture.telemetry.logged_count("commit_succeeded") == 1)
 
 
-async def test_a_drain_stores_the_buffer(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 1)
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
+async def test_a_drain_stores_the_buffer(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, max_records=1, linger_seconds=60))
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, attempt(event_id="evt_0"), attempt(event_id="evt_1"))
     fixture.add(DELIVERIES, delivery())
@@ -367,10 +359,8 @@ async def test_a_drain_has_a_time_limit(fixture: RecordFixture) -> None:
         await fixture.stage.drain(0.01)
 
 
-async def test_a_delivery_waits_for_its_attempt_and_is_stored_once(
-    fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
+async def test_a_delivery_waits_for_its_attempt_and_is_stored_once(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, linger_seconds=60))
     fixture.add(DELIVERIES, delivery())
     await quiet()
     assert fixture.recorder.calls == 0
@@ -380,10 +370,8 @@ async def test_a_delivery_waits_for_its_attempt_and_is_stored_once(
     assert fixture.committed(DELIVERIES) == 0
 
 
-async def test_a_delivery_without_an_attempt_is_stored_soon(
-    fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0.05)
+async def test_a_delivery_without_an_attempt_is_stored_soon(fixture: RecordFixture) -> None:
+    await fixture.restart(replace(AT_ONCE, linger_seconds=0.05))
     fixture.add(DELIVERIES, delivery())
     await until(lambda: fixture.committed(DELIVERIES) == 1)
     assert [state.state for state in fixture.recorder.delivery_states.values()] == [State.WAITING]

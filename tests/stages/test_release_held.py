@@ -18,7 +18,7 @@ from streams.core.errors import Unavailable
 from streams.core.events.event import Event
 from streams.core.webhooks.webhook import Pause, PauseReason, Status
 from streams.ports.kafka import Outgoing
-from streams.stages import release_held as release_held_module
+from streams.stages.release_held import CYCLE_SECONDS, ReleaseLimits
 from streams.topics import DELIVERIES
 
 
@@ -84,9 +84,9 @@ async def test_the_room_grows_with_the_attempts(pipeline: Pipeline) -> None:
     assert states(pipeline) == {State.DELIVERED}
 
 
-async def test_one_cycle_releases_for_several_webhooks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "MAX_PORTION_WEBHOOKS", 2)
-    monkeypatch.setattr(release_held_module, "PROGRESS_BATCH_SIZE", 3)
+async def test_one_cycle_releases_for_several_webhooks(pipeline: Pipeline) -> None:
+    pipeline.release_limits = ReleaseLimits(max_portion_webhooks=2, progress_batch_size=3)
+    await pipeline.crash()
     names = await hold_each(pipeline, 5, START_RELEASE_WINDOW + 1)
     for name in names[:4]:
         await pipeline.enable(webhook_id=name)
@@ -107,8 +107,8 @@ async def test_at_most_the_room_is_under_way(pipeline: Pipeline) -> None:
 
 
 async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 2)
-    monkeypatch.setattr(release_held_module, "MAX_CHUNKS", 4)
+    pipeline.release_limits = ReleaseLimits(min_chunk_records=2, max_chunks=4)
+    await pipeline.crash()
     chunks: list[int] = []
     produce = pipeline.kafka.produce
 
@@ -126,8 +126,8 @@ async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pyte
 
 
 async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "MAX_PORTION_WEBHOOKS", 1)
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 1)
+    pipeline.release_limits = ReleaseLimits(max_portion_webhooks=1, min_chunk_records=1)
+    await pipeline.crash()
     for name in await hold_each(pipeline, 3, START_RELEASE_WINDOW):
         await pipeline.enable(webhook_id=name)
     me, sleep = asyncio.current_task(), asyncio.sleep
@@ -142,7 +142,7 @@ async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, mo
         patched.setattr(asyncio, "sleep", counted)
         assert await pipeline.release_held.cycle() == 3 * START_RELEASE_WINDOW
     assert len([seconds for seconds in slept if seconds]) == 3 * (START_RELEASE_WINDOW - 1)
-    assert sum(slept) <= release_held_module.CYCLE_SECONDS
+    assert sum(slept) <= CYCLE_SECONDS
 
 
 async def test_the_release_rate_is_a_limit(pipeline: Pipeline) -> None:

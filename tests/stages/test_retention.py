@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime, timedelta
 
-import pytest
 import pytest_asyncio
 
 from builders import NOON
@@ -12,7 +11,6 @@ from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, quiet
 from streams.core.batch_size import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.core.errors import Unavailable
 from streams.ports.storage import Prunable, PruneResult
-from streams.stages import retention
 from streams.stages.retention import MAX_CONCURRENT_STATEMENTS, prune_regularly
 
 MONTH, YEAR = timedelta(days=30), timedelta(days=365)
@@ -80,9 +78,13 @@ class Fixture:
     def __init__(self) -> None:
         self.clock, self.telemetry = FakeClock(), FakeTelemetry()
 
-    def start(self, pruning: FakePruning, keep: Mapping[Prunable, timedelta] = KEEP) -> None:
+    def start(
+        self, pruning: FakePruning, keep: Mapping[Prunable, timedelta] = KEEP, interval_seconds: float = 0
+    ) -> None:
         work = postponed_work(self.telemetry)
-        self.running = asyncio.create_task(prune_regularly(pruning, keep, self.clock, self.telemetry, work))
+        self.running = asyncio.create_task(
+            prune_regularly(pruning, keep, self.clock, self.telemetry, work, interval_seconds=interval_seconds)
+        )
 
     @property
     def behind(self) -> Mapping[tuple[str, ...], float]:
@@ -90,8 +92,7 @@ class Fixture:
 
 
 @pytest_asyncio.fixture
-async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
-    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 0)
+async def fixture() -> AsyncIterator[Fixture]:
     yield Fixture()
     await cancel_others()
 
@@ -182,10 +183,9 @@ async def test_it_says_how_far_it_is_behind_meanwhile(fixture: Fixture) -> None:
     assert len(pruning.rows[Prunable.DELIVERIES]) > 0
 
 
-async def test_a_rest_follows_when_it_keeps_up(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 900)
+async def test_a_rest_follows_when_it_keeps_up(fixture: Fixture) -> None:
     pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, YEAR)})
-    fixture.start(pruning, {Prunable.DELIVERIES: MONTH})
+    fixture.start(pruning, {Prunable.DELIVERIES: MONTH}, interval_seconds=900)
     await until(lambda: fixture.behind == {("deliveries",): 0})
     pruning.rows[Prunable.DELIVERIES] += old(MONTH, YEAR)
     await quiet()

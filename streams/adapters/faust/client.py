@@ -60,6 +60,8 @@ class FaustClient:
         session_seconds: float = SESSION_SECONDS,
         watchdog: NewWatchdog | None = None,
         gather_seconds: float = 0,
+        *,
+        commit_timeout_seconds: float = COMMIT_TIMEOUT_SECONDS,
     ) -> None:
         read_leniently()
         self._telemetry = telemetry
@@ -67,6 +69,7 @@ class FaustClient:
         # The embedded broker answers a fetch after its whole wait, even when a record arrives: it needs a short one.
         self._fetch_wait_ms = int(properties.get("fetch.wait.max.ms", FETCH_WAIT_MS))
         self._gather_seconds = gather_seconds
+        self._commit_timeout_seconds = commit_timeout_seconds
         self._is_backlogged = False
         self._app = patches.AppWithoutFolders(
             prefix + group,
@@ -173,7 +176,7 @@ class FaustClient:
 
     async def _wait_for_commit(self) -> None:
         if self._commit_task is not None:
-            await asyncio.wait({self._commit_task}, timeout=COMMIT_TIMEOUT_SECONDS)
+            await asyncio.wait({self._commit_task}, timeout=self._commit_timeout_seconds)
             if not self._commit_task.done():
                 raise Unavailable("the broker did not answer a commit in time")
             self._commit_task.result()

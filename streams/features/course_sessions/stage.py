@@ -1,6 +1,7 @@
 """Report scores of SCORM sessions that waited for newer ones, and the ends of sessions."""
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 
 from streams.core.failed_work import FailedRow, WorkKind
@@ -12,13 +13,19 @@ from streams.outage import DATABASE, Outages
 from streams.ports.runtime import Clock
 from streams.stages.postponed_work import PostponedWork
 
-POLL_INTERVAL_SECONDS = 1.0
 BATCH_SIZE = 100
 RETRY_SECONDS = 1.0
-# A look for ends reads one entry of an index for each account.
-END_POLL_INTERVAL_SECONDS = 5.0
-# Between two accounts' turns: the events of a million ends must not delay those of commits.
-TURN_PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportTimes:
+    """How often scores and ends are looked for, in seconds."""
+
+    poll_interval: float = 1.0
+    # A look for ends reads one entry of an index for each account.
+    end_poll_interval: float = 5.0
+    # Between two accounts' turns: the events of a million ends must not delay those of commits.
+    turn_pause: float = 0.1
 
 
 class DueReports:
@@ -30,17 +37,19 @@ class DueReports:
         clock: Clock,
         outages: Outages,
         postponed_work: PostponedWork,
+        times: ReportTimes = ReportTimes(),
     ) -> None:
         self._postponed_work = postponed_work
         self._sessions = sessions
         self._clock = clock
         self._outages = outages
+        self._times = times
 
     async def report_scores(self) -> None:
         """Serve until cancelled."""
         while True:
             count = await self._outages.retry(self._report_scores, RETRY_SECONDS, DATABASE)
-            await asyncio.sleep(0 if count == BATCH_SIZE else POLL_INTERVAL_SECONDS)
+            await asyncio.sleep(0 if count == BATCH_SIZE else self._times.poll_interval)
 
     async def report_ends(self) -> None:
         """Serve until cancelled. Accounts take turns."""
@@ -49,10 +58,10 @@ class DueReports:
             next_account = await self._outages.retry(partial(self._end_sessions, account_id), RETRY_SECONDS, DATABASE)
             if next_account is not None:
                 account_id, has_ended = next_account, True
-                await asyncio.sleep(TURN_PAUSE_SECONDS)
+                await asyncio.sleep(self._times.turn_pause)
                 continue
             # A round is over. If sessions ended in it, the next one begins at once.
-            await asyncio.sleep(TURN_PAUSE_SECONDS if has_ended else END_POLL_INTERVAL_SECONDS)
+            await asyncio.sleep(self._times.turn_pause if has_ended else self._times.end_poll_interval)
             account_id, has_ended = "", False
 
     async def _report_scores(self) -> int:

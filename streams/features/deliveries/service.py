@@ -42,6 +42,7 @@ class DeliveryService:
     _replays: Replays
     _jobs: Jobs
     _clock: Clock
+    payload_check_interval_seconds: float = PAYLOAD_CHECK_INTERVAL_SECONDS
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
         """The deliveries that match, newest first."""
@@ -90,7 +91,7 @@ class DeliveryService:
                 or self._clock.now() - row.changed_at > RECENT_PERIOD
             ):
                 break
-            await asyncio.sleep(PAYLOAD_CHECK_INTERVAL_SECONDS)
+            await asyncio.sleep(self.payload_check_interval_seconds)
             details = await self.find(delivery_id, account_id)
         return details
 

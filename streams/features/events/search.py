@@ -74,6 +74,8 @@ class EventSearchService:
     _history: Callable[[], EventHistory]
     _codec: Codec
     _clock: Clock
+    timeout_seconds: float = SEARCH_TIMEOUT_SECONDS
+    records_per_read: int = RECORDS_PER_READ
 
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.
@@ -104,10 +106,10 @@ class EventSearchService:
         self, event_id: str, account_id: str, start: datetime, end: datetime
     ) -> tuple[Record, Event]:
         loop, history = asyncio.get_running_loop(), self._history()
-        deadline = began_at(loop.time()) + SEARCH_TIMEOUT_SECONDS
+        deadline = began_at(loop.time()) + self.timeout_seconds
         ranges = without_empty((await history.period(start, end)).ranges)
         while ranges:
-            portion = await history.read(ranges, RECORDS_PER_READ)
+            portion = await history.read(ranges, self.records_per_read)
             if event := await self._search_portion(portion, event_id, account_id):
                 return event
             ranges = remaining_ranges(ranges, portion.positions)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.database import Database, SqlStorage
 from streams.adapters.sql.tables.accounts import accounts
 from streams.adapters.sql.tables.deliveries import webhooks
 from streams.adapters.sql.webhooks.webhook_rows import FILTER_CHARACTERS, SCOPE_CHARACTERS
@@ -30,6 +30,13 @@ _EMPTY_SCOPE_CHARACTERS = len("[][]")
 
 class SqlAccountWebhooks(SqlStorage):
     """`AccountWebhooks` in SQL. It parses rows in portions, so that the event loop serves other callers in between."""
+
+    def __init__(
+        self, database: Database, *, max_webhooks: int = MAX_WEBHOOKS, max_characters: int = MAX_CHARACTERS
+    ) -> None:
+        super().__init__(database)
+        self._max_webhooks = max_webhooks
+        self._max_characters = max_characters
 
     async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
         """The accounts among these that exist."""
@@ -54,7 +61,7 @@ class SqlAccountWebhooks(SqlStorage):
                 if not row.event_types or not {ALL_EVENTS, *event_types}.isdisjoint(row.event_types):
                     rows.append(row)
                     characters += row.characters
-                if webhook_count > MAX_WEBHOOKS or characters > MAX_CHARACTERS:
+                if webhook_count > self._max_webhooks or characters > self._max_characters:
                     return None
             scopes = await _scopes(connection, rows)
         webhooks_by_account: dict[str, list[Webhook]] = {}

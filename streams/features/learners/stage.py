@@ -20,7 +20,13 @@ TAKEOVER_DELAY = timedelta(seconds=8)
 
 
 async def finish_erasures(
-    erasures: Erasures, clock: Clock, telemetry: Telemetry, postponed_work: PostponedWork
+    erasures: Erasures,
+    clock: Clock,
+    telemetry: Telemetry,
+    postponed_work: PostponedWork,
+    *,
+    poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
+    portion_pause_seconds: float = PORTION_PAUSE_SECONDS,
 ) -> None:
     """Advance every unfinished erasure by one portion in turn, until cancelled. A failed one stops no other."""
     while True:
@@ -39,4 +45,4 @@ async def finish_erasures(
                     advanced_count += 1
                     if erasure.is_finished:
                         telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)
-        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else POLL_INTERVAL_SECONDS)
+        await asyncio.sleep(portion_pause_seconds if advanced_count else poll_interval_seconds)

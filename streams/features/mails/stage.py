@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streams.core.accounts.mail import Mail, MailKind, RenderedMail, next_due_at
@@ -20,9 +20,6 @@ from streams.ports.runtime import Clock, Lease, Telemetry
 from streams.ports.storage import DueMails
 from streams.stages.postponed_work import PostponedWork
 
-POLL_INTERVAL_SECONDS = 1.0
-REMINDER_INTERVAL_SECONDS = 600.0
-RENEW_INTERVAL_SECONDS = 3.0
 MAX_INVALID_PER_TURN = 10
 # A sign-in waits for at most one other mail besides the one that is being sent.
 KIND_TURNS = (MailKind.SIGN_IN, MailKind.PAUSED, MailKind.SIGN_IN, MailKind.DEAD_LETTERS)
@@ -32,6 +29,15 @@ NO_RECIPIENT_LEFT_MESSAGE = "The recipients that still waited for this mail were
 CODE_EXPIRED_MESSAGE = "The mail server did not take it before its code expired."
 WRONG_KEYS_PROBLEM = "Its code cannot be decrypted: an operator must correct the encryption keys."
 NO_MAIL_SERVER_MESSAGE = "No mail server is configured: SMTP_URL is not set."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifyTimes:
+    """How often mails and reminders are looked for and the lease is renewed, in seconds."""
+
+    poll_interval: float = 1.0
+    reminder_interval: float = 600.0
+    renew_interval: float = 3.0
 
 
 class Notify:
@@ -53,6 +59,7 @@ class Notify:
         outages: Outages,
         postponed_work: PostponedWork,
         public_url: str | None,
+        times: NotifyTimes = NotifyTimes(),
     ) -> None:
         self._mails = mails
         self._encryption = encryption
@@ -64,6 +71,7 @@ class Notify:
         self._keys = outages[ENCRYPTION_KEYS]
         self._postponed_work = postponed_work
         self._public_url = public_url
+        self._times = times
         self._log_of = {
             "sent": ("mail_sent", telemetry.info),
             "again": ("mail_postponed", telemetry.debug),
@@ -91,7 +99,7 @@ class Notify:
             else:
                 self._database.end(self)
             self._idle.set()
-            await asyncio.sleep(0 if sent_count else POLL_INTERVAL_SECONDS)
+            await asyncio.sleep(0 if sent_count else self._times.poll_interval)
         # If `run` ended here, the process would close the database while `drain` releases the lease.
         await asyncio.Event().wait()
 
@@ -115,7 +123,7 @@ class Notify:
 
     async def _remind(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._reminded_at is None or now - self._reminded_at >= REMINDER_INTERVAL_SECONDS:
+        if self._reminded_at is None or now - self._reminded_at >= self._times.reminder_interval:
             failed_rows: list[FailedRow] = []
             await self._mails.enqueue_reminders(self._clock.now(), failed_rows)
             await self._postponed_work.postpone_rows(WorkKind.REMINDER, failed_rows)
@@ -173,7 +181,7 @@ class Notify:
         """Send while renewing the lease, because a mail server may be slow."""
         task = asyncio.create_task(sending)
         while not task.done():
-            await asyncio.wait({task}, timeout=RENEW_INTERVAL_SECONDS)
+            await asyncio.wait({task}, timeout=self._times.renew_interval)
             with suppress(Unavailable):
                 await self._lease.renew()
         return task.result()

@@ -26,13 +26,24 @@ class HistoryBackfill:
     """
 
     def __init__(
-        self, jobs: Jobs, webhooks: Webhooks, history: EventHistory, codec: Codec, clock: Clock, outages: Outages
+        self,
+        jobs: Jobs,
+        webhooks: Webhooks,
+        history: EventHistory,
+        codec: Codec,
+        clock: Clock,
+        outages: Outages,
+        *,
+        records_per_read: int = RECORDS_PER_READ,
+        retry_pause_seconds: float = RETRY_PAUSE_SECONDS,
     ) -> None:
         self._jobs = jobs
         self._webhooks = webhooks
         self._history = history
         self._codec = codec
         self._clock = clock
+        self._records_per_read = records_per_read
+        self._retry_pause_seconds = retry_pause_seconds
         self._outage = outages[EVENT_HISTORY]
         # By id of a job that found nothing to do: when it looks again.
         self._paused_until: dict[str, float] = {}
@@ -52,7 +63,7 @@ class HistoryBackfill:
         else:
             self._outage.end(self)
         if progress == job:
-            self._paused_until[job.id] = now + RETRY_PAUSE_SECONDS
+            self._paused_until[job.id] = now + self._retry_pause_seconds
         return progress
 
     async def _advance(self, job: Job) -> Job:
@@ -69,7 +80,7 @@ class HistoryBackfill:
         return await self._read_portion(job, progress, webhook.webhook)
 
     async def _read_portion(self, job: Job, progress: Backfill, webhook: Webhook) -> Job:
-        portion = self._drop_young_records(await self._history.read(progress.ranges or (), RECORDS_PER_READ))
+        portion = self._drop_young_records(await self._history.read(progress.ranges or (), self._records_per_read))
         new_progress = progress.after_reading(portion.positions)
         if new_progress == progress:
             return job

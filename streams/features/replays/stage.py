@@ -18,7 +18,15 @@ POLL_INTERVAL_SECONDS = 0.5
 PORTION_PAUSE_SECONDS = 0.2
 
 
-async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry, postponed_work: PostponedWork) -> None:
+async def run_jobs(
+    jobs: Jobs,
+    backfill: HistoryBackfill,
+    telemetry: Telemetry,
+    postponed_work: PostponedWork,
+    *,
+    poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
+    portion_pause_seconds: float = PORTION_PAUSE_SECONDS,
+) -> None:
     """Advance unfinished jobs, until cancelled: in each round one job of each account by one portion.
 
     So a job is not delayed by another account's jobs, by one that takes long, or by one that cannot go on.
@@ -26,7 +34,7 @@ async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry, 
     turns = _JobTurns(jobs, backfill, telemetry, postponed_work)
     while True:
         advanced_count = await turns.run_round()
-        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else POLL_INTERVAL_SECONDS)
+        await asyncio.sleep(portion_pause_seconds if advanced_count else poll_interval_seconds)
 
 
 class _JobTurns:

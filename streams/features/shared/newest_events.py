@@ -51,6 +51,7 @@ class NewestEventReader:
     _erased: ErasedEvents
     _codec: Codec
     _clock: Clock
+    first_step_offsets: int = FIRST_STEP_OFFSETS
 
     async def read(self, account_id: str, limit: int) -> NewestEvents:
         """Read the topic backwards, until there are enough events or two seconds have passed. Raises `Unavailable`."""
@@ -63,7 +64,7 @@ class NewestEventReader:
         read_since: dict[int, datetime] = {}
         found: list[AppendedEvent] = []
         bodies: dict[tuple[str, str], RecordedEvent] = {}
-        step = FIRST_STEP_OFFSETS
+        step = self.first_step_offsets
         while unread and len(found) < limit and loop.time() < deadline:
             ranges = tuple(
                 offset_range._replace(start=max(offset_range.start, offset_range.end - step))

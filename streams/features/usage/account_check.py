@@ -35,12 +35,17 @@ class AccountCheck:
         outages: Outages,
         postponed_work: PostponedWork,
         now: Callable[[], float] = time.monotonic,
+        *,
+        max_existing_ids: int = MAX_EXISTING_IDS,
+        max_unknown_per_batch: int = MAX_UNKNOWN_PER_BATCH,
     ) -> None:
         self._accounts = accounts
         self._telemetry = telemetry
         self._outages = outages
         self._postponed_work = postponed_work
         self._now = now
+        self._max_existing_ids = max_existing_ids
+        self._max_unknown_per_batch = max_unknown_per_batch
         self._existing_ids: set[str] = set()
         self._logged_at: float | None = None
         self._unlogged_count = 0
@@ -55,12 +60,12 @@ class AccountCheck:
         existing = await self._outages.retry(
             lambda: self._accounts.existing(list(accounts_by_id)), RETRY_SECONDS, DATABASE
         )
-        if len(self._existing_ids) + len(existing) > MAX_EXISTING_IDS:
+        if len(self._existing_ids) + len(existing) > self._max_existing_ids:
             self._existing_ids.clear()
-        self._existing_ids.update(list(existing)[:MAX_EXISTING_IDS])
+        self._existing_ids.update(list(existing)[: self._max_existing_ids])
         unknown_accounts = [value for value in accounts_by_id.values() if value.account_id not in existing]
         if unknown_accounts:
-            newest_accounts = sorted(unknown_accounts, key=lambda value: value.last_at)[-MAX_UNKNOWN_PER_BATCH:]
+            newest_accounts = sorted(unknown_accounts, key=lambda value: value.last_at)[-self._max_unknown_per_batch :]
             async with self._postponed_work.unit(WorkKind.UNKNOWN_ACCOUNTS, "add"):
                 await self._outages.retry(lambda: self._accounts.add(newest_accounts), RETRY_SECONDS, DATABASE)
             self._log_unknown(unknown_accounts)

@@ -13,7 +13,7 @@ from streams.outage import DATABASE, Outages
 from streams.ports.kafka import Codec, Partition, Record, RecordConsumer
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import UsageMeter
-from streams.stages.consuming.batch_consumer import BatchConsumer
+from streams.stages.consuming.batch_consumer import BATCHING, BatchConsumer, Batching
 
 RETRY_SECONDS = 1.0
 
@@ -34,6 +34,8 @@ class Meter:
         clock: Clock,
         telemetry: Telemetry,
         outages: Outages,
+        *,
+        batching: Batching = BATCHING,
     ) -> None:
         self._codec = codec
         self._usage = usage
@@ -44,7 +46,7 @@ class Meter:
         self._outages = outages
         self._incarnation = ""
         # Only lag is read from the offsets in Kafka: the positions are in the database.
-        self._batches = BatchConsumer(consumer, self._count, clock, telemetry, self._outages, self._positions)
+        self._batches = BatchConsumer(consumer, self._count, clock, telemetry, outages, self._positions, batching)
 
     async def run(self) -> None:
         """Serve until cancelled."""

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
-from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.database import Database, SqlStorage
 from streams.adapters.sql.engine.many_keys import is_one_of
 from streams.adapters.sql.tables.accounts import accounts
 from streams.adapters.sql.tables.usage import unknown_accounts
@@ -19,6 +19,10 @@ _NEWEST_FIRST = (unknown_accounts.c.last_at.desc(), unknown_accounts.c.account_i
 class SqlUnknownAccounts(SqlStorage):
     """`UnknownAccounts` in SQL."""
 
+    def __init__(self, database: Database, *, max_rows: int = MAX_ROWS) -> None:
+        super().__init__(database)
+        self._max_rows = max_rows
+
     async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
         async with self._database.read_transaction() as connection:
             query = select(accounts.c.id).where(is_one_of(connection, accounts.c.id, account_ids))
@@ -26,7 +30,7 @@ class SqlUnknownAccounts(SqlStorage):
 
     async def add(self, accounts: Sequence[UnknownAccount]) -> None:
         key = unknown_accounts.c.account_id
-        newest_ids = select(key).order_by(*_NEWEST_FIRST).limit(MAX_ROWS)
+        newest_ids = select(key).order_by(*_NEWEST_FIRST).limit(self._max_rows)
         # An account that another process writes to at the moment is skipped: waiting for it could deadlock.
         older_ids = select(key).where(key.not_in(newest_ids)).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:

@@ -38,6 +38,7 @@ class SyntheticEventService:
     _codec: Codec
     _clock: Clock
     _wait_seconds: float
+    produce_timeout_seconds: float = PRODUCE_TIMEOUT_SECONDS
 
     @cached_property
     def _outcomes(self) -> OutcomeWatch:
@@ -82,11 +83,11 @@ class SyntheticEventService:
 
     async def _produce(self, outgoing: Outgoing) -> None:
         try:
-            async with asyncio.timeout(PRODUCE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self.produce_timeout_seconds):
                 await self._producer.produce([outgoing])
         except TimeoutError:
             raise Unavailable(
-                f"Kafka did not accept the test within {PRODUCE_TIMEOUT_SECONDS:g} seconds. It may still be sent: "
+                f"Kafka did not accept the test within {self.produce_timeout_seconds:g} seconds. It may still be sent: "
                 "wait for Kafka, then send another one"
             ) from None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from streams.core.errors import NewerRecord, Unavailable
 from streams.core.records.offset_tracker import Commit
@@ -10,21 +11,33 @@ from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.ports.runtime import Clock, Telemetry
 from streams.stages.consuming.newer_record import as_one_problem, pause_for_newer_release
 from streams.stages.consuming.stored_offsets import StoredOffsets
-from streams.stages.consuming.write_buffer import WriteBuffer
+from streams.stages.consuming.write_buffer import LINGER_SECONDS, MAX_BUFFERED_RECORDS, WriteBuffer
 from streams.tasks import run_until_first_ends
 
-# Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
-BATCH_RECORDS = 2000
-# A batch costs as much as fifty records. If few arrive, the next batch waits for more, unless this many wait already.
-MIN_BATCH_INTERVAL_SECONDS = 0.5
+# If few records arrive, the next batch waits for more, unless this many wait already.
 MIN_RECORDS_WITHOUT_WAIT = 500
-RETRY_SECONDS = 1.0
-REVOKE_TIMEOUT_SECONDS = 3.0
 
 # Stores a batch, and calls `mark_stored` with how far each partition is done.
 Store = Callable[[Sequence[Record]], Awaitable[None]]
 # Finds the offset from which each partition is read, if it is not the committed one. Raises `Unavailable`.
 FindStarts = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """How large batches are, and how long records and commits wait."""
+
+    # Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
+    max_records: int = 2000
+    # A batch costs as much as fifty records.
+    min_interval_seconds: float = 0.5
+    retry_seconds: float = 1.0
+    revoke_timeout_seconds: float = 3.0
+    linger_seconds: float = LINGER_SECONDS
+    max_buffered_records: int = MAX_BUFFERED_RECORDS
+
+
+BATCHING = Batching()
 
 
 class BatchConsumer:
@@ -41,6 +54,7 @@ class BatchConsumer:
         telemetry: Telemetry,
         outages: Outages,
         find_starts: FindStarts | None = None,
+        batching: Batching = BATCHING,
     ) -> None:
         self._consumer = consumer
         self._store = store
@@ -48,7 +62,10 @@ class BatchConsumer:
         self._telemetry = telemetry
         self._outages = outages
         self._find_starts = find_starts
-        self._buffer = WriteBuffer(consumer)
+        self._batching = batching
+        self._buffer = WriteBuffer(
+            consumer, linger_seconds=batching.linger_seconds, max_buffered_records=batching.max_buffered_records
+        )
         self._stored_offsets = StoredOffsets(consumer, telemetry, outages)
         # The partitions that are read, each with the next offset to store.
         self._next_offsets: dict[Partition, int] = {}
@@ -148,7 +165,7 @@ class BatchConsumer:
     async def _finish_batch(self) -> None:
         """Wait for the current batch, so that the next owner does not have to store it again."""
         try:
-            async with asyncio.timeout(REVOKE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._batching.revoke_timeout_seconds):
                 await self._idle_event.wait()
         except TimeoutError:
             self._telemetry.warning("revoke_timed_out", effect="the batch in hand is stored again by the next owner")
@@ -183,9 +200,9 @@ class BatchConsumer:
             and not self._buffer.is_closed
         ):
             return ()
-        batch = self._buffer.take(BATCH_RECORDS, self._now())
+        batch = self._buffer.take(self._batching.max_records, self._now())
         if batch:
-            self._next_batch_at = self._now() + MIN_BATCH_INTERVAL_SECONDS
+            self._next_batch_at = self._now() + self._batching.min_interval_seconds
         return batch
 
     async def _store_batch(self, batch: Sequence[Record]) -> None:
@@ -211,7 +228,7 @@ class BatchConsumer:
             next_batch_at = max(next_batch_at, self._next_batch_at)
         if not self._stored_offsets:
             return next_batch_at
-        retry_at = self._now() + RETRY_SECONDS
+        retry_at = self._now() + self._batching.retry_seconds
         return retry_at if next_batch_at is None else min(next_batch_at, retry_at)
 
     def _check_drained(self) -> None:
@@ -229,7 +246,7 @@ class BatchConsumer:
         except Unavailable as error:
             self._telemetry.count("commit_errors_total")
             self._outages[COMMITS].begin(self, str(error))
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._batching.retry_seconds)
             return
         self._outages[COMMITS].end(self)
         # Some partitions may have been revoked while they were opened.

@@ -47,11 +47,16 @@ class EventReader:
         telemetry: Telemetry,
         outages: Outages,
         gather_seconds: float = 0,
+        *,
+        commit_interval_seconds: float = COMMIT_INTERVAL_SECONDS,
+        revoke_seconds: float = REVOKE_SECONDS,
     ) -> None:
         self._client = client
         self._codec = codec
         self._telemetry = telemetry
         self._gather_seconds = gather_seconds
+        self._commit_interval_seconds = commit_interval_seconds
+        self._revoke_seconds = revoke_seconds
         self._read_ahead = ReadAhead()
         self._done_offsets = StoredOffsets(client, telemetry, outages)
         self._has_new_offsets = asyncio.Event()
@@ -163,7 +168,7 @@ class EventReader:
     async def _finish_batch(self) -> None:
         """Wait a limited time for the current batch, whose partitions go to another member."""
         try:
-            await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
+            await asyncio.wait_for(self._idle.wait(), self._revoke_seconds)
         except TimeoutError:
             self._telemetry.warning("revoke_timed_out", effect="the batch in hand is handled again by the next owner")
 
@@ -195,4 +200,4 @@ class EventReader:
             if self._done_offsets:
                 # Kafka refused it.
                 self._has_new_offsets.set()
-            await asyncio.sleep(COMMIT_INTERVAL_SECONDS)
+            await asyncio.sleep(self._commit_interval_seconds)

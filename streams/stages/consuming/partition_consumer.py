@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -19,14 +20,6 @@ from streams.stages.consuming.partition_state import LOW_PRIORITY_BUDGET_SHARE, 
 from streams.stages.invalid_records import store_invalid
 from streams.tasks import run_until_first_ends
 
-REVOKE_TIMEOUT_SECONDS = 3.0
-# Limits the last commit of a drain, because a client waits without end for a broker that is away.
-COMMIT_TIMEOUT_SECONDS = 3.0
-# The next commit follows when the last one is answered, at most this often: what a crash repeats depends on it.
-COMMIT_INTERVAL_SECONDS = 0.1
-# Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
-TASKS_PER_ITERATION = 16
-
 # After the budget was used up, this many partitions of a topic are read again at once, and the others later. A fetch of
 # librdkafka has room for these, and begins with the same ones after each pause: the others would never be read.
 MAX_RESUMED_PARTITIONS = 8
@@ -37,6 +30,19 @@ QueuedRecord = tuple[PartitionState, Record, Delivery | InvalidRecord]
 
 # Calls a function after this many seconds.
 CallLater = Callable[[float, Callable[[], None]], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing:
+    """How many records are started at once, and how long the consumer waits."""
+
+    # Tasks started in one iteration of the loop: their requests are sent together. More would delay those that run.
+    tasks_per_iteration: int = 16
+    # The next commit follows when the last one is answered, at most this often: what a crash repeats depends on it.
+    commit_interval_seconds: float = 0.1
+    # Limits the last commit of a drain, because a client waits without end for a broker that is away.
+    commit_timeout_seconds: float = 3.0
+    revoke_timeout_seconds: float = 3.0
 
 
 class PartitionConsumer:
@@ -61,6 +67,7 @@ class PartitionConsumer:
         outages: Outages,
         max_open: int = 4000,
         call_later: CallLater | None = None,
+        pacing: Pacing = Pacing(),
     ) -> None:
         self._consumer = consumer
         self._handler = handler
@@ -70,6 +77,7 @@ class PartitionConsumer:
         self._commits = Commits(consumer, telemetry, outages)
         self._max_open = max_open
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
+        self._pacing = pacing
         self._open_count = 0
         self._has_budget_pauses = False
         self._is_resume_scheduled = False
@@ -99,7 +107,7 @@ class PartitionConsumer:
         for state in states:
             state.has_progress = True
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._pacing.commit_timeout_seconds):
                 await self._commits.commit(self._partitions.values())
         except TimeoutError:
             raise TimeoutError("the last commit was not answered") from None
@@ -143,7 +151,7 @@ class PartitionConsumer:
         self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(states))
         if is_lost:
             return {}
-        await _wait_for_tasks(states, REVOKE_TIMEOUT_SECONDS)
+        await _wait_for_tasks(states, self._pacing.revoke_timeout_seconds)
         if unfinished_count := sum(len(state.tasks) for state in states):
             self._telemetry.warning(
                 "revoke_timed_out",
@@ -193,7 +201,9 @@ class PartitionConsumer:
 
     def _start_tasks(self) -> None:
         """Start some handlers, one of each account in turn; the others start in the next iteration of the loop."""
-        for state, record, value in self._queue.take(TASKS_PER_ITERATION, max_turn_cost=1, cost=lambda _: 1):
+        for state, record, value in self._queue.take(
+            self._pacing.tasks_per_iteration, max_turn_cost=1, cost=lambda _: 1
+        ):
             state.queued_count -= 1
             state.tasks.add(asyncio.create_task(self._handle(state, record, value)))
         self._is_starting = bool(self._queue)
@@ -301,7 +311,7 @@ class PartitionConsumer:
 
     async def _commit_regularly(self) -> None:
         while True:
-            await asyncio.sleep(COMMIT_INTERVAL_SECONDS)
+            await asyncio.sleep(self._pacing.commit_interval_seconds)
             self._telemetry.gauge("records_open", self._open_count)
             waiting_count = sum(state.newer_record_problem is not None for state in self._partitions.values())
             self._telemetry.gauge("partitions_of_newer_release", waiting_count)

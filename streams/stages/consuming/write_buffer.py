@@ -25,6 +25,7 @@ MAX_BUFFERED_BYTES = 32 * 1024 * 1024
 class _Queue:
     """Records in the order of arrival, each with the time at which it may be taken; `size` counts their values."""
 
+    max_records: int
     entries: deque[tuple[float, Record]] = field(default_factory=deque)
     partitions: set[Partition] = field(default_factory=set)
     size: int = 0
@@ -32,7 +33,7 @@ class _Queue:
 
     def fullness(self) -> float:
         """1 or more when no further record should come."""
-        return max(len(self.entries) / MAX_BUFFERED_RECORDS, self.size / MAX_BUFFERED_BYTES)
+        return max(len(self.entries) / self.max_records, self.size / MAX_BUFFERED_BYTES)
 
     def add(self, at: float, record: Record) -> None:
         self.entries.append((at, record))
@@ -63,10 +64,17 @@ class WriteBuffer:
     half of it is taken. Times are seconds of any one clock, except `wall_time`.
     """
 
-    def __init__(self, consumer: RecordConsumer) -> None:
+    def __init__(
+        self,
+        consumer: RecordConsumer,
+        *,
+        linger_seconds: float = LINGER_SECONDS,
+        max_buffered_records: int = MAX_BUFFERED_RECORDS,
+    ) -> None:
         self._consumer = consumer
-        self._other_records = _Queue()
-        self._deliveries = _Queue()
+        self._linger_seconds = linger_seconds
+        self._other_records = _Queue(max_buffered_records)
+        self._deliveries = _Queue(max_buffered_records)
         self._busy_at = -math.inf
         self.is_closed = False
 
@@ -99,7 +107,7 @@ class WriteBuffer:
             queue = self._queue_of(record.partition)
             wait = 0.0
             if queue is self._deliveries:
-                wait = LINGER_SECONDS - max(0.0, (wall_time - record.appended_at).total_seconds())
+                wait = self._linger_seconds - max(0.0, (wall_time - record.appended_at).total_seconds())
             queue.add(now + max(0.0, wait), record)
         for queue in (self._other_records, self._deliveries):
             if queue.fullness() >= 1:

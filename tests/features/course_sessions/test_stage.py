@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
-import pytest
-
 from builders import NOON
-from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
+from fakes import FakeClock, FakeTelemetry, cancel_others, no_wait, postponed_work, until
 from streams.core.errors import Unavailable
-from streams.features.course_sessions import stage as session_scores
 from streams.features.course_sessions.changes import EventContext, SessionChange, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score
 from streams.features.course_sessions.session import MIN_SCORE_INTERVAL, CourseSession
-from streams.features.course_sessions.stage import DueReports
+from streams.features.course_sessions.stage import DueReports, ReportTimes
 from streams.outage import Outages
 
 
@@ -39,16 +36,19 @@ class FakeDueScores:
         return 1
 
 
-async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_INTERVAL_SECONDS", "RETRY_SECONDS"):
-        monkeypatch.setattr(session_scores, name, 0)
+def reports_of(sessions: object, clock: FakeClock) -> DueReports:
+    telemetry, times = FakeTelemetry(), ReportTimes(poll_interval=0, end_poll_interval=0, turn_pause=0)
+    outages, work = Outages(telemetry, sleep=no_wait), postponed_work(telemetry)
+    return DueReports(sessions, clock, outages, work, times)  # type: ignore[arg-type]
+
+
+async def test_a_score_leaves_when_it_is_due() -> None:
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
     for raw in (1.0, 2.0, 3.0):
         session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), EventContext(NOON, lambda: "evt_1")).session
     assert session.score_due_at == NOON + MIN_SCORE_INTERVAL
     sessions, clock = FakeDueScores(session), FakeClock()
-    outages = Outages(FakeTelemetry())
-    reports = DueReports(sessions, clock, outages, postponed_work(FakeTelemetry()))  # type: ignore[arg-type]
+    reports = reports_of(sessions, clock)
     asyncio.create_task(reports.report_scores())  # noqa: RUF006
     await until(lambda: sessions.looks > 3)
     assert sessions.changes == []
@@ -79,12 +79,9 @@ class FakeDueEnds:
         return account
 
 
-async def test_accounts_take_turns_until_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("END_POLL_INTERVAL_SECONDS", "TURN_PAUSE_SECONDS", "RETRY_SECONDS"):
-        monkeypatch.setattr(session_scores, name, 0)
+async def test_accounts_take_turns_until_all_have_ended() -> None:
     sessions = FakeDueEnds(acme=3, globex=1, initech=2)
-    outages, work = Outages(FakeTelemetry()), postponed_work(FakeTelemetry())
-    reports = DueReports(sessions, FakeClock(), outages, work)  # type: ignore[arg-type]
+    reports = reports_of(sessions, FakeClock())
     asyncio.create_task(reports.report_ends())  # noqa: RUF006
     await until(lambda: len(sessions.turns) == 6)
     assert sessions.turns == ["acme", "globex", "initech", "acme", "initech", "acme"]

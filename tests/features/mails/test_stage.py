@@ -25,7 +25,7 @@ from streams.core.deliveries.delivery_state import merge_records
 from streams.core.errors import InvalidRecord, PartiallySent, RowRefused, Unavailable
 from streams.core.failed_work import FailedRow, FailedRows
 from streams.features.mails import stage as notify_module
-from streams.features.mails.stage import Notify
+from streams.features.mails.stage import Notify, NotifyTimes
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose
 from streams.features.sign_in.storage import SqlSignIns
@@ -57,6 +57,9 @@ class FakeMailTransport:
         return None
 
 
+QUICK = NotifyTimes(poll_interval=0.005)
+
+
 class WrongEncryption(FakeEncryption):
     """With keys of which none fits."""
 
@@ -76,6 +79,7 @@ class NotifyFixture:
     has_mail_server: bool = True
     encryption: FakeEncryption = field(default_factory=FakeEncryption)
     public_url: str | None = "https://hooks.example.com"
+    times: NotifyTimes = QUICK
 
     def stage(self) -> Notify:
         transport = self.transport if self.has_mail_server else None
@@ -89,6 +93,7 @@ class NotifyFixture:
             Outages(self.telemetry),
             postponed_work(self.telemetry, self.store.clock),
             self.public_url,
+            self.times,
         )
 
     async def mail(self) -> Mail:
@@ -110,8 +115,7 @@ class NotifyFixture:
 
 
 @pytest_asyncio.fixture(name="fixture")
-async def notify_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NotifyFixture]:
-    monkeypatch.setattr(notify_module, "POLL_INTERVAL_SECONDS", 0.005)
+async def notify_fixture(tmp_path: Path) -> AsyncIterator[NotifyFixture]:
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
             await store.recorder.record(merge_records([failed(number)]))
@@ -287,10 +291,8 @@ async def test_who_loses_the_lease_sends_no_further_mail(
     running.cancel()
 
 
-async def test_a_slow_mail_server_does_not_cost_the_lease(
-    fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notify_module, "RENEW_INTERVAL_SECONDS", 0.005)
+async def test_a_slow_mail_server_does_not_cost_the_lease(fixture: NotifyFixture) -> None:
+    fixture.times = NotifyTimes(poll_interval=0.005, renew_interval=0.005)
     fixture.transport.answers = asyncio.Event()
     running = asyncio.create_task(fixture.stage().run())
     async with asyncio.timeout(5):
@@ -302,7 +304,7 @@ async def test_a_slow_mail_server_does_not_cost_the_lease(
 
 
 async def test_reminders_are_looked_for_regularly(fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify_module, "REMINDER_INTERVAL_SECONDS", 0)
+    fixture.times = NotifyTimes(poll_interval=0.005, reminder_interval=0)
     looks, owe_reminders = list[datetime](), fixture.mails.enqueue_reminders
 
     async def noted(now: datetime, failed_rows: FailedRows) -> None:
@@ -321,7 +323,7 @@ async def test_a_drain_ends_after_one_mail_and_releases_the_lease(fixture: Notif
             await asyncio.sleep(0.005)
     await stage.drain(5)
     assert not fixture.lease.held
-    ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.POLL_INTERVAL_SECONDS)
+    ended, _ = await asyncio.wait({running}, timeout=5 * fixture.times.poll_interval)
     assert not ended, "a stage that ends by itself closes its database during the drain"
     running.cancel()
 

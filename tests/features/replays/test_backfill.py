@@ -29,8 +29,6 @@ from streams.core.deliveries.delivery_state import Batch, state_of_record
 from streams.core.deliveries.job import Job, JobKind, JobStatus
 from streams.core.errors import Invalid
 from streams.core.events.event import render
-from streams.features.replays import backfill as stage
-from streams.features.replays import stage as jobs_module
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.replays.stage import run_jobs
 from streams.outage import Outages
@@ -85,10 +83,20 @@ class Backfilling:
         return self.jobs.jobs["job_1"]
 
     def stage(self) -> HistoryBackfill:
-        return HistoryBackfill(self.jobs, self.outbox, self.history, CODEC, self.clock, Outages(self.telemetry))
+        return HistoryBackfill(
+            self.jobs,
+            self.outbox,
+            self.history,
+            CODEC,
+            self.clock,
+            Outages(self.telemetry),
+            records_per_read=2,
+            retry_pause_seconds=0,
+        )
 
     async def run_jobs(self) -> None:
-        await run_jobs(self.jobs, self.stage(), self.telemetry, postponed_work(self.telemetry))
+        work = postponed_work(self.telemetry)
+        await run_jobs(self.jobs, self.stage(), self.telemetry, work, poll_interval_seconds=0, portion_pause_seconds=0)
 
     async def finish(self) -> Backfill:
         """Run the jobs until this one ends, once its period is settled."""
@@ -105,11 +113,7 @@ class Backfilling:
 
 
 @pytest.fixture
-def backfilling(monkeypatch: pytest.MonkeyPatch) -> Backfilling:
-    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
-        monkeypatch.setattr(jobs_module, name, 0)
-    monkeypatch.setattr(stage, "RECORDS_PER_READ", 2)
-    monkeypatch.setattr(stage, "RETRY_PAUSE_SECONDS", 0)
+def backfilling() -> Backfilling:
     return Backfilling()
 
 

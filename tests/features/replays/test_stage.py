@@ -4,15 +4,12 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import pytest
-
 from builders import NOON
 from fakes import FakeTelemetry, cancel_others, postponed_work, quiet, until
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.deliveries.job import Job, JobKind
 from streams.core.errors import Unavailable
 from streams.core.failed_work import FailedRows
-from streams.features.replays import stage as jobs_module
 from streams.features.replays.stage import run_jobs
 
 DISCARD = Job("job_1", "acme", JobKind.DISCARD, DeliveryFilter("acme"), NOON)
@@ -51,11 +48,22 @@ def _account(job_id: str) -> str:
     return job_id.partition("_")[0]
 
 
-async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
-        monkeypatch.setattr(jobs_module, name, 0)
+def start(jobs: FakeJobs, telemetry: FakeTelemetry, portion_pause_seconds: float = 0) -> None:
+    asyncio.create_task(  # noqa: RUF006
+        run_jobs(
+            jobs,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            telemetry,
+            postponed_work(telemetry),
+            poll_interval_seconds=0,
+            portion_pause_seconds=portion_pause_seconds,
+        )
+    )
+
+
+async def test_a_job_that_cannot_go_on_delays_no_other() -> None:
     jobs, telemetry = FakeJobs("job_1", "job_2", stuck={"job_1"}), FakeTelemetry()
-    asyncio.create_task(run_jobs(jobs, None, telemetry, postponed_work(telemetry)))  # type: ignore[arg-type]  # noqa: RUF006
+    start(jobs, telemetry)
     await until(lambda: jobs.advanced == ["job_2"])
     await quiet()
     assert [ids for event, ids in telemetry.logged if event == "job_postponed"] == [
@@ -68,11 +76,9 @@ async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.Monke
     await cancel_others()
 
 
-async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
-        monkeypatch.setattr(jobs_module, name, 0)
+async def test_jobs_of_an_account_delay_no_other() -> None:
     jobs = FakeJobs(*(f"acme_{number}" for number in range(1200)))
-    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry(), postponed_work(FakeTelemetry())))  # type: ignore[arg-type]  # noqa: RUF006
+    start(jobs, FakeTelemetry())
     await until(lambda: len(jobs.advanced) == 3)
     jobs.ids = (*jobs.ids, "zeta_1")
     await until(lambda: "zeta_1" in jobs.advanced)
@@ -80,20 +86,17 @@ async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch
     await cancel_others()
 
 
-async def test_jobs_go_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "POLL_INTERVAL_SECONDS", 0)
+async def test_jobs_go_on_after_an_outage() -> None:
     jobs = FakeJobs("job_1", away=1)
-    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry(), postponed_work(FakeTelemetry())))  # type: ignore[arg-type]  # noqa: RUF006
+    start(jobs, FakeTelemetry())
     await until(lambda: jobs.advanced == ["job_1"])
     await cancel_others()
 
 
-async def test_a_job_that_waits_gives_its_turn_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_that_waits_gives_its_turn_to_others() -> None:
     # A job that waits is no reason to look again at once.
-    monkeypatch.setattr(jobs_module, "PORTION_PAUSE_SECONDS", 1000)
-    monkeypatch.setattr(jobs_module, "POLL_INTERVAL_SECONDS", 0)
     jobs, telemetry = FakeJobs("job_1", waiting={"job_1"}), FakeTelemetry()
-    asyncio.create_task(run_jobs(jobs, None, telemetry, postponed_work(telemetry)))  # type: ignore[arg-type]  # noqa: RUF006
+    start(jobs, telemetry, portion_pause_seconds=1000)
     await quiet()
     jobs.ids = ("job_1", "job_2")
     await until(lambda: jobs.advanced == ["job_2"])

@@ -12,8 +12,12 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.deliveries.backfill import OffsetRange
 from streams.core.deliveries.delivery_state import EventKey, RecordedEvent
 from streams.core.queues.request_class import RequestClass
-from streams.features.shared import newest_events
-from streams.features.shared.newest_events import NewestEventReader, NewestEvents
+from streams.features.shared.newest_events import (
+    FIRST_STEP_OFFSETS,
+    READ_TIMEOUT_SECONDS,
+    NewestEventReader,
+    NewestEvents,
+)
 from streams.ports.kafka import HistoryPortion, Outgoing
 from streams.request_owner import RequestOwner, work_for
 from streams.topics import SESSION_EVENTS
@@ -35,12 +39,12 @@ class CountingHistory(FakeEventHistory):
 class ReaderFixture:
     """A topic in memory. `erased_ids` are events of erased learners."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_step_offsets: int = FIRST_STEP_OFFSETS) -> None:
         self.clock = FakeClock()
         self.kafka = FakeKafka(self.clock)
         self.history = CountingHistory(self.kafka)
         self.erased_ids: set[str] = set()
-        self.reader = NewestEventReader(lambda: self.history, self, CODEC, self.clock)
+        self.reader = NewestEventReader(lambda: self.history, self, CODEC, self.clock, first_step_offsets)
 
     async def find_erased(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
         return [key for key in events if key[1] in self.erased_ids]
@@ -70,9 +74,8 @@ async def test_the_newest_come_first_and_others_are_left_out() -> None:
     assert newest.complete_since is None
 
 
-async def test_only_the_end_of_a_long_topic_is_read(monkeypatch: Any) -> None:
-    monkeypatch.setattr(newest_events, "FIRST_STEP_OFFSETS", 10)
-    fixture = ReaderFixture()
+async def test_only_the_end_of_a_long_topic_is_read() -> None:
+    fixture = ReaderFixture(first_step_offsets=10)
     for number in range(200):
         fixture.publish(f"evt_{number}")
     newest = await fixture.read(limit=5)
@@ -82,9 +85,8 @@ async def test_only_the_end_of_a_long_topic_is_read(monkeypatch: Any) -> None:
     assert newest.complete_since == NOON + timedelta(seconds=190)
 
 
-async def test_an_account_with_few_events_is_read_further_back(monkeypatch: Any) -> None:
-    monkeypatch.setattr(newest_events, "FIRST_STEP_OFFSETS", 10)
-    fixture = ReaderFixture()
+async def test_an_account_with_few_events_is_read_further_back() -> None:
+    fixture = ReaderFixture(first_step_offsets=10)
     fixture.publish("evt_old")
     for number in range(120):
         fixture.publish(f"evt_{number}", account_id="globex")
@@ -97,7 +99,7 @@ async def test_an_account_with_few_events_is_read_further_back(monkeypatch: Any)
 async def test_what_was_not_read_in_time_is_said() -> None:
     fixture = ReaderFixture()
     fixture.publish("evt_1")
-    began_at = asyncio.get_running_loop().time() - newest_events.READ_TIMEOUT_SECONDS
+    began_at = asyncio.get_running_loop().time() - READ_TIMEOUT_SECONDS
     with work_for(RequestOwner(RequestClass.SLOW, "acme", began_at)):
         newest = await fixture.read()
     assert newest == NewestEvents([], fixture.clock.now())

@@ -9,25 +9,33 @@ import pytest
 import pytest_asyncio
 
 from builders import NOON, event
-from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, postponed_work, quiet, until
+from fakes import (
+    FakeClock,
+    FakeKafka,
+    FakeRecordConsumer,
+    FakeTelemetry,
+    cancel_others,
+    no_wait,
+    postponed_work,
+    quiet,
+    until,
+)
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.accounts.usage import Launch, LaunchBatch, NewLaunches, UnknownAccount
 from streams.core.deliveries.backfill import OffsetRange
 from streams.core.errors import RowRefused, Unavailable
 from streams.core.events.event import Event
 from streams.core.records.offset_tracker import Commit
-from streams.features.usage import account_check
-from streams.features.usage import stage as meter_module
 from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition, Record
-from streams.stages.consuming import batch_consumer
-from streams.stages.consuming.batch_consumer import BATCH_RECORDS
+from streams.stages.consuming.batch_consumer import Batching
 from streams.stages.consuming.write_buffer import MAX_BUFFERED_RECORDS
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()
+AT_ONCE = Batching(min_interval_seconds=0, retry_seconds=0)
 DATA = {"sessionId": "s", "packageId": "p", "learnerId": "l"}
 
 
@@ -94,18 +102,26 @@ class MeterFixture:
         self.telemetry = FakeTelemetry()
         self.topic = "first"
 
-    def start(self) -> None:
+    def start(self, batching: Batching = AT_ONCE, **limits: int) -> None:
         self.consumer = FakeRecordConsumer(self.kafka, "meter", [SESSION_EVENTS])
 
         async def incarnation() -> str:
             return self.topic
 
-        outages = Outages(self.telemetry)
+        outages = Outages(self.telemetry, sleep=no_wait)
         self.work = postponed_work(self.telemetry, self.clock)
         now = lambda: self.clock.now().timestamp()  # noqa: E731
-        self.check = AccountCheck(self.accounts, self.telemetry, outages, self.work, now)
+        self.check = AccountCheck(self.accounts, self.telemetry, outages, self.work, now, **limits)
         self.stage = Meter(
-            self.consumer, CODEC, self.usage, self.check, incarnation, self.clock, self.telemetry, outages
+            self.consumer,
+            CODEC,
+            self.usage,
+            self.check,
+            incarnation,
+            self.clock,
+            self.telemetry,
+            outages,
+            batching=batching,
         )
         self.running = asyncio.create_task(self.stage.run())
 
@@ -124,11 +140,7 @@ def launched(number: int, account_id: str = "acme", at: datetime = NOON) -> Even
 
 
 @pytest_asyncio.fixture
-async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeterFixture]:
-    monkeypatch.setattr(meter_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(account_check, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 0)
+async def fixture() -> AsyncIterator[MeterFixture]:
     yield MeterFixture()
     await cancel_others()
 
@@ -218,7 +230,7 @@ async def test_a_partition_opened_while_the_queue_is_full_waits(fixture: MeterFi
     fixture.usage.away = True
     place = Partition(SESSION_EVENTS, 0)
     value = CODEC.encode(launched(1))
-    offsets = range(MAX_BUFFERED_RECORDS + BATCH_RECORDS)
+    offsets = range(MAX_BUFFERED_RECORDS + Batching().max_records)
     fixture.consumer.hand_over([Record(place, offset, b"k", value, NOON) for offset in offsets])
     await quiet()
     assert place in fixture.consumer.paused
@@ -304,12 +316,9 @@ async def test_a_drain_has_a_time_limit(fixture: MeterFixture) -> None:
         await fixture.stage.drain(0.01)
 
 
-async def test_a_partition_revoked_in_a_batch_stays_closed(
-    fixture: MeterFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_consumer, "REVOKE_TIMEOUT_SECONDS", 0.01)
+async def test_a_partition_revoked_in_a_batch_stays_closed(fixture: MeterFixture) -> None:
     place = Partition(SESSION_EVENTS, 0)
-    fixture.start()
+    fixture.start(replace(AT_ONCE, revoke_timeout_seconds=0.01))
     await quiet()
     fixture.usage.away = True
     fixture.add(launched(1))
@@ -377,13 +386,9 @@ async def test_the_log_has_a_line_a_minute(fixture: MeterFixture) -> None:
     assert (second["events"], second["accounts"]) == (5, "acc_last")
 
 
-async def test_the_known_accounts_and_the_noted_ones_are_bounded(
-    fixture: MeterFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(account_check, "MAX_EXISTING_IDS", 2)
-    monkeypatch.setattr(account_check, "MAX_UNKNOWN_PER_BATCH", 3)
+async def test_the_known_accounts_and_the_noted_ones_are_bounded(fixture: MeterFixture) -> None:
     fixture.accounts.existing_ids = {f"acc_{number}" for number in range(5)}
-    fixture.start()
+    fixture.start(max_existing_ids=2, max_unknown_per_batch=3)
     fixture.add(*(of_account(f"acc_{number}") for number in range(10)))
     await quiet()
     assert len(fixture.check._existing_ids) <= 2

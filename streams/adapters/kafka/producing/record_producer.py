@@ -77,12 +77,23 @@ class KafkaRecordProducer:
     It polls on the event loop: a thread would compete with the loop for the interpreter at each acknowledgement.
     """
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, telemetry: Telemetry, outages: Outages) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        prefix: str,
+        telemetry: Telemetry,
+        outages: Outages,
+        *,
+        retry_seconds: float = RETRY_SECONDS,
+        flush_timeout_seconds: float = FLUSH_TIMEOUT_SECONDS,
+    ) -> None:
         self._errors = ConnectionErrors(self._on_outage)
         self._config = {**config, "error_cb": self._errors, "logger": LIBRDKAFKA_LOGGER}
         self._producer = Producer(self._config)
         self._single_record_producer: Producer | None = None
         self._prefix = prefix
+        self._retry_seconds = retry_seconds
+        self._flush_timeout_seconds = flush_timeout_seconds
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._fatal_error: KafkaError | None = None
@@ -125,7 +136,7 @@ class KafkaRecordProducer:
 
     async def close(self) -> None:
         """Wait up to ten seconds for acknowledgements, and stop."""
-        deadline = self._loop.time() + FLUSH_TIMEOUT_SECONDS
+        deadline = self._loop.time() + self._flush_timeout_seconds
         while self._queue_length() and self._loop.time() < deadline:
             await asyncio.sleep(10 * BUSY_POLL_SECONDS)
         self._timer.cancel()
@@ -155,7 +166,7 @@ class KafkaRecordProducer:
             if self._classify(kafka_error, record.topic) is ProduceError.REFUSED:
                 pending.record_refusal(index, kafka_error.str())
                 return 0
-            return RETRY_SECONDS
+            return self._retry_seconds
         self._poll_soon()
         return 0
 
@@ -207,7 +218,7 @@ class KafkaRecordProducer:
                 # The whole batch was refused. Produced alone, the record shows whether it is the cause.
                 self._produce_later(pending, index, self._make_single_record_producer(), 0)
             case ProduceError.AWAY:
-                self._produce_later(pending, index, producer, RETRY_SECONDS)
+                self._produce_later(pending, index, producer, self._retry_seconds)
 
     def _make_single_record_producer(self) -> Producer:
         """A producer that sends one record at a time."""

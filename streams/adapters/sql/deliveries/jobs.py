@@ -38,9 +38,12 @@ _TOO_MANY_MESSAGE = (
 class SqlJobs:
     """`Jobs` in SQL."""
 
-    def __init__(self, database: Database, clock: Clock, encryption: Encryption) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, encryption: Encryption, *, portion_size: int = PORTION_SIZE
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._portion_size = portion_size
         self._missing = MissingDeliveries(encryption)
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
@@ -87,7 +90,7 @@ class SqlJobs:
             assert job is not None
             if job.finished_at is not None:
                 return job
-            if ids := await _do_portion(connection, job, now):
+            if ids := await _do_portion(connection, job, now, self._portion_size):
                 job = job.with_progress(len(ids), await _newest_seen_at(connection, ids))
             elif job.has_pending_backfill:
                 job = job.with_backfill_due()
@@ -153,9 +156,9 @@ async def _require_only_replay(connection: AsyncConnection, job: Job) -> None:
             raise Conflict(f"a replay of this webhook is under way, {row.id}: wait for its end, or cancel it")
 
 
-async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> Sequence[str]:
+async def _do_portion(connection: AsyncConnection, job: Job, now: datetime, limit: int) -> Sequence[str]:
     """Change the next deliveries, oldest first. Returns their ids; none at the end."""
-    portion_filter = replace(job.filter, limit=PORTION_SIZE)
+    portion_filter = replace(job.filter, limit=limit)
     apply_action = discard if job.kind is JobKind.DISCARD else replay
     # Continue where the last portion ended: rows that it changed stay in the index until a vacuum.
     ids = await apply_action(connection, replace(portion_filter, since=job.reached or portion_filter.since), now)

@@ -36,9 +36,10 @@ class SqlOutbox:
 
     propagation_seconds = PROPAGATION_SECONDS
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, max_batch_characters: int = MAX_BATCH_CHARACTERS) -> None:
         self._database = database
         self._clock = clock
+        self._max_batch_characters = max_batch_characters
         self._watch = RowWatch(database, dirty_webhooks)
 
     async def reconcile(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
@@ -141,7 +142,7 @@ class SqlOutbox:
             due_rows = [
                 row for row in await connection.execute(oldest_first) if refused_versions.get(row.id) != row.version
             ]
-            count = page_size((row.characters for row in due_rows), limit, MAX_BATCH_CHARACTERS)
+            count = page_size((row.characters for row in due_rows), limit, self._max_batch_characters)
             ids = [row.id for row in due_rows[:count]]
             rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
         changes = []
