@@ -54,7 +54,7 @@ async def test_a_webhook_is_created_edited_and_deleted(api: ApiFixture, browser:
 
 
 async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixture, browser: FakeBrowser) -> None:
-    rules = {
+    rules: dict[str, Any] = {
         "timeout_seconds": "5",
         "retries": "30s, 2m 24h",
         "pause_failures": "10",
@@ -98,7 +98,8 @@ async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixtur
     ],
 )
 async def test_a_wrong_rule_is_named_beside_its_field(browser: FakeBrowser, name: str, text: str, message: str) -> None:
-    page = await browser.send("/webhooks/new", url=URL, **{name: text})
+    fields: dict[str, Any] = {"url": URL, name: text}
+    page = await browser.send("/webhooks/new", **fields)
     assert page.status == 422
     assert message in page.text
 
