@@ -97,7 +97,7 @@ Timeout = Annotated[
     Field(
         ge=1,
         le=MAX_WEBHOOK_TIMEOUT_SECONDS,
-        description="Seconds that the endpoint has to respond. Absent: the system's, 10 by default.",
+        description="Seconds that the endpoint has to respond. Absent: the system's, usually 10.",
     ),
 ]
 Retries = Annotated[

@@ -70,7 +70,7 @@ def test_an_end_has_its_code_and_its_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "seconds", "unexplained"), [("deliver", 12, 4), ("deliver", 16, 0), ("record", 16, 4)]
+    ("stage", "seconds", "unexplained"), [("deliver", 32, 4), ("deliver", 36, 0), ("record", 36, 4)]
 )
 def test_only_a_deliver_that_ran_out_of_time_may_repeat(stage: str, seconds: float, unexplained: int) -> None:
     happening = Happening("upgrade")

@@ -12,7 +12,6 @@ from fakes import FakeClock
 from rest.api_fixture import URL, ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
 from streams.features.accounts.access import OFFLINE_KEY_SECONDS
-from streams.features.events import storage as account_webhooks
 from streams.features.events.recipients import RecipientService
 from streams.features.events.storage import SqlAccountWebhooks
 
@@ -73,8 +72,8 @@ async def test_an_account_that_exists_is_looked_up_every_ten_minutes() -> None:
     assert accounts.asked == ["acme", "acme"]
 
 
-async def test_an_event_with_too_many_scopes_is_not_counted(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_webhooks, "MAX_CHARACTERS", 100)
+async def test_an_event_with_too_many_scopes_is_not_counted(api: ApiFixture) -> None:
+    api.app.state.services.recipients._webhooks = SqlAccountWebhooks(api.database, max_characters=100)
     await api.acme.webhook(packages=[f"pkg_{number}" for number in range(100)])
     response = await api.acme.post("/v1/events?count=true", COMPLETED)
     assert response["events"] == [{"id": response["ids"][0]}]

@@ -3,18 +3,15 @@
 import sqlite3
 from pathlib import Path
 
-import pytest
 from cryptography.fernet import Fernet
 
 from fakes import FakeTelemetry, until
-from streams.adapters import replay_lookup as replay_lookup_module
+from streams.adapters.driver_queries import queries_of
+from streams.adapters.replay_lookup import DriverTable, SqlReplayLookup
 from streams.runtime.deployment import Deployment
 
 
-async def test_the_look_up_of_replays_notices_the_end_of_an_outage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replay_lookup_module, "RETRY_PAUSE_SECONDS", 0.01)
+async def test_the_look_up_of_replays_notices_the_end_of_an_outage(tmp_path: Path) -> None:
     path, telemetry = tmp_path / "scorm.db", FakeTelemetry()
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE other (id TEXT)")
@@ -25,7 +22,8 @@ async def test_the_look_up_of_replays_notices_the_end_of_an_outage(
             "SCORM_WEBHOOKS_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
         }
     )
-    replays = deployment.replay_lookup(telemetry)
+    table = DriverTable(queries_of(deployment.database_address))
+    replays = SqlReplayLookup(table, deployment.outages(telemetry), retry_pause_seconds=0.01)
     assert await replays.newest_generation("some") is None
     assert [event for event, _ in telemetry.logged] == ["database_unreachable"]
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -347,9 +348,9 @@ async def test_a_retry_is_due_at_the_end_of_its_wait(pipeline: Pipeline, monkeyp
     due: list[datetime] = []
     acquire = pipeline.slots.acquire
 
-    async def noting(queue: str, priority: Priority, ceiling: int, due_at: datetime, account_id: str) -> AcquiredSlot:
+    async def noting(queue: str, priority: Priority, ceiling: int, due_at: datetime, *others: Any) -> AcquiredSlot:
         due.append(due_at)
-        return await acquire(queue, priority, ceiling, due_at, account_id)
+        return await acquire(queue, priority, ceiling, due_at, *others)
 
     monkeypatch.setattr(pipeline.slots, "acquire", noting)
     pipeline.sender.responses(URL, BROKEN)

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import standardwebhooks
@@ -301,9 +302,9 @@ async def test_the_headers_of_an_endpoint_go_to_no_other_host(
 async def test_each_endpoint_waits_for_slots_by_itself(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     acquire, asked = pipeline.slots.acquire, list[tuple[str, Priority]]()
 
-    async def noted(queue: str, priority: Priority, ceiling: int, due_at: datetime, account_id: str) -> AcquiredSlot:
+    async def noted(queue: str, priority: Priority, ceiling: int, due_at: datetime, *others: Any) -> AcquiredSlot:
         asked.append((queue, priority))
-        return await acquire(queue, priority, ceiling, due_at, account_id)
+        return await acquire(queue, priority, ceiling, due_at, *others)
 
     monkeypatch.setattr(pipeline.slots, "acquire", noted)
     pipeline.sender.responses(URL, BROKEN, Response(410, {}))
