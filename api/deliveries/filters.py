@@ -52,6 +52,7 @@ FAILURE_LABELS = {
     OutcomeKind.GONE: "410 Gone",
     OutcomeKind.FORBIDDEN_ADDRESS: "private address",
     OutcomeKind.INVALID_RESPONSE: "not HTTP",
+    OutcomeKind.CREDENTIALS: "no credentials",
     OutcomeKind.UNSENDABLE: "could not be built",
 }
 assert FAILURE_LABELS.keys() == set(OutcomeKind) - {OutcomeKind.DELIVERED}

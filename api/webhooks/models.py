@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from api.webhooks.filter_model import FilterObject
 from streams.core.deliveries.held import HeldChoice
 from streams.core.limits import (
     DEFAULT_OVERLAP_HOURS,
+    MAX_AUTH_CHARACTERS,
     MAX_CONCURRENCY,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_EVENT_TYPE_CHARACTERS,
@@ -30,6 +31,7 @@ from streams.core.limits import (
     MAX_WEBHOOK_TIMEOUT_SECONDS,
     MIN_RATE_PER_SECOND,
 )
+from streams.core.webhooks.auth import SECRET_NAMES, AuthType, ClientAuthentication
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
 from streams.core.webhooks.webhook import (
     ALL_EVENTS,
@@ -137,6 +139,47 @@ class PauseLimit(Input):
     minutes: Annotated[int, Field(ge=0, le=MAX_MINUTES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.minutes
 
 
+AuthText = Annotated[Text, Field(min_length=1, max_length=MAX_AUTH_CHARACTERS)]
+
+
+class Basic(Model):
+    """HTTP Basic (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: AuthText
+
+
+class NewBasic(Basic, Input):
+    """HTTP Basic with its password, which no response shows. A change may leave it out for the same user."""
+
+    password: AuthText | None = None
+
+
+class OAuth2(Model):
+    """OAuth 2.0 client credentials: a token for the client is sent as `Bearer`, and renewed before its end."""
+
+    type: Literal["oauth2"]
+    token_url: Url
+    client_id: AuthText
+    scope: AuthText | None = None
+    audience: AuthText | None = None
+    resource: Annotated[Text, Field(min_length=1, max_length=MAX_URL_CHARACTERS)] | None = None
+    client_authentication: Annotated[ClientAuthentication, Field(strict=False)] | None = None
+
+
+class NewOAuth2(OAuth2, Input):
+    """OAuth 2.0 client credentials with the secret, which no response shows.
+
+    A change may leave it out for the same client at the same token server.
+    """
+
+    client_secret: AuthText | None = None
+
+
+NewAuth = Annotated[
+    NewBasic | NewOAuth2,
+    Field(discriminator="type", description="How requests authenticate at the endpoint, and at a fallback URL of it."),
+]
 GoneChoice = Annotated[
     OnGone, Field(strict=False, description="What follows a response with 410 Gone: the webhook is paused, or deleted.")
 ]
@@ -161,6 +204,7 @@ class NewWebhook(Input):
     on_gone: GoneChoice | None = None
     rate_per_second: RatePerSecond | None = None
     rate_burst: RateBurst | None = None
+    auth: NewAuth | None = None
     status: Annotated[Status, Field(strict=False)] = Status.ACTIVE
 
     def webhook_input(self, account_id: str) -> WebhookInput:
@@ -187,12 +231,18 @@ class WebhookChanges(Changes):
     on_gone: GoneChoice | None = UNCHANGED
     rate_per_second: RatePerSecond | None = UNCHANGED
     rate_burst: RateBurst | None = UNCHANGED
+    auth: NewAuth | None = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
 
 def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a request as `WebhookInput` has them."""
-    return {name: dict(value) if isinstance(value, PauseLimit) else value for name, value in values.items()}
+    """The values of a request as `WebhookInput` has them: the secret of `auth` is a value of its own."""
+    input_values = {name: dict(value) if isinstance(value, PauseLimit) else value for name, value in values.items()}
+    if isinstance(auth := values.get("auth"), NewBasic | NewOAuth2):
+        texts = auth.model_dump(mode="json", by_alias=True, exclude_none=True)
+        secret = texts.pop(SECRET_NAMES[AuthType(auth.type)], None)
+        input_values |= {"auth": texts, "auth_secret": secret}
+    return input_values
 
 
 def _option_fields(options: DeliveryOptions) -> dict[str, Any]:
@@ -203,6 +253,7 @@ def _option_fields(options: DeliveryOptions) -> dict[str, Any]:
         "on_gone": options.on_gone,
         "rate_per_second": options.rate_per_second,
         "rate_burst": options.rate_burst,
+        "auth": options.auth.values if options.auth else None,
     }
 
 
@@ -237,6 +288,7 @@ class _Webhook(Model):
     on_gone: OnGone
     rate_per_second: RatePerSecond | None = None
     rate_burst: RateBurst | None = None
+    auth: Basic | OAuth2 | None = None
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None

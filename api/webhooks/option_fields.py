@@ -5,14 +5,31 @@ from typing import Any
 
 from api.shell.forms import Form
 from streams.core.errors import FieldError, Invalid
+from streams.core.webhooks.auth import Auth, AuthType
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
+from streams.core.webhooks.url import host_of
 from streams.features.webhooks.input import WebhookInput
+
+# The form's fields of credentials without their secrets, each with its name in the API.
+_AUTH_FIELDS = {
+    "username": "username",
+    "token_url": "tokenUrl",
+    "client_id": "clientId",
+    "scope": "scope",
+    "audience": "audience",
+    "resource": "resource",
+    "client_authentication": "clientAuthentication",
+}
 
 
 def option_fields(entered_input: WebhookInput) -> dict[str, str]:
     """The values of the form's fields; an empty field takes the default."""
-    pause_after = entered_input.pause_after or {}
+    pause_after, auth = entered_input.pause_after or {}, entered_input.auth or {}
     return {
+        "auth_type": auth.get("type", ""),
+        **{field: auth.get(name, "") for field, name in _AUTH_FIELDS.items()},
+        "password": "",
+        "client_secret": "",
         "timeout_seconds": _text(entered_input.timeout_seconds),
         "retries": ", ".join(entered_input.retries or ()),
         "no_retries": "1" if entered_input.retries == [] else "",
@@ -38,9 +55,21 @@ def parse_option_fields(form: Form) -> dict[str, Any]:
         "retries": waits or ([] if form["no_retries"] else None),
         "pause_after": {"failures": failures, "minutes": minutes},
         "on_gone": form["on_gone"] or None,
+        **_parse_auth_fields(form),
         "rate_per_second": _decimal(form["rate_per_second"]),
         "rate_burst": form.number("rate_burst", "rateBurst", 0) if form["rate_burst"] else None,
     }
+
+
+def _parse_auth_fields(form: Form) -> dict[str, Any]:
+    """The credentials. A secret is never shown: left empty, it stays."""
+    if not form["auth_type"]:
+        return {"auth": None, "auth_secret": None}
+    auth_type = form.one_of("auth_type", AuthType)
+    names = ("username",) if auth_type is AuthType.BASIC else tuple(set(_AUTH_FIELDS) - {"username"})
+    texts = {_AUTH_FIELDS[field]: form[field] for field in names if form[field]}
+    secret = form["password"] if auth_type is AuthType.BASIC else form["client_secret"]
+    return {"auth": {"type": str(auth_type), **texts}, "auth_secret": secret or None}
 
 
 def _decimal(text: str) -> float | None:
@@ -57,12 +86,21 @@ def option_facts(options: DeliveryOptions, attempt_seconds: float, waits: Sequen
     seconds = options.timeout_seconds or attempt_seconds
     retries = waits if options.retries is None else options.retries.names
     return {
+        "Credentials": _auth_words(options.auth),
         "Timeout": "1 second" if seconds == 1 else f"{seconds:g} seconds",
         "Rate": _rate_words(options),
         "Retries": f"after {', '.join(retries)}" if retries else "none",
         "Paused after": options.pause_after.words,
         "After 410 Gone": "deleted" if options.on_gone is OnGone.DELETE else "paused",
     }
+
+
+def _auth_words(auth: Auth | None) -> str:
+    if auth is None:
+        return "none"
+    if auth.type is AuthType.BASIC:
+        return f"HTTP Basic as {auth.username}"
+    return f"OAuth 2.0: a token of {host_of(auth.token_url or '')} for {auth.client_id}"
 
 
 def _rate_words(options: DeliveryOptions) -> str:

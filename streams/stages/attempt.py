@@ -1,5 +1,6 @@
 """One attempt: build the request, send it, judge the result, decide what follows."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,10 +12,17 @@ from streams.core.deliveries.request import Request, build_request
 from streams.core.deliveries.schedule import Schedule
 from streams.core.errors import InvalidRecord
 from streams.core.events.trace import SpanName
+from streams.core.webhooks.access_token import token_failure
+from streams.core.webhooks.auth import Auth, AuthType, basic_credentials
 from streams.core.webhooks.url import host_of
+from streams.core.webhooks.webhook import Webhook
 from streams.ports.delivery import Encryption, ErasedLearners, ReplayLookup, Sender, Subscriptions
 from streams.ports.kafka import Codec, RecordProducer
 from streams.ports.runtime import Clock, Telemetry
+from streams.stages.access_tokens import AccessTokens
+
+# With less time left after a slow token server, no request is sent: its endpoint would have no chance.
+MIN_SEND_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class AttemptSender:
     def __init__(self, ports: DeliverPorts, policy: DeliveryPolicy) -> None:
         self._ports = ports
         self._policy = policy
+        self._tokens = AccessTokens(ports.sender, ports.encryption, ports.clock)
 
     async def attempt(self, delivery: Delivery, target: SendNow) -> tuple[Attempt, Decision]:
         """POST once. Returns the attempt as it is recorded, and the decision that follows.
@@ -71,7 +80,10 @@ class AttemptSender:
                 # A request that cannot be signed is retried like any failure, and stops no other webhook.
                 result = Failure(OutcomeKind.UNSENDABLE, str(error))
             else:
-                result = await ports.sender.send(request)
+                if (auth := target.webhook.auth_for(target.url)) is None:
+                    result = await ports.sender.send(request)
+                else:
+                    request, result = await self._send_authorized(request, target.webhook, auth, timeout_seconds)
             ended_at = ports.clock.now()
             attempt, decision = judge_attempt(
                 delivery, target, request, result, started_at, ended_at, policy.schedule, timeout_seconds
@@ -83,6 +95,42 @@ class AttemptSender:
             # Not its message, which may quote the endpoint.
             span.end(_span_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
         return attempt, decision
+
+    async def _send_authorized(
+        self, request: Request, webhook: Webhook, auth: Auth, timeout_seconds: float
+    ) -> tuple[Request | None, Response | Failure]:
+        """Send a request with the webhook's credentials, in this time altogether. Without a token nothing is sent.
+
+        If the endpoint refuses a token with 401, the request is sent once more with a new one. Returns the last
+        request that was sent, and its result.
+        """
+        try:
+            if auth.type is AuthType.BASIC:
+                password = self._ports.encryption.decrypt(webhook.encrypted_auth_secret or "")
+                request = request.with_authorization(basic_credentials(auth.username or "", password), timeout_seconds)
+                return request, await self._ports.sender.send(request)
+            return await self._send_with_token(request, webhook, auth, time.monotonic() + timeout_seconds)
+        except InvalidRecord as error:
+            return None, Failure(OutcomeKind.UNSENDABLE, str(error))
+
+    async def _send_with_token(
+        self, request: Request, webhook: Webhook, auth: Auth, deadline: float
+    ) -> tuple[Request | None, Response | Failure]:
+        sent_request: Request | None = None
+        result: Response | Failure | None = None
+        for _ in range(2):
+            token = await self._tokens.token(webhook, auth, deadline - time.monotonic())
+            seconds_left = deadline - time.monotonic()
+            if isinstance(token, Failure) or seconds_left < MIN_SEND_SECONDS:
+                failure = token if isinstance(token, Failure) else token_failure(OutcomeKind.TIMEOUT, auth)
+                return sent_request, result or failure
+            sent_request = request.with_authorization(f"Bearer {token}", seconds_left)
+            result = await self._ports.sender.send(sent_request)
+            is_refused = isinstance(result, Response) and result.status == 401
+            if not is_refused or not self._tokens.reject(webhook.id, token):
+                break
+        assert result is not None
+        return sent_request, result
 
     def _build_request(self, delivery: Delivery, target: SendNow, now: datetime, trace_parent: str | None) -> Request:
         webhook, encryption = target.webhook, self._ports.encryption

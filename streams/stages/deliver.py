@@ -108,6 +108,7 @@ class Deliver:
                         delivery.account_id,
                         rate,
                         partition.assigned_at,
+                        partition.waiting,
                     ) as slot:
                         if partition.is_revoked:
                             raise RecordAbandoned

@@ -26,7 +26,7 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 1.0
 MIN_PAUSE_SECONDS = 0.02
-# Released deliveries that wait for their webhook's rate: less than `deliver` keeps in memory.
+# What one cycle releases of a webhook with a rate, in seconds of that rate: less than `deliver` keeps in memory.
 RATE_WINDOW_SECONDS = 2.0
 # The publisher in this process uses the database too.
 MAX_CONCURRENT_QUERIES = 4
@@ -162,9 +162,11 @@ class ReleaseHeld:
         webhook = self._subscriptions.find(webhook_id)
         rate = webhook.options.rate_per_second if webhook else None
         state.pace.per_second = min(self._per_second, rate or self._per_second)
-        # What the webhook's rate allows soon: more would be held again.
-        window = state.window.size if rate is None else min(state.window.size, max(1, int(rate * RATE_WINDOW_SECONDS)))
-        return 0 if now < state.backoff_until else min(window - held_count, state.pace.allowance(now))
+        if now < state.backoff_until:
+            return 0
+        # More at once would wait for the webhook's rate, and be held again.
+        limit = state.window.size if rate is None else max(1, int(rate * RATE_WINDOW_SECONDS))
+        return min(limit, state.window.size - held_count, state.pace.allowance(now))
 
     async def _release(self, limits: Mapping[str, int], seconds: float) -> int:
         """Release deliveries of several webhooks, spread over `seconds`."""

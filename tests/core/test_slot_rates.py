@@ -113,7 +113,7 @@ def test_after_a_rebalance_at_most_one_request_is_early() -> None:
     assert len(rested.sent_at) == 10
 
 
-def test_a_forgotten_endpoint_begins_without_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_used_its_rate_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots_module, "MAX_IDLE_QUEUES", 1)
     rated = RatedSlots(Rate(1, 10))
     for _ in range(10):
@@ -122,7 +122,64 @@ def test_a_forgotten_endpoint_begins_without_a_burst(monkeypatch: pytest.MonkeyP
     rated.now += 0.5
     for _ in range(3):
         rated.arrive()
-    assert len(rated.sent_at) == 11
+    assert len(rated.sent_at) == 10
+
+
+def test_a_forgotten_endpoint_begins_without_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "MAX_IDLE_QUEUES", 1)
+    rated = RatedSlots(Rate(1, 10))
+    for _ in range(9):
+        rated.arrive()
+    rated.arrive("other")
+    for _ in range(3):
+        rated.arrive()
+    assert len(rated.sent_at) == 10
+
+
+def test_a_partition_that_comes_back_brings_no_burst() -> None:
+    """Another process had it meanwhile, and may have used the burst."""
+    rated = RatedSlots(Rate(1, 10))
+    rated.arrive()
+    rated.now += 60
+    rated.known_since = rated.now
+    for _ in range(5):
+        rated.arrive()
+    assert len(rated.sent_at) == 2
+
+
+def test_accounts_share_the_memory_of_those_that_wait_for_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "MAX_WAITING_FOR_RATES", 10)
+    slots: Slots[str] = Slots(256, lambda: START)
+
+    def arrive(account: str, number: int) -> list[str]:
+        name, waiter = f"wh_{account}", f"{account}{number}"
+        rate = Rate(100, 1)
+        if not slots.try_acquire(name, waiter, START, account_id=account, rate=rate):
+            slots.enqueue(name, waiter, account_id=account)
+        return [held for held, _ in slots.shed(START, [name])]
+
+    assert [held for number in range(20) for held in arrive("loud", number)] == [f"loud{n}" for n in range(11, 20)]
+    # The other account is not shed, though the memory was full.
+    assert [held for number in range(4) for held in arrive("quiet", number)] == []
+    assert len([held for held, _ in slots.shed(START)]) == 5
+
+
+def test_a_burst_beyond_the_cap_waits_for_the_cap_alone() -> None:
+    rated = RatedSlots(Rate(1, 50), known_since=-1000.0)
+    for waiter in range(50):
+        if not rated.slots.try_acquire("rated", waiter, START, rate=rated.rate, rate_known_since=-1000.0):
+            rated.slots.enqueue("rated", waiter)
+    assert rated.slots.shed(START) == []
+    assert rated.slots.waiting_count() == 42
+
+
+def test_a_slot_without_a_request_gives_its_part_of_the_rate_back() -> None:
+    rated = RatedSlots(Rate(0.5, 1))
+    assert rated.slots.try_acquire("rated", 1, START, rate=rated.rate)
+    rated.slots.release("rated", 1, START, None)
+    assert rated.slots.try_acquire("rated", 2, START, rate=rated.rate)
+    rated.slots.release("rated", 2, START, True)
+    assert not rated.slots.try_acquire("rated", 3, START, rate=rated.rate)
 
 
 def test_a_rate_delays_no_other_endpoint() -> None:

@@ -23,7 +23,7 @@ from fakes import (
 )
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.deliveries.attempt import Attempt, DeadLetter
-from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery, HoldReason, Target, Trigger
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
 from streams.core.deliveries.request import Request
 from streams.core.deliveries.schedule import Tier, parse_schedule
@@ -39,7 +39,7 @@ from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.consuming.partition_state import PartitionState
 from streams.stages.deliver import Deliver
 from streams.stages.limiting.slot_limiter import AcquiredSlot, SlotLimiter
-from streams.topics import ATTEMPTS, DELIVERIES, HELD, INVALID, retry_topic
+from streams.topics import ATTEMPTS, DELIVERIES, HELD, INVALID, TEST_DELIVERIES, retry_topic
 
 CODEC = AvroCodec()
 
@@ -172,6 +172,36 @@ async def test_a_request_has_the_timeout_of_its_webhook() -> None:
         attempt = CODEC.decode(fixture.kafka.topic(ATTEMPTS)[0].value or b"")
         assert isinstance(attempt, Attempt)
         assert f"within {seconds or 10} seconds" in attempt.message
+
+
+async def test_a_delivery_beyond_the_rate_is_held_as_rate() -> None:
+    fixture = DeliverFixture(webhook(options=parse_options({"ratePerSecond": 0.1})))
+    for number in range(3):
+        owed = delivery(event_id=f"evt_{number}")
+        fixture.record = fixture.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(owed)))
+        await fixture.handle()
+    assert len(fixture.sender.requests) == 1
+    held = [CODEC.decode(record.value or b"") for record in fixture.kafka.topic(HELD)]
+    assert [one.hold_reason for one in held if isinstance(one, Delivery)] == [HoldReason.RATE] * 2
+
+
+async def test_a_test_does_not_wait_for_the_rate() -> None:
+    fixture = DeliverFixture(webhook(options=parse_options({"ratePerSecond": 0.1})))
+    for number in range(3):
+        owed = delivery(event_id=f"evt_{number}", trigger=Trigger.TEST)
+        fixture.record = fixture.kafka.append(Outgoing(TEST_DELIVERIES, b"wh_crm", CODEC.encode(owed)))
+        await fixture.handle()
+    assert len(fixture.sender.requests) == 3
+
+
+async def test_the_fallback_endpoint_has_the_rate_for_itself() -> None:
+    known = webhook(fallback_url="https://backup.example.com/", options=parse_options({"ratePerSecond": 0.1}))
+    fixture = DeliverFixture(known)
+    await fixture.handle()
+    at_fallback = delivery(event_id="evt_2", target=Target.FALLBACK, primary_attempts=1)
+    fixture.record = fixture.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(at_fallback)))
+    await fixture.handle()
+    assert [request.url for request in fixture.sender.requests] == [known.url, known.fallback_url]
 
 
 async def test_a_held_delivery_counts_once_though_its_encoder_failed() -> None:

@@ -16,6 +16,7 @@ from streams.core.deliveries.outcome import Response
 from streams.core.deliveries.request import Request
 from streams.core.errors import Unavailable
 from streams.core.events.event import Event
+from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import Pause, PauseReason, Status
 from streams.ports.kafka import Outgoing
 from streams.stages.release_held import CYCLE_SECONDS, ReleaseLimits
@@ -270,3 +271,17 @@ async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(pipeline: Pipeline
     assert states(pipeline) == {State.DEAD}
     reasons = {one.reason for one in pipeline.recorder.delivery_states.values()}
     assert reasons == {"refused"}
+
+
+async def test_held_deliveries_are_released_at_the_rate_of_their_webhook(pipeline: Pipeline) -> None:
+    await pipeline.register(paused(options=parse_options({"ratePerSecond": 5})))
+    await pipeline.fan_out_events(*events(40))
+    await pipeline.enable()
+    released = []
+    for _ in range(100):
+        released += await release(pipeline)
+        pipeline.clock.advance(0.1)
+    # Half a second's worth at the start, and five a second then: each is sent at once, and none is held again.
+    assert sum(released[:10]) <= 10
+    assert sum(released) == 40
+    assert len(pipeline.sender.requests) == 40

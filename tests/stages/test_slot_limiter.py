@@ -9,8 +9,10 @@ import pytest
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet
+from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import RecordAbandoned
 from streams.core.queues.endpoint_queue import Priority
+from streams.core.queues.rate import Rate
 from streams.core.queues.slots import Slots
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
@@ -247,3 +249,51 @@ async def test_the_limiter_reports_how_late_deliveries_are() -> None:
         assert telemetry.gauges["deliver_overdue_seconds"] == 120
         assert telemetry.gauges["slots_waiting"] == 1
         assert "slots_in_use" in telemetry.gauges
+
+
+# -- rates -----------------------------------------------------------------------------------------------------
+
+
+async def test_what_waits_for_a_rate_goes_when_it_is_allowed() -> None:
+    loop = asyncio.get_running_loop()
+    limiter = SlotLimiter(Slots(9, loop.time), loop.time)
+    started = loop.time()
+    sent_at = []
+    for _ in range(3):
+        with await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(20, 1)) as slot:
+            sent_at.append(loop.time() - started)
+            slot.is_delivered = True
+    assert sent_at[1] >= 0.05 and 0.1 <= sent_at[2] < 2
+
+
+async def test_what_would_wait_for_a_rate_for_long_is_held() -> None:
+    loop = asyncio.get_running_loop()
+    limiter = SlotLimiter(Slots(9, loop.time), loop.time)
+    with await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(0.1, 1)) as slot:
+        slot.is_delivered = True
+    with pytest.raises(EndpointBusy) as caught:
+        await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(0.1, 1))
+    assert caught.value.reason is HoldReason.RATE
+
+
+async def test_a_revoked_waiter_is_abandoned_and_uses_no_rate() -> None:
+    now = 100.0
+    limiter = SlotLimiter(Slots(9, lambda: now), lambda: now)
+    rate = Rate(1, 1)
+    with await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", rate) as slot:
+        slot.is_delivered = True
+    waiting: set[asyncio.Future[None]] = set()
+    abandoned = asyncio.create_task(limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", rate, 0.0, waiting))
+    await quiet()
+    for future in waiting:
+        future.set_exception(RecordAbandoned())
+    with pytest.raises(RecordAbandoned):
+        await abandoned
+    assert waiting == set()
+    following = asyncio.create_task(limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", rate))
+    await quiet()
+    now += 1
+    limiter.maintain()
+    await quiet()
+    assert following.done()
+    following.result()

@@ -70,7 +70,7 @@ class PostExchange:
         key = target.client_request.connection_key
         if (connection := self._idle_connections.take(key)) is not None:
             try:
-                return await self._send(key, connection, message, trace)
+                return await self._send(key, connection, message, trace, request.kept_body_bytes)
             except ClientConnectionError:
                 if trace.handler is None or trace.handler.received_bytes:
                     raise
@@ -80,7 +80,7 @@ class PostExchange:
         self._free_connection()
         connection = await self._open(target, trace)
         cast(EndpointConnection, connection.protocol).opened_at = self._monotonic()
-        return await self._send(key, connection, message, trace)
+        return await self._send(key, connection, message, trace, request.kept_body_bytes)
 
     async def _open(self, target: RequestTarget, trace: ConnectTrace) -> Connection:
         self._in_use_count += 1
@@ -102,11 +102,13 @@ class PostExchange:
         self._idle_connections.close()
         await self._connector.close()
 
-    async def _send(self, key: ConnectionKey, connection: Connection, message: bytes, trace: ConnectTrace) -> Response:
+    async def _send(
+        self, key: ConnectionKey, connection: Connection, message: bytes, trace: ConnectTrace, kept_body_bytes: int
+    ) -> Response:
         trace.handler = handler = cast(EndpointConnection, connection.protocol)
         self._in_use_count += 1
         try:
-            return await handler.send(message, trace.deadline)
+            return await handler.send(message, trace.deadline, kept_body_bytes)
         finally:
             self._in_use_count -= 1
             if handler.is_reusable:

@@ -49,6 +49,7 @@ class EndpointConnection(ResponseHandler):
         )
         self._is_complete = False
         self._status: int | None = None
+        self._kept_body_bytes = MAX_RESPONSE_BODY_BYTES
 
     @property
     def is_open(self) -> bool:
@@ -68,13 +69,16 @@ class EndpointConnection(ResponseHandler):
             return None
         return Response(self._status, self._headers, self._body)
 
-    def send(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
-        """Send a request. Reads 64 KiB of the response's body, and keeps `MAX_RESPONSE_BODY_BYTES`.
+    def send(
+        self, request: bytes, deadline: float, kept_body_bytes: int = MAX_RESPONSE_BODY_BYTES
+    ) -> asyncio.Future[Response]:
+        """Send a request. Reads 64 KiB of the response's body, and keeps `kept_body_bytes`.
 
         The future fails with aiohttp's error for a lost connection, `InvalidResponse`, `EndlessResponse`, or
         TimeoutError at `deadline`, in the loop's time.
         """
         self._is_complete, self._status, self.received_bytes = False, None, 0
+        self._kept_body_bytes = kept_body_bytes
         self._response = self._loop.create_future()
         if self.transport is None:
             self._response.set_exception(ServerDisconnectedError())
@@ -145,7 +149,7 @@ class EndpointConnection(ResponseHandler):
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
-        self._body += data[: MAX_RESPONSE_BODY_BYTES - len(self._body)]
+        self._body += data[: self._kept_body_bytes - len(self._body)]
         if self._body_bytes >= MAX_BODY_READ_BYTES:
             self._complete_response()
 

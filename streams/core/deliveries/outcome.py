@@ -28,6 +28,7 @@ class OutcomeKind(StrEnum):
     FORBIDDEN_ADDRESS = "forbidden_address"
     INVALID_RESPONSE = "invalid_response"
     UNSENDABLE = "unsendable"
+    CREDENTIALS = "credentials"
 
 
 # The endpoint responded, with a status.
@@ -73,11 +74,15 @@ def truncate_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no complete response. `detail` is the network's own message, `partial_response` what arrived."""
+    """Why there is no complete response. `detail` is the network's own message, `partial_response` what arrived.
+
+    `message` is for a person, where the endpoint is not at fault; without one the kind decides.
+    """
 
     kind: OutcomeKind
     detail: str = ""
     partial_response: Response | None = None
+    message: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -117,6 +122,7 @@ _FAILURES = {
         "Use a public address.",
     ),
     OutcomeKind.INVALID_RESPONSE: ("The endpoint's response is not HTTP", ""),
+    OutcomeKind.CREDENTIALS: ("There are no credentials for the endpoint", "Check the field auth of the webhook."),
     OutcomeKind.UNSENDABLE: ("The request could not be built for this webhook", ""),
 }
 
@@ -159,6 +165,8 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
 
 
 def _failure_outcome(failure: Failure, timeout_seconds: float) -> Outcome:
+    if failure.message is not None:
+        return Outcome(failure.kind, failure.message)
     status = failure.partial_response.status if failure.partial_response else None
     messages = _FAILURES if status is None else {**_FAILURES, **_PARTIAL_RESPONSE_FAILURES}
     cause, remedy = messages[failure.kind]

@@ -17,7 +17,7 @@ class Request(NamedTuple):
     """One POST.
 
     The body is sent as it is, so that its signature is valid; `private_names` names the customer's own headers.
-    `timeout_seconds` is the webhook's own timeout.
+    `timeout_seconds` is the webhook's own timeout, `kept_body_bytes` what is kept of the response.
     """
 
     url: str
@@ -25,9 +25,17 @@ class Request(NamedTuple):
     body: bytes
     private_names: frozenset[str] = frozenset()
     timeout_seconds: float | None = None
+    kept_body_bytes: int = MAX_RESPONSE_BODY_BYTES
 
     def __repr__(self) -> str:
         return f"Request({self.url})"
+
+    def with_authorization(self, authorization: str, timeout_seconds: float) -> "Request":
+        """The request with these credentials, which replace the customer's own header of that name."""
+        names = frozenset(name for name in self.private_names if name.lower() != "authorization")
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "authorization"}
+        headers["Authorization"] = authorization
+        return self._replace(headers=headers, private_names=names | {"Authorization"}, timeout_seconds=timeout_seconds)
 
     @property
     def public_headers(self) -> Mapping[str, str]:

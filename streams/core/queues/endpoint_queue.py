@@ -60,8 +60,8 @@ class EndpointQueue(Generic[Waiter]):
     response, or of the first request to an idle endpoint. `overloaded_since` is when the wait at the end of the queue
     became too long.
 
-    With a `rate` the next request is allowed at `free_at`, in seconds of the clock of rates; the queue `is_blocked`
-    until somebody looked at that clock then.
+    With a `rate` the next request is allowed at `free_at`, in seconds of the clock of rates. Until then the queue
+    `is_blocked`.
     """
 
     name: str
@@ -147,7 +147,7 @@ class EndpointQueue(Generic[Waiter]):
         """Whether the rate delays the newest waiter for too long; `now` is of the clock of rates."""
         if self.rate is None or not self.waiting_count:
             return False
-        delay = max(0.0, self.free_at - now) + (self.waiting_count - 1) / self.rate.per_second
+        delay = max(self.used_until, now) - now + (self.waiting_count - self.rate.burst) / self.rate.per_second
         return delay > MAX_WAIT_SECONDS
 
     def has_lasting_overload(self, now: float) -> bool:

@@ -101,7 +101,7 @@ class Rate:
         return max(used_until, now) + 1 / self.per_second
 
     def used_at_start(self, since: float) -> float:
-        """`used_until` for one who does not know what was used before `since`: one is allowed, and no burst yet."""
+        """`used_until` if it is not known what was used before `since`: one is allowed, and no burst yet."""
         return since + (self.burst - 1) / self.per_second
 
 

@@ -42,7 +42,8 @@ class Slots(Generic[Waiter]):
         self._rate_clock = rate_clock or (lambda: self._now)
         # When the rates of endpoints allow the next request, and their queues.
         self._blocked: list[tuple[float, str]] = []
-        self._waiting_for_rates = 0
+        # The waiters of endpoints with a rate, by account.
+        self._waiting_for_rates: dict[str, int] = {}
         self._forgotten_at = 0.0
         self._reserved_count = 1 if total > 1 else 0
         self._class_limits = {
@@ -112,7 +113,7 @@ class Slots(Generic[Waiter]):
         """
         self._mark_slow(now)
         queue = self._queue(name, priority, ceiling, account_id)
-        if rate is not queue.rate:
+        if rate is not None or queue.rate is not None:
             self._set_rate(queue, rate, rate_known_since)
         if self._blocked:
             self._unblock()
@@ -137,7 +138,8 @@ class Slots(Generic[Waiter]):
         """
         queue = self._queue(name, priority, ceiling, account_id)
         self._enqueued_count += 1
-        self._waiting_for_rates += queue.rate is not None
+        if queue.rate is not None:
+            self._count_waiting_for_rate(queue, 1)
         (queue.retries if priority is Priority.RETRY else queue.first_attempts).append((self._enqueued_count, waiter))
         self._idle.pop(name, None)
         self._make_ready(queue)
@@ -163,6 +165,10 @@ class Slots(Generic[Waiter]):
         self._count_slots(queue, -1)
         if is_delivered is not None:
             queue.record_result(is_delivered, now - since)
+        elif queue.rate is not None:
+            # No request left, so its part of the rate is free again.
+            queue.used_until -= 1 / queue.rate.per_second
+            queue.is_blocked = queue.free_at > self._rate_clock()
         self._reclassify(queue)
         self._make_ready(queue)
         self._forget_idle(queue)
@@ -175,7 +181,8 @@ class Slots(Generic[Waiter]):
         for queue in queues:
             while queue.waiting_count and (reason := self._overload(queue, now)) is not None:
                 removed_waiters.append((queue.pop_newest(), reason))
-                self._waiting_for_rates -= queue.rate is not None
+                if queue.rate is not None:
+                    self._count_waiting_for_rate(queue, -1)
             if not queue.waiting_count:
                 self._ready[queue.endpoint_class].discard(queue)
                 self._forget_idle(queue)
@@ -184,7 +191,9 @@ class Slots(Generic[Waiter]):
     def _overload(self, queue: EndpointQueue[Waiter], now: float) -> HoldReason | None:
         """Why the newest waiter of a queue would wait too long; None if it would not."""
         if queue.rate is not None and (
-            self._waiting_for_rates > MAX_WAITING_FOR_RATES or queue.has_rate_overload(self._rate_clock())
+            # Accounts share the memory: one that fills it takes nothing from another.
+            self._waiting_for_rates[queue.account_id] > max(1, MAX_WAITING_FOR_RATES // len(self._waiting_for_rates))
+            or queue.has_rate_overload(self._rate_clock())
         ):
             return HoldReason.RATE
         if queue.endpoint_class is not EndpointClass.TEST and queue.has_lasting_overload(now):
@@ -192,17 +201,26 @@ class Slots(Generic[Waiter]):
         return None
 
     def _set_rate(self, queue: EndpointQueue[Waiter], rate: Rate | None, known_since: float) -> None:
-        """Give a queue another rate. Of a new one it is not known what was used before."""
-        if rate == queue.rate:
-            return
-        self._waiting_for_rates += queue.waiting_count * ((rate is not None) - (queue.rate is not None))
-        is_new = not queue.used_until
-        queue.rate, queue.is_blocked = rate, False
+        """Set a queue's rate. What was used of it is not known before `known_since`, or before the last change."""
+        now = self._rate_clock()
+        if rate != queue.rate:
+            if (rate is None) is not (queue.rate is None):
+                self._count_waiting_for_rate(queue, queue.waiting_count if rate else -queue.waiting_count)
+            # Of the old rate something may be used: the new one begins without a burst.
+            known_since = known_since if queue.rate is None else now
+            queue.rate, queue.used_until, queue.is_blocked = rate, 0.0, False
         if rate is not None:
-            now = self._rate_clock()
-            queue.used_until = rate.used_at_start(max(known_since, self._forgotten_at) if is_new else now)
-            self._block(queue, now)
+            earliest = rate.used_at_start(max(known_since, self._forgotten_at))
+            if queue.used_until < earliest:
+                queue.used_until, queue.is_blocked = earliest, False
+                self._block(queue, now)
         self._make_ready(queue)
+
+    def _count_waiting_for_rate(self, queue: EndpointQueue[Waiter], change: int) -> None:
+        if count := self._waiting_for_rates.get(queue.account_id, 0) + change:
+            self._waiting_for_rates[queue.account_id] = count
+        else:
+            self._waiting_for_rates.pop(queue.account_id, None)
 
     def _block(self, queue: EndpointQueue[Waiter], now: float) -> None:
         """Block a queue until its rate allows the next request."""
@@ -255,7 +273,8 @@ class Slots(Generic[Waiter]):
                 # Its cap may have been halved since it became ready.
                 if (priority := queue.next_priority) is not None:
                     waiter = queue.pop_next(priority)
-                    self._waiting_for_rates -= queue.rate is not None
+                    if queue.rate is not None:
+                        self._count_waiting_for_rate(queue, -1)
                     self._take_slot(queue, waiter, priority, now)
                     self._make_ready(queue)
                     return queue.name, waiter
@@ -317,6 +336,10 @@ class Slots(Generic[Waiter]):
         self._idle[queue.name] = None
         if len(self._idle) > MAX_IDLE_QUEUES:
             oldest_name, _ = self._idle.popitem(last=False)
+            if self._queues[oldest_name].is_blocked:
+                # It may send nothing yet: a new one of this name would be allowed to.
+                self._idle[oldest_name] = None
+                oldest_name, _ = self._idle.popitem(last=False)
             del self._queues[oldest_name]
             # What it has used of its rate is forgotten too.
             self._forgotten_at = self._rate_clock()

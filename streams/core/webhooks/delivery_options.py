@@ -19,6 +19,7 @@ from streams.core.limits import (
     MIN_RATE_PER_SECOND,
 )
 from streams.core.queues.rate import Rate
+from streams.core.webhooks.auth import Auth, parse_auth
 
 DEFAULT_FAILURES_TO_PAUSE = 5
 
@@ -60,6 +61,7 @@ class DeliveryOptions:
     on_gone: OnGone = OnGone.PAUSE
     rate_per_second: float | None = None
     rate_burst: int | None = None
+    auth: Auth | None = None
 
     @property
     def rate(self) -> Rate | None:
@@ -79,6 +81,7 @@ class DeliveryOptions:
             else {"failures": self.pause_after.failures, "minutes": self.pause_after.minutes},
             "ratePerSecond": self.rate_per_second,
             "rateBurst": self.rate_burst,
+            "auth": self.auth.values if self.auth else None,
             "onGone": None if self.on_gone is OnGone.PAUSE else str(self.on_gone),
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -111,7 +114,10 @@ def parse_options(values: Mapping[str, Any]) -> DeliveryOptions:
         except ValueError as error:
             errors.append(FieldError(name, str(error)))
         except Invalid as error:
-            errors += (FieldError(name, nested_error.message) for nested_error in error.errors)
+            errors += (
+                nested_error if nested_error.field.startswith(f"{name}.") else FieldError(name, nested_error.message)
+                for nested_error in error.errors
+            )
     if not errors and "rate_burst" in parsed_values and "rate_per_second" not in parsed_values:
         errors.append(FieldError("rateBurst", "must have a ratePerSecond beside it"))
     if errors:
@@ -180,4 +186,5 @@ _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "onGone": ("on_gone", _parse_on_gone),
     "ratePerSecond": ("rate_per_second", _parse_rate),
     "rateBurst": ("rate_burst", _parse_burst),
+    "auth": ("auth", parse_auth),
 }

@@ -10,6 +10,7 @@ from streams.core.events.event import Event
 from streams.core.events.event_data import OPT_IN_TYPES
 from streams.core.events.event_filter import EventFilter
 from streams.core.page import json_bytes
+from streams.core.webhooks.auth import Auth
 from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions
 from streams.core.webhooks.url import is_same_origin
 
@@ -85,6 +86,7 @@ class Webhook:
     fallback_url: str | None = None
     encrypted_headers: str | None = None
     encrypted_fallback_headers: str | None = None
+    encrypted_auth_secret: str | None = None
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
     status: Status = Status.ACTIVE
     pause: Pause | None = None
@@ -107,7 +109,8 @@ class Webhook:
     def text_length(self) -> int:
         """The length of its URLs, its encrypted headers, its filter and its options."""
         urls = self.url, self.fallback_url
-        texts = *urls, self.encrypted_headers, self.encrypted_fallback_headers, self.filter_text, self.options.text
+        ciphertexts = self.encrypted_headers, self.encrypted_fallback_headers, self.encrypted_auth_secret
+        texts = *urls, *ciphertexts, self.filter_text, self.options.text
         return sum(len(text) for text in texts if text)
 
     def headers_for(self, url: str) -> str | None:
@@ -117,6 +120,11 @@ class Webhook:
         if self.encrypted_fallback_headers is not None:
             return self.encrypted_fallback_headers
         return self.encrypted_headers if is_same_origin(url, self.url) else None
+
+    def auth_for(self, url: str) -> Auth | None:
+        """The credentials for a request to `url`. A secret of one host never goes to another."""
+        auth = self.options.auth
+        return auth if auth is None or url == self.url or is_same_origin(url, self.url) else None
 
     def valid_secrets(self, now: datetime) -> tuple[EncryptedSecret, ...]:
         """The secrets to sign with, oldest first: one, or two during a rotation's overlap."""

@@ -38,4 +38,5 @@ def audited_values(registration: Registration) -> Mapping[str, Any]:
         # A ciphertext of the same headers may differ, but only if somebody entered them again.
         "headers": Masked(webhook.encrypted_headers),
         "fallback_headers": Masked(webhook.encrypted_fallback_headers),
+        "auth_secret": Masked(webhook.encrypted_auth_secret),
     }

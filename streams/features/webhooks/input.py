@@ -11,6 +11,7 @@ from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import filter_conflicts, parse_filter
 from streams.core.ids import ID_DESCRIPTION, is_id
 from streams.core.limits import (
+    MAX_AUTH_CHARACTERS,
     MAX_CONCURRENCY,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_HEADER_NAME_CHARACTERS,
@@ -19,6 +20,7 @@ from streams.core.limits import (
     MAX_SCOPE_IDS,
     MAX_WEBHOOK_HEADERS,
 )
+from streams.core.webhooks.auth import SECRET_NAMES
 from streams.core.webhooks.delivery_options import DeliveryOptions, parse_options
 from streams.core.webhooks.headers import is_connection_header
 from streams.core.webhooks.url import url_errors
@@ -57,6 +59,8 @@ class WebhookInput:
     on_gone: str | None = None
     rate_per_second: float | None = None
     rate_burst: int | None = None
+    auth: Mapping[str, str] | None = None
+    auth_secret: str | None = field(default=None, repr=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def input_errors(
     if not 1 <= webhook_input.max_concurrency <= MAX_CONCURRENCY:
         errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
     errors += _filter_errors(webhook_input)
-    errors += _option_errors(webhook_input, schedule)
+    errors += _option_errors(webhook_input, schedule, allow_http)
     errors += header_errors("headers", webhook_input.headers)
     return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
 
@@ -161,12 +165,24 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
         return list(error.errors)
 
 
-def _option_errors(webhook_input: WebhookInput, schedule: Schedule | None) -> list[FieldError]:
+def _option_errors(webhook_input: WebhookInput, schedule: Schedule | None, allow_http: bool) -> list[FieldError]:
     """What is wrong with the options of deliveries; a wait must be one of the deployment's."""
     try:
-        retries = parse_options(webhook_input.options).retries
+        options = parse_options(webhook_input.options)
     except Invalid as error:
         return list(error.errors)
+    errors = []
+    if options.auth is not None and options.auth.token_url is not None:
+        errors += url_errors("auth.tokenUrl", options.auth.token_url, allow_http=allow_http)
+    secret = webhook_input.auth_secret
+    if secret is not None and not (0 < len(secret) <= MAX_AUTH_CHARACTERS and secret.isprintable()):
+        name = SECRET_NAMES[options.auth.type] if options.auth else "secret"
+        message = f"must be printable text of 1 to {MAX_AUTH_CHARACTERS} characters"
+        errors.append(FieldError(f"auth.{name}", message))
+    return errors + _retry_errors(options.retries, schedule)
+
+
+def _retry_errors(retries: Schedule | None, schedule: Schedule | None) -> list[FieldError]:
     if retries is None or schedule is None:
         return []
     tiers, longest_tier = ", ".join(schedule.names), schedule.tiers[-1].name

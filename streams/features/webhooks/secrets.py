@@ -94,7 +94,7 @@ class SecretService:
         )
 
     async def reencrypt(self, on_progress: Callable[[int, int], None] = lambda done, total: None, *, actor: str) -> int:
-        """Encrypt every webhook's secrets and headers with the newest key. Returns the number of webhooks.
+        """Encrypt every webhook's secrets, headers and credentials with the newest key. Returns the number of webhooks.
 
         Raises `InvalidRecord` for a webhook that no configured key decrypts; the webhooks before it are done.
         """
@@ -114,6 +114,7 @@ class SecretService:
     def _reencrypt_registration(self, registration: Registration) -> Registration:
         webhook, reencrypt = registration.webhook, self._encryption.reencrypt
         headers, fallback_headers = webhook.encrypted_headers, webhook.encrypted_fallback_headers
+        auth_secret = webhook.encrypted_auth_secret
         return replace(
             registration,
             webhook=replace(
@@ -121,6 +122,7 @@ class SecretService:
                 secrets=tuple(replace(secret, ciphertext=reencrypt(secret.ciphertext)) for secret in webhook.secrets),
                 encrypted_headers=headers and reencrypt(headers),
                 encrypted_fallback_headers=fallback_headers and reencrypt(fallback_headers),
+                encrypted_auth_secret=auth_secret and reencrypt(auth_secret),
             ),
         )
 

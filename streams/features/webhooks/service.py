@@ -13,6 +13,8 @@ from streams.core.deliveries.signing import SECRET_BYTES, make_secret
 from streams.core.errors import FieldError, Invalid, NotFound, Stale
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
+from streams.core.webhooks.auth import SECRET_NAMES
+from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.url import host_of
 from streams.core.webhooks.webhook import (
     EncryptedSecret,
@@ -92,7 +94,9 @@ class WebhookService:
         """Register a webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
         if errors := input_errors(webhook_input, self._allow_http, self._schedule):
             raise Invalid(*errors)
-        unresolved_hosts = await self._unresolved_hosts(webhook_input.url, webhook_input.fallback_url)
+        unresolved_hosts = await self._unresolved_hosts(
+            webhook_input.url, webhook_input.fallback_url, webhook_input.auth
+        )
         await self._accounts.require(webhook_input.account_id)
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
@@ -100,6 +104,7 @@ class WebhookService:
             secrets=(EncryptedSecret(self._encryption.encrypt(secret)),),
             encrypted_headers=self._encrypt_headers(webhook_input.headers),
             encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers),
+            encrypted_auth_secret=self._encrypt_auth_secret(webhook_input, None),
             **to_webhook_fields(webhook_input),
         )
         audit_entry = new_entry(
@@ -152,7 +157,9 @@ class WebhookService:
         new_values = {name: value for name, value in changes.items() if name != "status"}
         status, now = changes.get("status"), self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
-        unresolved_hosts = await self._unresolved_hosts(new_values.get("url"), new_values.get("fallback_url"))
+        unresolved_hosts = await self._unresolved_hosts(
+            new_values.get("url"), new_values.get("fallback_url"), new_values.get("auth")
+        )
 
         def apply_changes(registration: Registration) -> Registration:
             if version is not None and registration.webhook.version != version:
@@ -250,6 +257,9 @@ class WebhookService:
             encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers)
             if "fallback_headers" in new_values
             else webhook.encrypted_fallback_headers,
+            encrypted_auth_secret=self._encrypt_auth_secret(webhook_input, webhook)
+            if "auth" in new_values
+            else webhook.encrypted_auth_secret,
             # Failures of the old URL do not count for the new one.
             health_epoch=webhook.health_epoch + 1 if has_new_url else webhook.health_epoch,
         )
@@ -261,9 +271,29 @@ class WebhookService:
             **to_registration_fields(webhook_input),
         )
 
-    async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
+    def _encrypt_auth_secret(self, webhook_input: WebhookInput, previous: Webhook | None) -> str | None:
+        """The secret of the input's `auth`, encrypted. Left out, it stays for the same client at the same server.
+
+        Raises `Invalid` if it must be given.
+        """
+        auth = parse_options(webhook_input.options).auth
+        if auth is None:
+            return None
+        if webhook_input.auth_secret is not None:
+            return self._encryption.encrypt(webhook_input.auth_secret)
+        old_auth = previous.options.auth if previous else None
+        if previous is not None and old_auth is not None and auth.has_same_client(old_auth):
+            return previous.encrypted_auth_secret
+        message = "is required" if old_auth is None else "must be given again, because its client or server has changed"
+        raise Invalid(FieldError(f"auth.{SECRET_NAMES[auth.type]}", message))
+
+    async def _unresolved_hosts(
+        self, url: str | None, fallback_url: str | None, auth: Mapping[str, str] | None
+    ) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
-        urls = {name: host_url for name, host_url in (("url", url), ("fallbackUrl", fallback_url)) if host_url}
+        named_urls = {"url": url, "fallbackUrl": fallback_url, "auth.tokenUrl": (auth or {}).get("tokenUrl")}
+        # A URL that is no URL is refused by the checks of the input.
+        urls = {name: host_url for name, host_url in named_urls.items() if host_url and host_of(host_url)}
         results = {name: await self._dns_check.check(host_url) for name, host_url in urls.items()}
         if errors := [FieldError(name, result.problem) for name, result in results.items() if result.problem]:
             raise Invalid(*errors)

@@ -145,7 +145,7 @@ class PartitionConsumer:
     async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         states = [state for partition in partitions if (state := self._partitions.pop(partition, None))]
         for state in states:
-            state.is_revoked = True
+            state.revoke()
             self._drop_queued(state)
         self._resume_within_budget()
         self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(states))

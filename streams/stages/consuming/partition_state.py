@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from streams.core.deliveries.delivery import Delivery
+from streams.core.errors import RecordAbandoned
 from streams.core.records.offset_tracker import Commit, OffsetTracker
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
@@ -52,10 +53,19 @@ class PartitionState:
         self.queued_count = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_revoked = False
+        # Handlers that wait for their turn, and have begun nothing that must end.
+        self.waiting: set[asyncio.Future[None]] = set()
         # The number of the last batch that had a record of this partition.
         self.last_batch_number = 0
         # Whether a record was completed since the last commit.
         self.has_progress = False
+
+    def revoke(self) -> None:
+        """The partition belongs to another process: abandon what waits for its turn."""
+        self.is_revoked = True
+        for future in self.waiting:
+            if not future.done():
+                future.set_exception(RecordAbandoned())
 
     def pause(self, reason: PartitionPause, rewind_to: int | None = None) -> None:
         """Read no further; with `rewind_to` the records from that offset on are fetched again.

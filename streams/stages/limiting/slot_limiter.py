@@ -43,24 +43,34 @@ class SlotLimiter:
         account_id: str,
         rate: Rate | None = None,
         rate_known_since: float = 0.0,
+        waiting: set[asyncio.Future[None]] | None = None,
     ) -> "AcquiredSlot":
         """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
         `due_at` is when the delivery was due. Accounts take turns. A `rate` is shared with nobody since
-        `rate_known_since`, in seconds of `time.monotonic`. Raises `EndpointBusy` when the wait would be too long,
-        `RecordAbandoned` when the limiter closes first.
+        `rate_known_since`, in seconds of `time.monotonic`. The caller may fail the future that it finds in `waiting`
+        during the wait. Raises that error, `EndpointBusy` when the wait would be too long, and `RecordAbandoned` when
+        the limiter closes first.
         """
         if self._is_closed:
             raise RecordAbandoned
         slot = AcquiredSlot(self, queue, due_at)
         if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling, account_id, rate, rate_known_since):
-            await self._wait(slot, priority, ceiling, account_id)
+            await self._wait(slot, priority, ceiling, account_id, set() if waiting is None else waiting)
         return slot
 
-    async def _wait(self, slot: "AcquiredSlot", priority: Priority, ceiling: int, account_id: str) -> None:
+    async def _wait(
+        self,
+        slot: "AcquiredSlot",
+        priority: Priority,
+        ceiling: int,
+        account_id: str,
+        waiting: set[asyncio.Future[None]],
+    ) -> None:
         slot.has_waited = True
         slot.granted = asyncio.get_running_loop().create_future()
         self._waiting_slots.add(slot)
+        waiting.add(slot.granted)
         self._slots.enqueue(slot.queue, slot, priority, ceiling, account_id)
         self._grant()
         if not slot.granted.done():
@@ -71,6 +81,8 @@ class SlotLimiter:
             if slot.granted.done() and not slot.granted.cancelled() and slot.granted.exception() is None:
                 self.release(slot)
             raise
+        finally:
+            waiting.discard(slot.granted)
 
     def release(self, slot: "AcquiredSlot") -> None:
         """Free a slot."""
@@ -80,7 +92,7 @@ class SlotLimiter:
 
     def overdue_seconds(self, now: datetime) -> float:
         """How late the oldest delivery is among those waiting for a free slot of this process. 0 if none waits."""
-        due_times = [slot.due_at for slot in self._slots.starved_waiters() if not slot.granted.cancelled()]
+        due_times = [slot.due_at for slot in self._slots.starved_waiters() if not slot.granted.done()]
         return max(0.0, (now - min(due_times)).total_seconds()) if due_times else 0.0
 
     async def run(self, telemetry: Telemetry, clock: Clock) -> None:
@@ -121,7 +133,7 @@ class SlotLimiter:
             has_cancelled = False
             for queue, slot in self._slots.grant(now):
                 self._waiting_slots.discard(slot)
-                if slot.granted.cancelled():
+                if slot.granted.done():
                     self._slots.release(queue, slot, now, None)
                     has_cancelled = True
                 else:
@@ -141,7 +153,7 @@ class SlotLimiter:
             return
         for slot, reason in self._slots.shed(self._now(), queues):
             self._waiting_slots.discard(slot)
-            if not slot.granted.cancelled():
+            if not slot.granted.done():
                 slot.granted.set_exception(EndpointBusy(reason))
 
 

@@ -36,6 +36,7 @@ webhooks = Table(
     Column("secrets", Json, nullable=False),
     Column("encrypted_headers", Text),
     Column("encrypted_fallback_headers", Text),
+    Column("encrypted_auth_secret", Text),
     Column("max_concurrency", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("pause_id", Text),

@@ -59,7 +59,8 @@ def to_registration(row: Any) -> Registration:
     return to_value(Registration, row, webhook=to_webhook(row))
 
 
-_UNLISTED_COLUMNS = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
+_CIPHERTEXT_COLUMNS = ("encrypted_headers", "encrypted_fallback_headers", "encrypted_auth_secret")
+_UNLISTED_COLUMNS = {"packages", "dispatches", *_CIPHERTEXT_COLUMNS}
 # The columns of a list: without the ids of scopes, which may be 260 KiB for one webhook, and without the headers.
 LIST_COLUMNS = (
     *(column for column in webhooks.c if column.name not in _UNLISTED_COLUMNS),
@@ -86,7 +87,7 @@ def to_listed(row: Any) -> ListedWebhook:
 
 # The sizes of values that a customer chooses, so that a query can count before it reads.
 SCOPE_CHARACTERS = func.length(cast(webhooks.c.packages, Text)) + func.length(cast(webhooks.c.dispatches, Text))
-_TEXT_COLUMNS = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers", "filter", "options")
+_TEXT_COLUMNS = ("url", "fallback_url", *_CIPHERTEXT_COLUMNS, "filter", "options")
 TEXT_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _TEXT_COLUMNS), literal(0))
 FILTER_CHARACTERS = func.length(func.coalesce(webhooks.c.filter, ""))
 

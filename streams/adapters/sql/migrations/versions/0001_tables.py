@@ -604,6 +604,7 @@ def upgrade() -> None:
         sa.Column("secrets", sa.JSON(), nullable=False),
         sa.Column("encrypted_headers", sa.Text(), nullable=True),
         sa.Column("encrypted_fallback_headers", sa.Text(), nullable=True),
+        sa.Column("encrypted_auth_secret", sa.Text(), nullable=True),
         sa.Column("max_concurrency", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("pause_id", sa.Text(), nullable=True),
