@@ -31,6 +31,7 @@ from streams.core.events.event_data import EVENT_TYPE_FORM
 from streams.core.ids import ID_DESCRIPTION, ID_PATTERN
 from streams.core.limits import MAX_ERROR_DETAIL_CHARACTERS
 from streams.core.text import shorten
+from streams.core.webhooks.auth import AuthType
 from streams.ports.runtime import Telemetry
 
 MEDIA_TYPE = "application/problem+json"
@@ -218,9 +219,15 @@ async def http_problem(request: Request, error: Exception) -> JSONResponse:
     return problem(request, error.status_code, name, str(error.detail), headers=error.headers)
 
 
+# Pydantic names the member of a union in its locations. These are no fields.
+_UNION_TAGS = frozenset(AuthType)
+
+
 def field_path(location: Sequence[int | str]) -> str:
     """A path such as `events[0].data` for pydantic's location of an error."""
     text = ""
     for part in location[1:] if location[:1] in (("body",), ("query",), ("path",), ("header",)) else location:
+        if part in _UNION_TAGS:
+            continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text or "body"

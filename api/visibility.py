@@ -63,7 +63,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("Webhook.url", "Webhook.fallback_url", "ListedWebhook.url", "ListedWebhook.fallback_url"),
         *("_Webhook.url", "_Webhook.fallback_url", "NewWebhook.url", "NewWebhook.fallback_url"),
         *("WebhookChanges.url", "WebhookChanges.fallback_url", "WebhookInput.url", "WebhookInput.fallback_url"),
-        *("Auth.token_url", "OAuth2.token_url", "NewOAuth2.token_url"),
+        *("Auth.token_url", "OAuth2.token_url"),
         *("Attempt.url", "AttemptDetails.url", "Request.url", "SendNow.url"),
         *("webhooks.url", "webhooks.fallback_url", "attempts.url", "Customer.url", "OutsideCustomer.url"),
         *("AuditEntry.url", "AuditEntry.fallbackUrl"),
@@ -80,7 +80,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("WebhookChanges.headers", "WebhookChanges.fallback_headers"),
         *("Webhook.encrypted_headers", "Webhook.encrypted_fallback_headers"),
         *("NewBasic.password", "NewOAuth2.client_secret", "WebhookInput.auth_secret", "Webhook.encrypted_auth_secret"),
-        "webhooks.encrypted_auth_secret",
+        *("webhooks.encrypted_auth_secret", "_Token.credentials", "_Token.token"),
         *("webhooks.encrypted_headers", "webhooks.encrypted_fallback_headers", "Masked.ciphertext"),
     ),
     SIGNING_SECRET: (

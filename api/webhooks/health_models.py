@@ -16,7 +16,7 @@ from streams.features.webhooks.stats import HealthDetails
 
 
 class Health(Model):
-    """A webhook's failure streak; five failures in a row pause it."""
+    """A webhook's failure streak; its `pauseAfter` says when it is paused."""
 
     status: Status
     pause_reason: PauseReason | None = None

@@ -24,9 +24,9 @@ from streams.core.limits import (
     MAX_OVERLAP_HOURS,
     MAX_RATE_PER_SECOND,
     MAX_RETRY_TIERS,
-    MAX_RETRY_WAIT_DAYS,
     MAX_SCOPE_IDS,
     MAX_URL_CHARACTERS,
+    MAX_WAITS_IN_TIER,
     MAX_WEBHOOK_HEADERS,
     MAX_WEBHOOK_TIMEOUT_SECONDS,
     MIN_RATE_PER_SECOND,
@@ -108,7 +108,7 @@ Retries = Annotated[
         max_length=MAX_RETRY_TIERS,
         examples=[["30s", "2m", "10m", "1h", "6h", "24h"]],
         description="The wait before each retry, none shorter than the one before: waits of the system's schedule, or "
-        f"multiples of its longest up to {MAX_RETRY_WAIT_DAYS} days. Empty: no retries. Absent: the system's schedule.",
+        f"2 to {MAX_WAITS_IN_TIER} times its longest. Empty: no retries. Absent: the system's schedule.",
     ),
     at_most(MAX_RETRY_TIERS, "waits"),
 ]
@@ -133,7 +133,7 @@ Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examp
 
 
 class PauseLimit(Input):
-    """When a failing webhook is paused: after so many failures in a row, over at least so many minutes."""
+    """When a failing webhook is paused: after this number of failures in a row, if they span these minutes."""
 
     failures: Annotated[int, Field(ge=1, le=MAX_FAILURES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.failures
     minutes: Annotated[int, Field(ge=0, le=MAX_MINUTES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.minutes

@@ -42,14 +42,16 @@ def option_fields(entered_input: WebhookInput) -> dict[str, str]:
 
 
 def _text(number: float | None) -> str:
-    return "" if number is None else f"{number:g}"
+    return "" if number is None else repr(number).removesuffix(".0")
 
 
 def parse_option_fields(form: Form) -> dict[str, Any]:
     """The input that the fields give. Raises `Invalid`."""
-    failures = form.number("pause_failures", "pauseAfter", DEFAULT_PAUSE_AFTER.failures)
-    minutes = form.number("pause_minutes", "pauseAfter", DEFAULT_PAUSE_AFTER.minutes)
+    failures = form.number("pause_failures", "pauseAfter.failures", DEFAULT_PAUSE_AFTER.failures)
+    minutes = form.number("pause_minutes", "pauseAfter.minutes", DEFAULT_PAUSE_AFTER.minutes)
     waits = form["retries"].replace(",", " ").split()
+    if waits and form["no_retries"]:
+        raise Invalid(FieldError("retries", "are written here, and “No retries” is checked: choose one of both"))
     return {
         "timeout_seconds": form.number("timeout_seconds", "timeoutSeconds", 0) if form["timeout_seconds"] else None,
         "retries": waits or ([] if form["no_retries"] else None),
@@ -86,16 +88,16 @@ def option_facts(options: DeliveryOptions, attempt_seconds: float, waits: Sequen
     seconds = options.timeout_seconds or attempt_seconds
     retries = waits if options.retries is None else options.retries.names
     return {
-        "Credentials": _auth_words(options.auth),
+        "Credentials": _auth_description(options.auth),
         "Timeout": "1 second" if seconds == 1 else f"{seconds:g} seconds",
-        "Rate": _rate_words(options),
+        "Rate": _rate_description(options),
         "Retries": f"after {', '.join(retries)}" if retries else "none",
-        "Paused after": options.pause_after.words,
+        "Paused after": options.pause_after.description,
         "After 410 Gone": "deleted" if options.on_gone is OnGone.DELETE else "paused",
     }
 
 
-def _auth_words(auth: Auth | None) -> str:
+def _auth_description(auth: Auth | None) -> str:
     if auth is None:
         return "none"
     if auth.type is AuthType.BASIC:
@@ -103,7 +105,7 @@ def _auth_words(auth: Auth | None) -> str:
     return f"OAuth 2.0: a token of {host_of(auth.token_url or '')} for {auth.client_id}"
 
 
-def _rate_words(options: DeliveryOptions) -> str:
+def _rate_description(options: DeliveryOptions) -> str:
     rate = options.rate
     if rate is None:
         return "not limited"

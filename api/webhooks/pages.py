@@ -1,5 +1,6 @@
 """Pages of webhooks: the list, and one webhook with the actions on it."""
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -24,9 +25,10 @@ from streams.core.deliveries.delivery import State
 from streams.core.deliveries.delivery_state import StateCount
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.core.webhooks.webhook import PauseReason, Registration, Status, to_entered_types
+from streams.core.queues.rate import seconds_to_send
+from streams.core.webhooks.webhook import PauseReason, Registration, Status, Webhook, to_entered_types
 from streams.core.webhooks.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
-from streams.features.webhooks.verdict import pause_cause, verdict
+from streams.features.webhooks.verdict import pause_cause, progress_to_pause, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -92,11 +94,12 @@ async def _webhook_page(
         streak=failure_streak,
         failures=failures,
         pause_after=webhook.options.pause_after,
+        progress_to_pause=progress_to_pause(failure_streak.failures, webhook.options.pause_after),
         option_facts=option_facts(webhook.options, site.attempt_seconds, site.retry_waits),
         attempt_seconds=webhook.options.timeout_seconds or site.attempt_seconds,
         says_pauses=all(paused_webhook.id == webhook_id for paused_webhook, _ in visit.paused),
         pause_sentence=await _pause_sentence(visit, registration),
-        pace=_pace(counts[State.HELD], p50, webhook.max_concurrency),
+        pace=_pace(counts[State.HELD], p50, webhook),
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
         types=TYPE_DESCRIPTIONS,
@@ -135,11 +138,12 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     return f"It was paused by {actor}."
 
 
-def _pace(held_count: int, p50: float | None, concurrency: int) -> str | None:
+def _pace(held_count: int, p50: float | None, webhook: Webhook) -> str | None:
     """How long the held deliveries will take, based on the response times of the last 24 hours."""
     if not held_count or p50 is None:
         return None
-    seconds = max(1, round(held_count * p50 / 1000 / concurrency))
+    per_second = webhook.options.rate_per_second or math.inf
+    seconds = max(1, round(seconds_to_send(held_count, per_second, webhook.max_concurrency, p50)))
     return f"about {format_duration(timedelta(seconds=seconds))}, as fast as it was in the last 24 hours"
 
 

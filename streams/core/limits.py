@@ -50,8 +50,8 @@ MAX_ATTEMPT_BYTES_SHOWN = 128 * 1024
 
 # Each tier is a topic with as many partitions as `deliveries`.
 MAX_RETRY_TIERS = 20
-# Days that a webhook's schedule may wait before one attempt.
-MAX_RETRY_WAIT_DAYS = 7
+# A wait longer than the longest tier is several waits in it, each a record: a week with the default schedule.
+MAX_WAITS_IN_TIER = 28
 
 # -- lists ---------------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class AccessTokens:
         has_just_failed = kept.failure is not None and now - kept.failed_at < MIN_FETCH_INTERVAL_SECONDS
         if not has_just_failed and (kept.fetch_task is None or kept.fetch_task.done()):
             kept.fetch_task = asyncio.create_task(self._fetch(kept, auth))
-            # Nobody may wait for it. Whoever needs the token next fetches it again.
+            # Perhaps no delivery waits for it. The next one that needs the token fetches it again.
             kept.fetch_task.add_done_callback(lambda task: task.cancelled() or task.exception())
         if valid_token is not None:
             return valid_token

@@ -165,7 +165,7 @@ class Deliver:
         telemetry, key = self._ports.telemetry, delivery.webhook_id.encode()
         values: list[tuple[str, RecordValue]] = [] if attempt is None else [(ATTEMPTS, attempt)]
         match decision:
-            case RetryLater(tier, next_delivery, _):
+            case RetryLater(tier, next_delivery):
                 values.append((retry_topic(tier), next_delivery))
             case UseFallback(next_delivery) | UsePrimary(next_delivery):
                 values.append((DELIVERIES, next_delivery))

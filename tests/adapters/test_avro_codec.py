@@ -122,6 +122,7 @@ attempts = st.builds(
     message=texts,
     next_step=st.sampled_from(NextStep),
     tier=st.none() | tiers,
+    waits=st.integers(1, 28),
 )
 dead_letters = st.builds(DeadLetter, deliveries, st.sampled_from(DeathReason), texts)
 webhooks = st.builds(

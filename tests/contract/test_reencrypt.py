@@ -45,7 +45,13 @@ async def encrypted_with(store: SqlStore, encryption: FernetEncryption) -> None:
     def locked(known: Registration) -> Registration:
         secrets = (EncryptedSecret(encryption.encrypt(SECRET)),)
         headers = encryption.encrypt('{"X-Gateway-Key": "k"}')
-        return replace(known, webhook=replace(known.webhook, secrets=secrets, encrypted_headers=headers))
+        auth_secret = encryption.encrypt("p4ssword")
+        return replace(
+            known,
+            webhook=replace(
+                known.webhook, secrets=secrets, encrypted_headers=headers, encrypted_auth_secret=auth_secret
+            ),
+        )
 
     await store.webhooks.change("wh_crm", locked)
     await publish_all(store)
@@ -66,6 +72,7 @@ async def test_after_a_reencryption_only_the_newest_key_is_needed(
     only_new = FernetEncryption([new])
     assert only_new.decrypt(found.webhook.secrets[0].ciphertext) == SECRET
     assert only_new.decrypt_headers(found.webhook.encrypted_headers) == {"X-Gateway-Key": "k"}
+    assert only_new.decrypt(found.webhook.encrypted_auth_secret or "") == "p4ssword"
     [due] = await database.outbox.list_due(10)
     assert due.webhook == found.webhook
     [audit_entry] = (await SqlAuditLog(database.database).list(AuditFilter("acme"), None, 10)).rows

@@ -86,6 +86,7 @@ UNCHECKED = {
     "secrets": "what cannot be decrypted fails one attempt",
     "encrypted_headers": "as secrets",
     "encrypted_fallback_headers": "as secrets",
+    "encrypted_auth_secret": "as secrets",
     "event_types": "compared with an event's type only",
     "status": "the codec reads its words",
     "filter": "the codec parses it",

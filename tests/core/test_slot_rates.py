@@ -1,11 +1,9 @@
 """Slots of an endpoint with a rate: no second has more requests than its rate and its burst, and no other waits."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.deliveries.delivery import HoldReason
-from streams.core.queues import slots as slots_module
 from streams.core.queues.endpoint_queue import MAX_WAIT_SECONDS
 from streams.core.queues.rate import Rate
 from streams.core.queues.slots import Slots
@@ -17,11 +15,11 @@ rates = st.builds(Rate, st.floats(0.1, 200), st.integers(1, 50))
 class RatedSlots:
     """Slots, and a clock for them and for rates. Requests end at once."""
 
-    def __init__(self, rate: Rate | None, known_since: float = 0.0) -> None:
+    def __init__(self, rate: Rate | None, known_since: float = 0.0, **limits: int) -> None:
         self.now = START
         self.rate = rate
         self.known_since = known_since
-        self.slots: Slots[int] = Slots(256, lambda: self.now)
+        self.slots: Slots[int] = Slots(256, lambda: self.now, **limits)
         self.sent_at: list[float] = []
         self.held: list[HoldReason] = []
         self._count = 0
@@ -113,9 +111,8 @@ def test_after_a_rebalance_at_most_one_request_is_early() -> None:
     assert len(rested.sent_at) == 10
 
 
-def test_an_endpoint_that_used_its_rate_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "MAX_IDLE_QUEUES", 1)
-    rated = RatedSlots(Rate(1, 10))
+def test_an_endpoint_that_used_its_rate_is_not_forgotten() -> None:
+    rated = RatedSlots(Rate(1, 10), max_idle_queues=1)
     for _ in range(10):
         rated.arrive()
     rated.arrive("other")
@@ -125,9 +122,8 @@ def test_an_endpoint_that_used_its_rate_is_not_forgotten(monkeypatch: pytest.Mon
     assert len(rated.sent_at) == 10
 
 
-def test_a_forgotten_endpoint_begins_without_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "MAX_IDLE_QUEUES", 1)
-    rated = RatedSlots(Rate(1, 10))
+def test_a_forgotten_endpoint_begins_without_a_burst() -> None:
+    rated = RatedSlots(Rate(1, 10), max_idle_queues=1)
     for _ in range(9):
         rated.arrive()
     rated.arrive("other")
@@ -147,9 +143,8 @@ def test_a_partition_that_comes_back_brings_no_burst() -> None:
     assert len(rated.sent_at) == 2
 
 
-def test_accounts_share_the_memory_of_those_that_wait_for_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "MAX_WAITING_FOR_RATES", 10)
-    slots: Slots[str] = Slots(256, lambda: START)
+def test_accounts_share_the_memory_for_waiters() -> None:
+    slots: Slots[str] = Slots(256, lambda: START, max_waiting_for_rates=10)
 
     def arrive(account: str, number: int) -> list[str]:
         name, waiter = f"wh_{account}", f"{account}{number}"
@@ -173,7 +168,7 @@ def test_a_burst_beyond_the_cap_waits_for_the_cap_alone() -> None:
     assert rated.slots.waiting_count() == 42
 
 
-def test_a_slot_without_a_request_gives_its_part_of_the_rate_back() -> None:
+def test_a_slot_without_a_request_uses_nothing_of_the_rate() -> None:
     rated = RatedSlots(Rate(0.5, 1))
     assert rated.slots.try_acquire("rated", 1, START, rate=rated.rate)
     rated.slots.release("rated", 1, START, None)
@@ -192,9 +187,8 @@ def test_a_rate_delays_no_other_endpoint() -> None:
     assert rated.slots.free_count == 255
 
 
-def test_deliveries_that_wait_for_rates_are_limited_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "MAX_WAITING_FOR_RATES", 4)
-    rated = RatedSlots(Rate(100, 1))
+def test_deliveries_that_wait_for_rates_are_limited_in_all() -> None:
+    rated = RatedSlots(Rate(100, 1), max_waiting_for_rates=4)
     for _ in range(20):
         rated.arrive()
     assert rated.slots.waiting_count() == 4

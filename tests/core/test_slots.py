@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from streams.core.deliveries.delivery import HoldReason
-from streams.core.queues import slots
 from streams.core.queues.endpoint_queue import (
     MAX_WAIT_SECONDS,
     MIN_OVERLOAD_SECONDS,
@@ -557,9 +556,9 @@ def test_a_forgotten_endpoint_is_new_again() -> None:
     assert fixture.slots.in_use(EndpointClass.NEW) == START_CAP
 
 
-def test_the_endpoint_that_rests_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "MAX_IDLE_QUEUES", 2)
+def test_the_endpoint_that_rests_longest_is_forgotten_first() -> None:
     fixture = SlotsFixture()
+    fixture.slots = Slots(256, max_idle_queues=2)
     for name in ("a", "b", "a"):
         fixture.respond_once(name)
     # Maintenance uses no endpoint.

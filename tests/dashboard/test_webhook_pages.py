@@ -85,13 +85,41 @@ async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixtur
     assert (changed["retries"], changed["onGone"], "timeoutSeconds" in changed) == ([], "pause", False)
 
 
+async def test_credentials_are_set_kept_and_removed(api: ApiFixture, browser: FakeBrowser) -> None:
+    fields = {"auth_type": "oauth2", "token_url": "https://auth.example.com/token", "client_id": "crm", "scope": "a b"}
+    refused = await browser.send("/webhooks/new", None, url=URL, **fields)
+    assert "Client secret is required" in refused.text
+    await browser.send("/webhooks/new", None, url=URL, client_secret="canary", **fields)
+    [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert known["auth"]["scope"] == "a b"
+    page = await browser.open(f"/webhooks/{known['id']}")
+    assert "OAuth 2.0: a token of auth.example.com for crm" in page.text
+    path = f"/webhooks/{known['id']}/edit"
+    form = await browser.open(path)
+    assert "canary" not in form.html
+    assert 'value="https://auth.example.com/token"' in form.html
+    [version] = re.findall(r'name="version" value="(\d+)"', form.html)
+    await browser.send(path, None, url=URL, version=version, **{**fields, "scope": "c"})
+    [kept] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert kept["auth"]["scope"] == "c"
+    [version] = re.findall(r'name="version" value="(\d+)"', (await browser.open(path)).html)
+    await browser.send(path, None, url=URL, version=version)
+    [removed] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert "auth" not in removed
+
+
+async def test_no_retries_beside_waits_is_not_ignored(browser: FakeBrowser) -> None:
+    page = await browser.send("/webhooks/new", url=URL, retries="30s", no_retries="1")
+    assert "choose one of both" in page.text
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("timeout_seconds", "31", "Timeout in seconds must be a whole number from 1 to 30"),
         ("rate_per_second", "fast", "Requests a second, at most must be a number, such as 5 or 0.5"),
         ("rate_per_second", "nan", "must be a number from 0.1 to 1000"),
-        ("rate_burst", "5", "must have a ratePerSecond beside it"),
+        ("rate_burst", "5", "eeds ratePerSecond"),
         ("retries", "45s", "'45s' is not a wait of this system"),
         ("pause_failures", "0", "must be a whole number from 1 to 100"),
         ("on_gone", "ignore", "must be one of: pause, delete"),

@@ -94,9 +94,11 @@ class FakeRecorder:
             counted_since=self.clock.now() - MAX_FAILURE_AGE,
             own_network_is_down=own_network_is_down,
         )
+        if webhook.status is not Status.ACTIVE:
+            return
         if after.pause is PauseReason.GONE and webhook.options.on_gone is OnGone.DELETE:
             self.webhooks.remove(webhook.id)
-        elif after.pause and webhook.status is Status.ACTIVE:
+        elif after.pause:
             self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))
 
 

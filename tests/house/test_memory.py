@@ -87,6 +87,8 @@ TABLES = {
     "streams/core/queues/rate.py RateLimits._buckets": "MAX_BUCKETS",
     "streams/core/records/record_checks.py _tier_problem": "1000 names of tiers",
     "streams/core/deliveries/signing.py _key": "4096 secrets",
+    "streams/core/queues/slots.py Slots._waiting_for_rates": "the accounts with waiters",
+    "streams/stages/consuming/partition_state.py PartitionState.waiting": "its open records",
     "streams/core/queues/slots.py Slots._blocked": "an entry for each queue with a rate",
     "streams/core/queues/slots.py Slots._account_slots": SLOTS,
     "streams/core/queues/slots.py Slots._waiting": FIXED,

@@ -29,6 +29,7 @@ NEITHER = {
     # Whether there is one, how many, how large, and until when.
     *("_Webhook.has_headers", "_Webhook.has_fallback_headers", "_Webhook.old_secret_until"),
     *("ListedWebhook.has_headers", "ListedWebhook.has_fallback_headers", "ListedWebhook.secret_ends"),
+    "Request.kept_body_bytes",
     *("ConnectionLimits.body_bytes", "ConnectionLimits.body_seconds", "ConnectionLimits.header_bytes"),
     *("ConnectionLimits.header_lines", "ConnectionLimits.header_seconds", "TokenBucket.tokens"),
     # Keys of Kafka's records and of rows, and headers of records.

@@ -17,6 +17,14 @@ pytestmark = pytest.mark.slow
 SECRET_PREFIX = "whsec_"
 
 
+OAUTH2 = {
+    "type": "oauth2",
+    "tokenUrl": "https://auth.example.com/token",
+    "clientId": "crm",
+    "clientSecret": "canary-of-the-client",
+}
+
+
 async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
     response = await api.acme.request("POST", "/v1/webhooks", {"url": URL})
     assert response.status_code == 201
@@ -106,6 +114,8 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         "retries": ["30s", "2m", "24h", "24h"],
         "pauseAfter": {"failures": 20, "minutes": 60},
         "onGone": "delete",
+        "ratePerSecond": 2.5,
+        "rateBurst": 7,
     }
     made = await api.acme.post("/v1/webhooks", webhook_input)
     seen = await api.acme.get(f"/v1/webhooks/{made['id']}")
@@ -137,14 +147,23 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "at least 1"),
         ({"url": URL, "timeoutSeconds": 31}, "timeoutSeconds", "at most 30"),
         ({"url": URL, "timeoutSeconds": 2.5}, "timeoutSeconds", "whole number"),
-        ({"url": URL, "retries": ["45s"]}, "retries", "take 30s, 2m, 10m, 1h, 6h, or a multiple of 6h up to 7 days"),
+        ({"url": URL, "retries": ["45s"]}, "retries", "take 30s, 2m, 10m, 1h, 6h, or 2 to 28 times 6h"),
         ({"url": URL, "retries": ["2m", "30s"]}, "retries", "as long as the one before"),
         ({"url": URL, "retries": ["soon"]}, "retries", "is not a wait such as"),
-        ({"url": URL, "retries": ["192h"]}, "retries", "up to 7 days"),
+        ({"url": URL, "retries": ["192h"]}, "retries", "2 to 28 times 6h"),
         ({"url": URL, "retries": ["6h"] * 21}, "retries", "at most 20"),
         ({"url": URL, "pauseAfter": {"failures": 0}}, "pauseAfter.failures", "at least 1"),
         ({"url": URL, "pauseAfter": {"hours": 1}}, "pauseAfter.hours", "is not a field here"),
         ({"url": URL, "onGone": "ignore"}, "onGone", "'pause' or 'delete'"),
+        ({"url": URL, "ratePerSecond": 0.01}, "ratePerSecond", "at least 0.1"),
+        ({"url": URL, "rateBurst": 5}, "rateBurst", "needs ratePerSecond"),
+        ({"url": URL, "auth": {"type": "digest"}}, "auth", "'basic', 'oauth2'"),
+        ({"url": URL, "auth": {"type": "basic", "username": "ada"}}, "auth.password", "is required"),
+        ({"url": URL, "auth": {"type": "basic", "username": "a:b", "password": "p"}}, "auth.username", "colon"),
+        ({"url": URL, "auth": {**OAUTH2, "tokenUrl": "http://auth.example.com"}}, "auth.tokenUrl", "https://"),
+        ({"url": URL, "auth": {**OAUTH2, "tokenUrl": "https://db.internal.example.com/"}}, "auth.tokenUrl", "public"),
+        ({"url": URL, "auth": {**OAUTH2, "clientSecret": ""}}, "auth.clientSecret", "must have 1 or more"),
+        ({"url": URL, "auth": {**OAUTH2, "secret": "x"}}, "auth.secret", "is not a field here"),
         ({"url": URL, "status": "asleep"}, "status", "'active' or 'paused'"),
         ({"url": URL, "description": "\0"}, "description", "NUL"),
         ({"url": URL, "description": "half \ud83d"}, "description", "surrogate"),
@@ -194,6 +213,36 @@ async def test_null_takes_a_rule_of_delivery_back(api: ApiFixture) -> None:
     }
     [entry, *_] = (await api.operator.get("/v1/audit", action="webhook.changed"))["data"]
     assert entry["details"]["changes"]["retries"] == {"from": [], "to": None}
+
+
+async def test_the_secret_of_credentials_is_in_no_response(api: ApiFixture) -> None:
+    public = {name: text for name, text in OAUTH2.items() if name != "clientSecret"}
+    made = await api.acme.webhook(auth=OAUTH2)
+    path = f"/v1/webhooks/{made['id']}"
+    assert made["auth"] == public
+    # A secret that is left out stays, for the same client at the same server.
+    scoped = await api.acme.patch(path, {"auth": {**public, "scope": "events"}})
+    assert scoped["auth"] == {**public, "scope": "events"}
+    for elsewhere in ({"tokenUrl": "https://evil.example.com/token"}, {"clientId": "other"}):
+        response = await api.acme.request("PATCH", path, {"auth": {**public, **elsewhere}})
+        assert "must be given again" in errors_of(response)["auth.clientSecret"]
+    kept = await api.acme.patch(path, {"description": "The CRM"})
+    assert kept["auth"] == scoped["auth"]
+    basic = await api.acme.patch(path, {"auth": {"type": "basic", "username": "ada", "password": "canary-2"}})
+    assert basic["auth"] == {"type": "basic", "username": "ada"}
+    without = await api.acme.patch(path, {"auth": None})
+    assert "auth" not in without
+    audit = await api.operator.get("/v1/audit")
+    everything = str([made, scoped, kept, basic, audit, await api.acme.get("/v1/webhooks")])
+    assert "canary" not in everything
+    assert "authSecret" in str(audit)
+
+
+async def test_a_viewer_sees_no_query_of_a_token_url(api: ApiFixture) -> None:
+    made = await api.acme.webhook(auth={**OAUTH2, "tokenUrl": "https://auth.example.com/token?tenant=7"})
+    viewer = await api.with_scopes(api.acme.account_id, "webhooks:read")
+    seen = await viewer.get(f"/v1/webhooks/{made['id']}")
+    assert seen["auth"]["tokenUrl"] == "https://auth.example.com/token?…"
 
 
 async def test_a_webhook_may_be_created_paused(api: ApiFixture) -> None:

@@ -273,7 +273,7 @@ async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(pipeline: Pipeline
     assert reasons == {"refused"}
 
 
-async def test_held_deliveries_are_released_at_the_rate_of_their_webhook(pipeline: Pipeline) -> None:
+async def test_held_deliveries_are_released_at_their_webhooks_rate(pipeline: Pipeline) -> None:
     await pipeline.register(paused(options=parse_options({"ratePerSecond": 5})))
     await pipeline.fan_out_events(*events(40))
     await pipeline.enable()

@@ -24,7 +24,9 @@ class NextStep(StrEnum):
 
 # A tuple: a frozen dataclass with this many fields takes three times as long to make.
 class Attempt(NamedTuple):
-    """One POST, as its record stores it. `step` is the step of the record that follows, `tier` the name of its wait.
+    """One POST, as its record stores it. `step` is the step of the record that follows.
+
+    `tier` is the name of its wait, and `waits` is how often it waits there before the next attempt.
 
     The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
     """
@@ -52,6 +54,7 @@ class Attempt(NamedTuple):
     message: str
     next_step: NextStep
     tier: str | None = None
+    waits: int = 1
 
     def __repr__(self) -> str:
         return f"Attempt({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.number})"

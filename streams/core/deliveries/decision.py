@@ -43,11 +43,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """The next attempt is due after `wait`: the record waits in `tier`, more than once if its `waits_left` says so."""
+    """The next attempt is due after the tier's wait, or after several of them: the delivery's `waits_left`, and one."""
 
     tier: Tier
     delivery: Delivery
-    wait: Tier
     next_step = NextStep.TIER
 
 
@@ -222,7 +221,8 @@ def judge_attempt(
         outcome=outcome.kind,
         message=outcome.message,
         next_step=decision.next_step,
-        tier=decision.wait.name if isinstance(decision, RetryLater) else None,
+        tier=decision.tier.name if isinstance(decision, RetryLater) else None,
+        waits=decision.delivery.waits_left + 1 if isinstance(decision, RetryLater) else 1,
     )
     return attempt, decision
 
@@ -245,12 +245,12 @@ def _retry(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: We
     retries = webhook.options.retries
     if retries is None:
         tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
-        return RetryLater(tier, delivery.to_retry(), tier) if tier else None
+        return RetryLater(tier, delivery.to_retry()) if tier else None
     wait = retries.tier_after(delivery.target_attempt, outcome.retry_after)
     if wait is None:
         return None
     tier, count = schedule.waits_for(wait)
-    return RetryLater(tier, delivery.to_retry(count - 1), wait)
+    return RetryLater(tier, delivery.to_retry(count - 1))
 
 
 def _give_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFallback | GiveUp:

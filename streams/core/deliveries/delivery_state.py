@@ -243,7 +243,7 @@ def _state_of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
         target=attempt.target,
         changed_at=at,
         tier=attempt.tier,
-        due_at=at + Tier(attempt.tier).wait if is_retry and attempt.tier else None,
+        due_at=at + attempt.waits * Tier(attempt.tier).wait if is_retry and attempt.tier else None,
         message=attempt.message,
         target_attempt=attempt.target_attempt + 1,
     )

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.limits import MAX_RETRY_TIERS
+from streams.core.limits import MAX_RETRY_TIERS, MAX_WAITS_IN_TIER
 
 _WAIT_PATTERN = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -51,9 +51,9 @@ class Schedule:
 
     def can_wait(self, tier: Tier) -> bool:
         """Whether a deployment with this schedule has this wait: a tier, or several waits in its longest tier."""
-        longest_wait = self.tiers[-1].wait
-        is_multiple = tier.wait > longest_wait and not tier.wait % longest_wait
-        return is_multiple or any(tier.wait == own_tier.wait for own_tier in self.tiers)
+        wait, longest_wait = tier.wait, self.tiers[-1].wait
+        is_multiple = not wait % longest_wait and wait <= MAX_WAITS_IN_TIER * longest_wait
+        return is_multiple or any(wait == own_tier.wait for own_tier in self.tiers)
 
     def waits_for(self, tier: Tier) -> tuple[Tier, int]:
         """The tier in which a record waits for `tier.wait`, and how often. Longer if the tiers have changed since."""

@@ -36,7 +36,16 @@ class Slots(Generic[Waiter]):
     Without that clock `now` counts.
     """
 
-    def __init__(self, total: int, rate_clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        total: int,
+        rate_clock: Callable[[], float] | None = None,
+        *,
+        max_idle_queues: int = MAX_IDLE_QUEUES,
+        max_waiting_for_rates: int = MAX_WAITING_FOR_RATES,
+    ) -> None:
+        self._max_idle_queues = max_idle_queues
+        self._max_waiting_for_rates = max_waiting_for_rates
         self._free = total
         self._now = 0.0
         self._rate_clock = rate_clock or (lambda: self._now)
@@ -192,7 +201,8 @@ class Slots(Generic[Waiter]):
         """Why the newest waiter of a queue would wait too long; None if it would not."""
         if queue.rate is not None and (
             # Accounts share the memory: one that fills it takes nothing from another.
-            self._waiting_for_rates[queue.account_id] > max(1, MAX_WAITING_FOR_RATES // len(self._waiting_for_rates))
+            self._waiting_for_rates[queue.account_id]
+            > max(1, self._max_waiting_for_rates // len(self._waiting_for_rates))
             or queue.has_rate_overload(self._rate_clock())
         ):
             return HoldReason.RATE
@@ -334,7 +344,7 @@ class Slots(Generic[Waiter]):
         if queue.in_flight or queue.waiting_count:
             return
         self._idle[queue.name] = None
-        if len(self._idle) > MAX_IDLE_QUEUES:
+        if len(self._idle) > self._max_idle_queues:
             oldest_name, _ = self._idle.popitem(last=False)
             if self._queues[oldest_name].is_blocked:
                 # It may send nothing yet: a new one of this name would be allowed to.

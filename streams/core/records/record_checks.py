@@ -19,6 +19,7 @@ from streams.core.limits import (
     MAX_SCOPE_IDS,
     MAX_TEXT_CHARACTERS,
     MAX_URL_CHARACTERS,
+    MAX_WAITS_IN_TIER,
     METADATA_HASH_BYTES,
 )
 from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, UnknownOption, parse_options
@@ -85,6 +86,8 @@ def check_attempt(attempt: Attempt) -> Attempt:
     """Check an attempt and return it. Raises `InvalidRecord`."""
     _check_owner(attempt)
     _check_counts(attempt.generation, attempt.step, attempt.number, attempt.target_attempt, attempt.health_epoch)
+    if not 1 <= attempt.waits <= MAX_WAITS_IN_TIER:
+        raise InvalidRecord(f"waits: {attempt.waits} is not from 1 to {MAX_WAITS_IN_TIER}")
     _check_times(attempt.first_seen_at, attempt.started_at, attempt.ended_at)
     if attempt.status is not None and not 100 <= attempt.status <= 999:
         raise InvalidRecord(f"status: {attempt.status} is not an HTTP status")

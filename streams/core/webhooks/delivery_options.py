@@ -39,7 +39,7 @@ class PauseAfter:
     minutes: int = 0
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The limit for people: `5 failures in a row`."""
         failures = "1 failure" if self.failures == 1 else f"{self.failures} failures in a row"
         return f"{failures} over {self.minutes} minutes or more" if self.minutes else failures
@@ -119,7 +119,7 @@ def parse_options(values: Mapping[str, Any]) -> DeliveryOptions:
                 for nested_error in error.errors
             )
     if not errors and "rate_burst" in parsed_values and "rate_per_second" not in parsed_values:
-        errors.append(FieldError("rateBurst", "must have a ratePerSecond beside it"))
+        errors.append(FieldError("rateBurst", "needs ratePerSecond"))
     if errors:
         raise Invalid(*errors)
     return DeliveryOptions(**parsed_values)
@@ -144,12 +144,14 @@ def _parse_pause_after(value: object) -> PauseAfter:
     if not isinstance(value, Mapping) or not value.keys() <= {"failures", "minutes"}:
         raise ValueError('must have the form {"failures": 5, "minutes": 0}')
     limits = {"failures": (1, MAX_FAILURES_TO_PAUSE), "minutes": (0, MAX_MINUTES_TO_PAUSE)}
-    numbers = {}
+    numbers, errors = {}, []
     for name, number in value.items():
         try:
             numbers[name] = _whole_number(number, *limits[name])
         except ValueError as error:
-            raise ValueError(f"{name} {error}") from None
+            errors.append(FieldError(f"pauseAfter.{name}", str(error)))
+    if errors:
+        raise Invalid(*errors)
     return PauseAfter(**numbers)
 
 

@@ -88,6 +88,10 @@ def _pause_cause(mail: Mail) -> str:
     return f"{mail.details.get('failures', 5)} attempts in a row failed"
 
 
+def _has_deletion(mail: Mail, others: OtherPauses) -> bool:
+    return bool(mail.details.get("deleted")) or any(cause.startswith("deleted") for _, cause in others.listed)
+
+
 def _to_printable(name: str, entry: Any) -> Any:
     """A value as a mail shows it: a text is one line that controls no mail program, and a URL has no secret."""
     if not isinstance(entry, str):
@@ -114,7 +118,7 @@ _NOTHING_LOST_MESSAGE = (
 )
 _DELETED_MESSAGE = "The events that it was still owed become dead letters. New events are not sent to it."
 _PAUSE_ADVICE = (
-    "To avoid the next pause: respond with a 2xx status within 10 seconds and do the work afterwards; "
+    "To avoid the next pause: respond with a 2xx status in time and do the work afterwards; "
     "respond with 429 or 503 and Retry-After while the endpoint is busy, which does not count as a failure."
 )
 
@@ -145,7 +149,9 @@ def _paused_parts(mail: Mail, name: str) -> _Parts:
 
 def _grouped_pause_parts(mail: Mail, others: OtherPauses, base: str) -> _Parts:
     count = 1 + len(others.listed) + others.more
-    paragraphs = [f"{count} webhooks are paused. We stopped sending to them.", _NOTHING_LOST_MESSAGE, _PAUSE_ADVICE]
+    paragraphs = [f"We stopped sending to {count} webhooks.", _NOTHING_LOST_MESSAGE, _PAUSE_ADVICE]
+    if _has_deletion(mail, others):
+        paragraphs.insert(2, f"Those that are deleted: {_DELETED_MESSAGE[:1].lower()}{_DELETED_MESSAGE[1:]}")
     if others.more:
         paragraphs.insert(1, f"… and {others.more} more.")
     paragraphs.append(
@@ -153,7 +159,8 @@ def _grouped_pause_parts(mail: Mail, others: OtherPauses, base: str) -> _Parts:
     )
     if not base:
         paragraphs.append("By the command line: `scorm-webhooks webhooks list`.")
-    subject = f"{count} webhooks paused: {_name(mail)} and {count - 1} more"
+    state = "paused or deleted" if _has_deletion(mail, others) else "paused"
+    subject = f"{count} webhooks {state}: {_name(mail)} and {count - 1} more"
     return _Parts(subject, paragraphs, [(_name(mail), _pause_cause(mail)), *others.listed])
 
 

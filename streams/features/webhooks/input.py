@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from typing import Any
 
 from streams.core.deliveries.schedule import Schedule
@@ -16,8 +15,8 @@ from streams.core.limits import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_HEADER_NAME_CHARACTERS,
     MAX_HEADER_VALUE_CHARACTERS,
-    MAX_RETRY_WAIT_DAYS,
     MAX_SCOPE_IDS,
+    MAX_WAITS_IN_TIER,
     MAX_WEBHOOK_HEADERS,
 )
 from streams.core.webhooks.auth import SECRET_NAMES
@@ -186,13 +185,10 @@ def _retry_errors(retries: Schedule | None, schedule: Schedule | None) -> list[F
     if retries is None or schedule is None:
         return []
     tiers, longest_tier = ", ".join(schedule.names), schedule.tiers[-1].name
-    limit = timedelta(days=MAX_RETRY_WAIT_DAYS)
-    message = f"is not a wait of this system: take {tiers}, or a multiple of {longest_tier} up to {limit.days} days"
-    return [
-        FieldError("retries", f"{tier.name!r} {message}")
-        for tier in retries.tiers
-        if tier.wait > limit or not schedule.can_wait(tier)
-    ][:1]
+    message = f"is not a wait of this system: take {tiers}, or 2 to {MAX_WAITS_IN_TIER} times {longest_tier}"
+    return [FieldError("retries", f"{tier.name!r} {message}") for tier in retries.tiers if not schedule.can_wait(tier)][
+        :1
+    ]
 
 
 def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:

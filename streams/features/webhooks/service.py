@@ -292,7 +292,7 @@ class WebhookService:
     ) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
         named_urls = {"url": url, "fallbackUrl": fallback_url, "auth.tokenUrl": (auth or {}).get("tokenUrl")}
-        # A URL that is no URL is refused by the checks of the input.
+        # The checks of the input refuse an invalid URL.
         urls = {name: host_url for name, host_url in named_urls.items() if host_url and host_of(host_url)}
         results = {name: await self._dns_check.check(host_url) for name, host_url in urls.items()}
         if errors := [FieldError(name, result.problem) for name, result in results.items() if result.problem]:

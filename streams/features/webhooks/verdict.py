@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.outcome import OutcomeKind
-from streams.core.webhooks.delivery_options import DeliveryOptions
+from streams.core.webhooks.delivery_options import DeliveryOptions, PauseAfter
 from streams.core.webhooks.webhook import ListedWebhook, PauseReason, Status
 from streams.core.webhooks.webhook_stats import WebhookSummary, percentile_ms
 
@@ -35,9 +35,16 @@ def pause_cause(reason: PauseReason, options: DeliveryOptions) -> str:
     """Why a webhook is paused, as the end of a sentence."""
     return {
         PauseReason.MANUAL: "by a person",
-        PauseReason.FAILURES: f"after {options.pause_after.words}",
+        PauseReason.FAILURES: f"after {options.pause_after.description}",
         PauseReason.GONE: "because its endpoint responded with 410 Gone",
     }[reason]
+
+
+def progress_to_pause(failures: int, pause_after: PauseAfter) -> str:
+    """How near a failing webhook is to its pause: `2 of 5 failures in a row`."""
+    if failures < pause_after.failures:
+        return f"{failures} of {pause_after.failures} failures in a row"
+    return f"{failures} failures in a row, in less than {pause_after.minutes} minutes"
 
 
 def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
@@ -53,7 +60,7 @@ def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
             level, "paused", webhook.paused_at, pause_cause(reason, webhook.options), _to_sentences(message, backlog)
         )
     if failure_streak.failures:
-        words = f"failing, {failure_streak.failures} of {webhook.options.pause_after.failures} failures in a row"
+        words = f"failing, {progress_to_pause(failure_streak.failures, webhook.options.pause_after)}"
         details = _to_sentences(failure_streak.last_message, backlog)
         return Verdict(Level.WARNING, words, failure_streak.first_failed_at, details=details)
     delivered_count = summary.attempts.get(OutcomeKind.DELIVERED, 0)

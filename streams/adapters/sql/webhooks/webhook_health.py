@@ -14,14 +14,13 @@ from streams.adapters.sql.engine.rows import to_value
 from streams.adapters.sql.tables.accounts import mails
 from streams.adapters.sql.tables.deliveries import pauses, webhook_health, webhooks
 from streams.adapters.sql.webhooks.dirty_webhooks import mark_webhook_dirty, next_version
+from streams.adapters.sql.webhooks.webhook_rows import readable_options
 from streams.core.accounts.audit import AuditEntry
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery_state import Batch
-from streams.core.errors import InvalidRecord, NewerRecord
-from streams.core.records.record_checks import parse_recorded_options
 from streams.core.times import format_time
-from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, OnGone
+from streams.core.webhooks.delivery_options import DeliveryOptions, OnGone
 from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
 from streams.core.webhooks.webhook import PauseReason, Status
 from streams.ids import new_id
@@ -38,11 +37,8 @@ class LockedWebhook(NamedTuple):
 
     @property
     def options(self) -> DeliveryOptions:
-        try:
-            return parse_recorded_options(self.options_text)
-        except (InvalidRecord, NewerRecord):
-            # A newer release wrote them. Attempts are stored anyway, and the usual limit pauses the webhook.
-            return DEFAULT_OPTIONS
+        # Of a newer release: attempts are stored anyway, and the usual limit pauses the webhook.
+        return readable_options(self.options_text)
 
 
 class WebhookHealth:

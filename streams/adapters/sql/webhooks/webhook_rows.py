@@ -8,7 +8,9 @@ from sqlalchemy import Text, cast, func, literal
 
 from streams.adapters.sql.engine.rows import to_value
 from streams.adapters.sql.tables.deliveries import webhooks
+from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.records.record_checks import parse_recorded_filter, parse_recorded_options
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions
 from streams.core.webhooks.webhook import (
     EncryptedSecret,
     ListedWebhook,
@@ -81,8 +83,16 @@ def to_listed(row: Any) -> ListedWebhook:
         secret_ends=tuple(end for end in ends if end),
         status=Status(row.status),
         pause=_pause(row),
-        options=parse_recorded_options(row.options),
+        options=readable_options(row.options),
     )
+
+
+def readable_options(text: str | None) -> DeliveryOptions:
+    """The options of a webhook, for lists and counts: the defaults if a newer release wrote options of its own."""
+    try:
+        return parse_recorded_options(text)
+    except (InvalidRecord, NewerRecord):
+        return DEFAULT_OPTIONS
 
 
 # The sizes of values that a customer chooses, so that a query can count before it reads.

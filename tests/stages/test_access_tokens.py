@@ -1,0 +1,264 @@
+"""Tokens are fetched once for many deliveries, renewed in time, and never left out of a request."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from builders import delivery, webhook
+from fakes import FakeClock, FakeEncryption, FakeSender, quiet
+from stages.test_deliver import CODEC, DeliverFixture
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
+from streams.core.deliveries.request import MASK, Request
+from streams.core.errors import InvalidRecord, Unavailable
+from streams.core.webhooks.auth import Auth
+from streams.core.webhooks.delivery_options import parse_options
+from streams.core.webhooks.webhook import Webhook
+from streams.ports.kafka import Outgoing
+from streams.stages.access_tokens import MIN_FETCH_INTERVAL_SECONDS, AccessTokens
+from streams.topics import ATTEMPTS, DELIVERIES
+
+TOKEN_URL = "https://auth.example.com/token"
+OAUTH2 = {"type": "oauth2", "tokenUrl": TOKEN_URL, "clientId": "crm"}
+
+
+def with_auth(auth: Mapping[str, str], **changes: Any) -> Webhook:
+    options = parse_options({"auth": auth})
+    return webhook(options=options, encrypted_auth_secret="encrypted:s3cr3t", **changes)
+
+
+class TokensFixture:
+    """`AccessTokens` with a token server that numbers its tokens."""
+
+    def __init__(self, life: float = 100.0) -> None:
+        self.now = 1000.0
+        self.life = life
+        self.requests: list[Request] = []
+        self.answers: list[Response | Failure] = []
+        self.gate: asyncio.Event | None = None
+        self.sender = FakeSender(FakeClock())
+        self.sender.put(TOKEN_URL, self._answer)
+        self.tokens = AccessTokens(self.sender, FakeEncryption(), FakeClock(), lambda: self.now)
+        self.webhook = with_auth(OAUTH2)
+
+    async def _answer(self, request: Request) -> Response | Failure:
+        self.requests.append(request)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.answers:
+            return self.answers.pop(0)
+        values = {"access_token": f"token-{len(self.requests)}", "token_type": "bearer", "expires_in": self.life}
+        return Response(200, {}, json.dumps(values).encode())
+
+    async def token(self, known: Webhook | None = None) -> str | Failure:
+        known = known or self.webhook
+        auth = known.options.auth
+        assert isinstance(auth, Auth)
+        return await self.tokens.token(known, auth, 5.0)
+
+
+async def test_a_token_is_fetched_once_for_many_deliveries() -> None:
+    fixture = TokensFixture()
+    fixture.gate = asyncio.Event()
+    waiting = [asyncio.create_task(fixture.token()) for _ in range(20)]
+    await quiet()
+    fixture.gate.set()
+    assert {await one for one in waiting} == {"token-1"}
+    assert await fixture.token() == "token-1"
+    assert len(fixture.requests) == 1
+
+
+async def test_a_token_is_renewed_while_the_old_one_is_used() -> None:
+    fixture = TokensFixture()
+    await fixture.token()
+    fixture.now += 69
+    assert await fixture.token() == "token-1"
+    fixture.now += 2
+    # It is valid for another 29 seconds: nobody waits for the next one.
+    assert await fixture.token() == "token-1"
+    await quiet()
+    assert await fixture.token() == "token-2"
+    assert len(fixture.requests) == 2
+
+
+async def test_a_token_that_has_ended_is_never_used() -> None:
+    fixture = TokensFixture()
+    await fixture.token()
+    fixture.now += 100
+    assert await fixture.token() == "token-2"
+    fixture.now += 100
+    fixture.answers = [Response(503, {})]
+    failure = await fixture.token()
+    assert isinstance(failure, Failure)
+    assert failure.kind is OutcomeKind.SERVER_ERROR
+
+
+async def test_a_failing_token_server_gets_no_storm_of_requests() -> None:
+    fixture = TokensFixture()
+    fixture.answers = [Response(503, {})] * 2
+    for _ in range(10):
+        assert isinstance(await fixture.token(), Failure)
+    assert len(fixture.requests) == 1
+    fixture.now += MIN_FETCH_INTERVAL_SECONDS
+    assert isinstance(await fixture.token(), Failure)
+    fixture.now += MIN_FETCH_INTERVAL_SECONDS
+    assert await fixture.token() == "token-3"
+
+
+async def test_other_credentials_get_another_token() -> None:
+    fixture = TokensFixture()
+    assert await fixture.token() == "token-1"
+    assert await fixture.token(with_auth({**OAUTH2, "scope": "more"})) == "token-2"
+    assert await fixture.token(with_auth(OAUTH2, id="wh_lrs")) == "token-3"
+
+
+async def test_a_slow_token_server_is_not_waited_for() -> None:
+    fixture = TokensFixture()
+    fixture.gate = asyncio.Event()
+    auth = fixture.webhook.options.auth
+    assert auth is not None
+    failure = await fixture.tokens.token(fixture.webhook, auth, 0.01)
+    assert isinstance(failure, Failure)
+    assert (failure.kind, "auth.example.com gave no token" in (failure.message or "")) == (OutcomeKind.TIMEOUT, True)
+    fixture.gate.set()
+    await quiet()
+    assert await fixture.token() == "token-1"
+    assert len(fixture.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401])
+async def test_raw_credentials_are_tried_after_encoded_ones(status: int) -> None:
+    fixture = TokensFixture()
+    fixture.webhook = with_auth({**OAUTH2, "clientId": "crm & co"})
+    refused = Response(status, {}, b'{"error": "invalid_client"}')
+    fixture.answers = [refused]
+    assert await fixture.token() == "token-2"
+    sent = [base64.b64decode(one.headers["Authorization"].removeprefix("Basic ")) for one in fixture.requests]
+    assert sent == [b"crm+%26+co:s3cr3t", b"crm & co:s3cr3t"]
+    fixture.now += 100
+    await fixture.token()
+    assert fixture.requests[2].headers["Authorization"] == fixture.requests[1].headers["Authorization"]
+    # Equal credentials are not tried twice.
+    plain = TokensFixture()
+    plain.answers = [refused, refused]
+    failure = await plain.token()
+    assert isinstance(failure, Failure)
+    assert failure.kind is OutcomeKind.CREDENTIALS
+    assert len(plain.requests) == 1
+
+
+async def test_a_refused_token_is_forgotten_once() -> None:
+    fixture = TokensFixture()
+    await fixture.token()
+    # It is fresh: the next one would be refused too.
+    assert not fixture.tokens.reject("wh_crm", "token-1")
+    fixture.now += MIN_FETCH_INTERVAL_SECONDS
+    assert fixture.tokens.reject("wh_crm", "token-1")
+    assert await fixture.token() == "token-2"
+    # A delivery that used the old one finds the new one.
+    assert fixture.tokens.reject("wh_crm", "token-1")
+    assert await fixture.token() == "token-2"
+    assert len(fixture.requests) == 2
+
+
+async def test_a_shortage_of_this_machine_is_not_the_servers_fault() -> None:
+    fixture = TokensFixture()
+
+    async def short(request: Request) -> Response:
+        raise Unavailable("no more open files")
+
+    fixture.sender.put(TOKEN_URL, short)
+    with pytest.raises(Unavailable):
+        await fixture.token()
+    fixture.sender.put(TOKEN_URL, fixture._answer)
+    assert await fixture.token() == "token-1"
+
+
+async def test_a_missing_encryption_key_is_said() -> None:
+    fixture = TokensFixture()
+    fixture.webhook = with_auth(OAUTH2, id="wh_other")
+    with pytest.raises(InvalidRecord):
+        await fixture.token(webhook(options=fixture.webhook.options, encrypted_auth_secret="of another key"))
+
+
+# -- attempts --------------------------------------------------------------------------------------------------
+
+
+def attempts_of(fixture: DeliverFixture) -> list[Attempt]:
+    values = [CODEC.decode(record.value or b"") for record in fixture.kafka.topic(ATTEMPTS)]
+    return [value for value in values if isinstance(value, Attempt)]
+
+
+async def test_http_basic_is_sent_and_masked() -> None:
+    fixture = DeliverFixture(with_auth({"type": "basic", "username": "Ada"}))
+    await fixture.handle()
+    [request] = fixture.sender.requests
+    assert base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")) == b"Ada:s3cr3t"
+    [attempt] = attempts_of(fixture)
+    assert attempt.request_headers["Authorization"] == MASK
+    assert "s3cr3t" not in str(attempt)
+
+
+async def test_a_token_is_masked_even_where_the_endpoint_repeats_it() -> None:
+    fixture = DeliverFixture(with_auth(OAUTH2))
+    fixture.sender.responses(TOKEN_URL, Response(200, {}, b'{"access_token": "s3cr3t-token", "expires_in": 60}'))
+    fixture.sender.responses(webhook().url, Response(200, {"x-seen": "Bearer s3cr3t-token"}, b"s3cr3t-token"))
+    await fixture.handle()
+    assert fixture.sender.requests[-1].headers["Authorization"] == "Bearer s3cr3t-token"
+    [attempt] = attempts_of(fixture)
+    assert attempt.outcome is OutcomeKind.DELIVERED
+    assert attempt.request_headers["Authorization"] == MASK
+    assert "s3cr3t" not in str(attempt._asdict())
+
+
+async def test_without_a_token_nothing_is_sent() -> None:
+    fixture = DeliverFixture(with_auth(OAUTH2))
+    fixture.sender.responses(TOKEN_URL, Response(401, {}, b'{"error": "invalid_client"}'))
+    await fixture.handle()
+    assert {request.url for request in fixture.sender.requests} == {TOKEN_URL}
+    [attempt] = attempts_of(fixture)
+    assert (attempt.outcome, attempt.request_headers) == (OutcomeKind.CREDENTIALS, {})
+    assert "auth.clientSecret" in attempt.message
+
+
+async def test_after_401_the_request_is_sent_with_a_new_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = DeliverFixture(with_auth(OAUTH2))
+    fixture.sender.responses(
+        TOKEN_URL,
+        *(Response(200, {}, json.dumps({"access_token": f"token-{n}", "expires_in": 60}).encode()) for n in range(9)),
+    )
+    await fixture.handle()
+    # The token is no longer fresh.
+    monkeypatch.setattr("streams.stages.access_tokens.MIN_FETCH_INTERVAL_SECONDS", 0.0)
+    fixture.sender.responses(webhook().url, Response(401, {}), Response(200, {}))
+    fixture.record = fixture.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(delivery(event_id="evt_2"))))
+    await fixture.handle()
+    sent = [one.headers["Authorization"] for one in fixture.sender.requests if one.url == webhook().url]
+    assert sent == ["Bearer token-0", "Bearer token-0", "Bearer token-1"]
+    assert [attempt.outcome for attempt in attempts_of(fixture)] == [OutcomeKind.DELIVERED] * 2
+
+
+async def test_after_403_no_token_is_renewed() -> None:
+    fixture = DeliverFixture(with_auth(OAUTH2))
+    fixture.sender.responses(TOKEN_URL, Response(200, {}, b'{"access_token": "token", "expires_in": 60}'))
+    fixture.sender.responses(webhook().url, Response(403, {}))
+    await fixture.handle()
+    assert [request.url for request in fixture.sender.requests] == [TOKEN_URL, webhook().url]
+
+
+async def test_credentials_do_not_go_to_another_host() -> None:
+    known = with_auth({"type": "basic", "username": "Ada"}, fallback_url="https://backup.example.org/")
+    assert known.auth_for("https://backup.example.org/") is None
+    assert known.auth_for("https://crm.example.com/other") == known.options.auth
+
+
+async def test_a_secret_that_no_key_decrypts_fails_one_attempt() -> None:
+    known = with_auth({"type": "basic", "username": "Ada"})
+    fixture = DeliverFixture(webhook(options=known.options, encrypted_auth_secret="of another key"))
+    await fixture.handle()
+    assert fixture.sender.requests == []
+    assert [attempt.outcome for attempt in attempts_of(fixture)] == [OutcomeKind.UNSENDABLE]
