@@ -1,7 +1,6 @@
 """People sign in by a certified OpenID Connect provider, from the link on the page to the session."""
 
 import json
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,13 +11,10 @@ import httpx
 import pytest
 from dashboard.pages import FakeBrowser, Page
 
-import parts
-from conftest import left_out
-from real.process import Process
+from real.oidc import running_provider
 from rest.api_fixture import PUBLIC_URL, ApiFixture, open_api
 
 pytestmark = pytest.mark.real
-SCRIPT = Path(__file__).parent / "oidc" / "provider.js"
 SECRET = "a secret: 100% + ~"
 CLIENT = {
     "client_id": "webhooks",
@@ -30,18 +26,8 @@ ADA = {"sub": "ada-1", "email": "ada@acme.example", "email_verified": True}
 
 @pytest.fixture(scope="module")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    packages = parts.oidc()
-    if packages is None:
-        left_out("the OpenID Connect provider")
-    log = tmp_path_factory.mktemp("oidc") / "provider.log"
-    process = Process(["node", SCRIPT, packages, json.dumps(CLIENT)], log)
-
-    def lines() -> list[str]:
-        return [line for line in log.read_text().splitlines(keepends=True) if line.startswith("http")]
-
-    process.wait_until(lambda: any(line.endswith("\n") for line in lines()))
-    yield lines()[0].strip()
-    process.end(signal.SIGKILL)
+    with running_provider(CLIENT, tmp_path_factory.mktemp("oidc")) as issuer:
+        yield issuer
 
 
 @asynccontextmanager

@@ -19,7 +19,8 @@ const provider = new Provider(issuer, {
   clients: [JSON.parse(client)],
   cookies: { keys: ['of the tests'] },
   pkce: { required: () => true },
-  features: { devInteractions: { enabled: false } },
+  features: { devInteractions: { enabled: false }, clientCredentials: { enabled: true } },
+  scopes: ['events:write', 'events:admin'],
   claims: {
     openid: ['sub'],
     email: ['email', 'email_verified'],
