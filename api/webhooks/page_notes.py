@@ -23,6 +23,8 @@ _NOTES = {
 def note_of(visit: Visit, webhook: Webhook) -> str:
     """The result of the last action; empty if something else has happened since."""
     if visit.query["new"]:
+        if webhook.status is Status.PAUSED:
+            return "Created and paused. Events are held until you enable it. Three steps are left."
         return "Created. Events are sent from now on. Three steps are left."
     status, note = _NOTES.get(visit.query["done"], (None, ""))
     return note if status in (None, webhook.status) else ""

@@ -63,7 +63,8 @@ async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixtur
         "rate_per_second": "2.5",
         "paused": "1",
     }
-    await browser.send("/webhooks/new", url=URL, **rules)
+    created = await browser.send("/webhooks/new", url=URL, **rules)
+    assert "Events are held until you enable it." in created.text
     [known] = (await api.acme.get("/v1/webhooks"))["data"]
     assert (known["timeoutSeconds"], known["retries"], known["onGone"]) == (5, ["30s", "2m", "24h"], "delete")
     assert (known["pauseAfter"], known["ratePerSecond"]) == ({"failures": 10, "minutes": 60}, 2.5)
