@@ -56,12 +56,12 @@ class Schedule:
         return is_multiple or any(wait == own_tier.wait for own_tier in self.tiers)
 
     def waits_for(self, tier: Tier) -> tuple[Tier, int]:
-        """The tier in which a record waits for `tier.wait`, and how often. Longer if the tiers have changed since."""
+        """The tier in which a record waits for `tier.wait`, and how often. Another wait if the tiers have changed since."""
         wait = tier.wait
         if (own_tier := next((own_tier for own_tier in self.tiers if own_tier.wait >= wait), None)) is not None:
             return own_tier, 1
         longest_tier = self.tiers[-1]
-        return longest_tier, -(-wait // longest_tier.wait)
+        return longest_tier, min(-(-wait // longest_tier.wait), MAX_WAITS_IN_TIER)
 
     def tier_after(self, attempt: int, retry_after: timedelta | None = None) -> Tier | None:
         """The tier after attempt number `attempt` (from 1); None when it was the last attempt.
