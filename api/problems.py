@@ -227,7 +227,7 @@ def field_path(location: Sequence[int | str]) -> str:
     """A path such as `events[0].data` for pydantic's location of an error."""
     text = ""
     for part in location[1:] if location[:1] in (("body",), ("query",), ("path",), ("header",)) else location:
-        if part in _UNION_TAGS:
+        if text == "auth" and part in _UNION_TAGS:
             continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text or "body"

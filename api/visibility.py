@@ -66,7 +66,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("Auth.token_url", "OAuth2.token_url"),
         *("Attempt.url", "AttemptDetails.url", "Request.url", "SendNow.url"),
         *("webhooks.url", "webhooks.fallback_url", "attempts.url", "Customer.url", "OutsideCustomer.url"),
-        *("AuditEntry.url", "AuditEntry.fallbackUrl"),
+        *("AuditEntry.url", "AuditEntry.fallbackUrl", "AuditEntry.tokenUrl"),
     ),
     URL_IN_A_MAIL: ("Mail.details",),
     REQUEST_AND_RESPONSE: (
@@ -80,6 +80,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("WebhookChanges.headers", "WebhookChanges.fallback_headers"),
         *("Webhook.encrypted_headers", "Webhook.encrypted_fallback_headers"),
         *("NewBasic.password", "NewOAuth2.client_secret", "WebhookInput.auth_secret", "Webhook.encrypted_auth_secret"),
+        "Request.secrets",
         *("webhooks.encrypted_auth_secret", "_Token.credentials", "_Token.token"),
         *("webhooks.encrypted_headers", "webhooks.encrypted_fallback_headers", "Masked.ciphertext"),
     ),

@@ -52,7 +52,8 @@ FAILURE_LABELS = {
     OutcomeKind.GONE: "410 Gone",
     OutcomeKind.FORBIDDEN_ADDRESS: "private address",
     OutcomeKind.INVALID_RESPONSE: "not HTTP",
-    OutcomeKind.CREDENTIALS: "no credentials",
+    OutcomeKind.CREDENTIALS: "credentials refused",
+    OutcomeKind.TOKEN_UNAVAILABLE: "no token",
     OutcomeKind.UNSENDABLE: "could not be built",
 }
 assert FAILURE_LABELS.keys() == set(OutcomeKind) - {OutcomeKind.DELIVERED}

@@ -111,7 +111,9 @@ def _timeline(details: DeliveryDetails, is_newest_page: bool) -> list[TimelineSt
                 if (wait := attempt.started_at - previous_started_at) >= timedelta(seconds=1)
                 else None,
                 previous is not None and previous.generation != attempt.generation,
-                curl(attempt.url, attempt.request_headers, details.body) if is_last else None,
+                curl(attempt.url, attempt.request_headers, details.body)
+                if is_last and attempt.request_headers
+                else None,
             )
         )
         previous = attempt

@@ -187,7 +187,10 @@ def _form_values(form: Form) -> dict[str, Any]:
     """The values as they were typed."""
     lists = {name: form.values(name) for name in ("events", "also")}
     rows = [*typed_rows(form), *to_rows(None)] if form.values("filter_name") else []
-    return {**{name: form[name] for name in _empty_fields()}, **lists, "filter_rows": rows}
+    values = {name: form[name] for name in _empty_fields()}
+    # Secrets are never shown: a person who typed one must type it again.
+    secret_typed = "1" if form["password"] or form["client_secret"] or form["secret_typed"] else ""
+    return {**values, **lists, "filter_rows": rows, "secret_typed": secret_typed}
 
 
 def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]:

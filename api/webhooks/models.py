@@ -178,7 +178,10 @@ class NewOAuth2(OAuth2, Input):
 
 NewAuth = Annotated[
     NewBasic | NewOAuth2,
-    Field(discriminator="type", description="How requests authenticate at the endpoint, and at a fallback URL of it."),
+    Field(
+        discriminator="type",
+        description="How requests authenticate at the endpoint, and at a fallback URL with the same origin.",
+    ),
 ]
 GoneChoice = Annotated[
     OnGone, Field(strict=False, description="What follows a response with 410 Gone: the webhook is paused, or deleted.")

@@ -5,7 +5,7 @@ from typing import Any
 
 from api.shell.forms import Form
 from streams.core.errors import FieldError, Invalid
-from streams.core.webhooks.auth import Auth, AuthType
+from streams.core.webhooks.auth import SECRET_NAMES, Auth, AuthType
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
 from streams.core.webhooks.url import host_of
 from streams.features.webhooks.input import WebhookInput
@@ -30,6 +30,7 @@ def option_fields(entered_input: WebhookInput) -> dict[str, str]:
         **{field: auth.get(name, "") for field, name in _AUTH_FIELDS.items()},
         "password": "",
         "client_secret": "",
+        "secret_typed": "",
         "timeout_seconds": _text(entered_input.timeout_seconds),
         "retries": ", ".join(entered_input.retries or ()),
         "no_retries": "1" if entered_input.retries == [] else "",
@@ -68,9 +69,14 @@ def _parse_auth_fields(form: Form) -> dict[str, Any]:
     if not form["auth_type"]:
         return {"auth": None, "auth_secret": None}
     auth_type = form.one_of("auth_type", AuthType)
-    names = ("username",) if auth_type is AuthType.BASIC else tuple(set(_AUTH_FIELDS) - {"username"})
+    names = (
+        ("username",) if auth_type is AuthType.BASIC else tuple(field for field in _AUTH_FIELDS if field != "username")
+    )
     texts = {_AUTH_FIELDS[field]: form[field] for field in names if form[field]}
     secret = form["password"] if auth_type is AuthType.BASIC else form["client_secret"]
+    if form["secret_typed"] and not secret:
+        # The page with the errors does not show it.
+        raise Invalid(FieldError(f"auth.{SECRET_NAMES[auth_type]}", "must be typed again"))
     return {"auth": {"type": str(auth_type), **texts}, "auth_secret": secret or None}
 
 

@@ -151,6 +151,8 @@ def _curl(details: DeliveryDetails | None) -> str | None:
     if details is None or not details.attempts:
         return None
     attempt = details.attempts[-1]
+    if not attempt.request_headers:
+        return None  # no request was sent
     return curl(attempt.url, attempt.request_headers, details.body)
 
 

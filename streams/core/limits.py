@@ -81,11 +81,11 @@ MAX_FAILURES_TO_PAUSE = 100
 # A week: longer than a weekend with a holiday.
 MAX_MINUTES_TO_PAUSE = 7 * 24 * 60
 
-# A user name, a client id, a scope, and a secret of them.
+# A user name, a client id, a scope or a secret.
 MAX_AUTH_CHARACTERS = 1024
 # Most servers refuse a request with more than 8 KiB of headers.
 MAX_TOKEN_CHARACTERS = 8000
-# A response with such a token, and what else it holds.
+# Such a token and the other fields of its response.
 MAX_TOKEN_RESPONSE_BYTES = 32 * 1024
 
 # Every event of an account is compared with each of its webhooks.

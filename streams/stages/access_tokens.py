@@ -1,18 +1,19 @@
 """Keep the access tokens of webhooks: each is fetched once for many deliveries, and renewed before its end."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from streams.core.deliveries.outcome import Failure, OutcomeKind
+from streams.core.deliveries.outcome import Failure, Response
 from streams.core.webhooks.access_token import (
     AccessToken,
     is_invalid_client,
+    late_token,
     parse_token_response,
-    token_failure,
     token_request,
 )
 from streams.core.webhooks.auth import Auth, ClientAuthentication
@@ -21,8 +22,7 @@ from streams.ports.delivery import Encryption, Sender
 from streams.ports.runtime import Clock
 
 MAX_TOKENS = 10_000
-FETCH_TIMEOUT_SECONDS = 10.0
-# After a failure, and after a token that an endpoint refused: a token server gets no storm of requests.
+# Between a failure and the next request to a token server, and between two tokens that an endpoint refuses.
 MIN_FETCH_INTERVAL_SECONDS = 5.0
 
 Credentials = tuple[Auth, str | None]
@@ -30,22 +30,24 @@ Credentials = tuple[Auth, str | None]
 
 @dataclass(slots=True, eq=False)
 class _Token:
-    """What is known of one webhook's token. Times are seconds of `time.monotonic`."""
+    """The token of one webhook. Times are seconds of `time.monotonic`.
+
+    `is_encoded` is false for a server that wants Basic credentials as they are, though RFC 6749 §2.3.1 encodes them.
+    """
 
     credentials: Credentials
     token: AccessToken | None = None
     fetched_at: float = 0.0
-    failure: Failure | None = None
-    failed_at: float = 0.0
-    # A server may want Basic credentials as they are, though RFC 6749 §2.3.1 encodes them.
+    failed_at: float = -math.inf
+    refused_at: float = -math.inf
     is_encoded: bool = True
     fetch_task: asyncio.Task[AccessToken | Failure] | None = None
 
-    def age(self, now: float) -> float:
-        return now - self.fetched_at
-
     def valid_token(self, now: float) -> str | None:
-        return self.token.text if self.token and self.age(now) < self.token.life_seconds else None
+        return self.token.text if self.token and now - self.fetched_at < self.token.life_seconds else None
+
+    def needs_renewal(self, now: float) -> bool:
+        return self.token is None or now - self.fetched_at >= self.token.renewal_seconds
 
 
 class AccessTokens:
@@ -57,67 +59,87 @@ class AccessTokens:
         encryption: Encryption,
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._sender = sender
         self._encryption = encryption
         self._clock = clock
         self._monotonic = monotonic
+        self._sleep = sleep
         self._tokens: LRUCache[str, _Token] = LRUCache(MAX_TOKENS)
 
     async def token(self, webhook: Webhook, auth: Auth, timeout_seconds: float) -> str | Failure:
         """The webhook's token, or why there is none after at most `timeout_seconds`.
 
-        Raises `Unavailable` if this machine is short of a resource, and `InvalidRecord` without the encryption key.
+        After a failure the next request waits for a moment, at most for half of that time. So do the deliveries that
+        need it: each failure of a delivery is one of the server. Raises `Unavailable` if this machine is short of a
+        resource, and `InvalidRecord` without the encryption key.
         """
-        credentials = auth, webhook.encrypted_auth_secret
-        kept = self._tokens.get(webhook.id)
-        if kept is None or kept.credentials != credentials:
-            kept = self._tokens[webhook.id] = _Token(credentials)
-        now = self._monotonic()
-        valid_token = kept.valid_token(now)
-        if valid_token is not None and kept.token and kept.age(now) < kept.token.renewal_seconds:
-            return valid_token
-        has_just_failed = kept.failure is not None and now - kept.failed_at < MIN_FETCH_INTERVAL_SECONDS
-        if not has_just_failed and (kept.fetch_task is None or kept.fetch_task.done()):
-            kept.fetch_task = asyncio.create_task(self._fetch(kept, auth))
-            # Perhaps no delivery waits for it. The next one that needs the token fetches it again.
-            kept.fetch_task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        deadline = self._monotonic() + timeout_seconds
+        entry = self._entry(webhook, auth)
+        rest_seconds = entry.failed_at + MIN_FETCH_INTERVAL_SECONDS - self._monotonic()
+        valid_token = entry.valid_token(self._monotonic())
         if valid_token is not None:
+            if rest_seconds <= 0 and entry.needs_renewal(self._monotonic()):
+                self._start_fetch(entry, auth, timeout_seconds)
             return valid_token
-        if has_just_failed or kept.fetch_task is None:
-            return kept.failure or token_failure(OutcomeKind.TIMEOUT, auth)
-        done, _ = await asyncio.wait({kept.fetch_task}, timeout=timeout_seconds)
+        if rest_seconds > 0 and (entry.fetch_task is None or entry.fetch_task.done()):
+            await self._sleep(min(rest_seconds, timeout_seconds / 2))
+            entry = self._entry(webhook, auth)
+            if (valid_token := entry.valid_token(self._monotonic())) is not None:
+                return valid_token
+        seconds_left = deadline - self._monotonic()
+        if seconds_left <= 0:
+            return late_token(auth)
+        done, _ = await asyncio.wait({self._start_fetch(entry, auth, seconds_left)}, timeout=seconds_left)
         if not done:
-            return token_failure(OutcomeKind.TIMEOUT, auth)
+            return late_token(auth)
         outcome = done.pop().result()
         return outcome.text if isinstance(outcome, AccessToken) else outcome
 
     def reject(self, webhook_id: str, used_token: str) -> bool:
-        """Forget a token that the endpoint refused with 401. False if another try would send the same one."""
-        kept = self._tokens.get(webhook_id)
-        if kept is None or kept.token is None or kept.token.text != used_token:
+        """Forget a token that the endpoint refused with 401. False if it refused another one a moment ago."""
+        entry = self._tokens.get(webhook_id)
+        if entry is None or entry.token is None or entry.token.text != used_token:
             # Another delivery has renewed it already.
             return True
-        if kept.age(self._monotonic()) < MIN_FETCH_INTERVAL_SECONDS:
+        now = self._monotonic()
+        if now - entry.refused_at < MIN_FETCH_INTERVAL_SECONDS:
             return False
-        kept.token = None
+        entry.token, entry.refused_at = None, now
         return True
 
-    async def _fetch(self, kept: _Token, auth: Auth) -> AccessToken | Failure:
-        secret = self._encryption.decrypt(kept.credentials[1] or "")
-        request = token_request(auth, secret, FETCH_TIMEOUT_SECONDS, is_encoded=kept.is_encoded)
+    def _entry(self, webhook: Webhook, auth: Auth) -> _Token:
+        credentials = auth, webhook.encrypted_auth_secret
+        entry = self._tokens.get(webhook.id)
+        if entry is None or entry.credentials != credentials:
+            entry = self._tokens[webhook.id] = _Token(credentials)
+        return entry
+
+    def _start_fetch(self, entry: _Token, auth: Auth, timeout_seconds: float) -> asyncio.Task[AccessToken | Failure]:
+        """The fetch that is under way, or a new one."""
+        if entry.fetch_task is None or entry.fetch_task.done():
+            entry.fetch_task = asyncio.create_task(self._fetch(entry, auth, timeout_seconds))
+            # Perhaps no delivery waits for it. The next one that needs the token fetches it again.
+            entry.fetch_task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return entry.fetch_task
+
+    async def _fetch(self, entry: _Token, auth: Auth, timeout_seconds: float) -> AccessToken | Failure:
+        secret = self._encryption.decrypt(entry.credentials[1] or "")
+        started_at = self._monotonic()
+        request = token_request(auth, secret, timeout_seconds, is_encoded=entry.is_encoded)
         result = await self._sender.send(request)
         is_basic = auth.client_authentication is not ClientAuthentication.BODY
-        if is_basic and is_invalid_client(result):
-            other_request = token_request(auth, secret, FETCH_TIMEOUT_SECONDS, is_encoded=not kept.is_encoded)
+        seconds_left = timeout_seconds - (self._monotonic() - started_at)
+        if is_basic and is_invalid_client(result) and seconds_left > 0:
+            other_request = token_request(auth, secret, seconds_left, is_encoded=not entry.is_encoded)
             if other_request.headers != request.headers:
                 other_result = await self._sender.send(other_request)
-                if not is_invalid_client(other_result):
-                    result, kept.is_encoded = other_result, not kept.is_encoded
+                if isinstance(other_result, Response) and other_result.status == 200:
+                    result, entry.is_encoded = other_result, not entry.is_encoded
         outcome = parse_token_response(result, auth, self._clock.now().timestamp())
-        now = self._monotonic()
         if isinstance(outcome, Failure):
-            kept.failure, kept.failed_at = outcome, now
+            entry.failed_at = self._monotonic()
         else:
-            kept.token, kept.fetched_at, kept.failure = outcome, now, None
+            entry.token, entry.fetched_at, entry.failed_at = outcome, started_at, -math.inf
         return outcome

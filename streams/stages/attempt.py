@@ -10,9 +10,9 @@ from streams.core.deliveries.delivery import Delivery
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
 from streams.core.deliveries.request import Request, build_request
 from streams.core.deliveries.schedule import Schedule
-from streams.core.errors import InvalidRecord
+from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.events.trace import SpanName
-from streams.core.webhooks.access_token import token_failure
+from streams.core.webhooks.access_token import late_token
 from streams.core.webhooks.auth import Auth, AuthType, basic_credentials
 from streams.core.webhooks.url import host_of
 from streams.core.webhooks.webhook import Webhook
@@ -71,7 +71,7 @@ class AttemptSender:
         span = ports.telemetry.span(SpanName.ATTEMPT, delivery.trace_parent)
         request: Request | None = None
         result: Response | Failure
-        timeout_seconds = target.webhook.options.timeout_seconds or policy.timeout_seconds
+        timeout_seconds: float = target.webhook.options.timeout_seconds or policy.timeout_seconds
         try:
             started_at = ports.clock.now()
             try:
@@ -84,9 +84,19 @@ class AttemptSender:
                     result = await ports.sender.send(request)
                 else:
                     request, result = await self._send_authorized(request, target.webhook, auth, timeout_seconds)
+                    if request is not None and request.timeout_seconds is not None:
+                        # What a token took is not the endpoint's.
+                        timeout_seconds = request.timeout_seconds
             ended_at = ports.clock.now()
             attempt, decision = judge_attempt(
-                delivery, target, request, result, started_at, ended_at, policy.schedule, timeout_seconds
+                delivery,
+                target,
+                request,
+                result,
+                started_at,
+                ended_at,
+                policy.schedule,
+                timeout_seconds,
             )
         except BaseException as error:
             span.end(delivery.ids, type(error).__name__)
@@ -107,7 +117,8 @@ class AttemptSender:
         try:
             if auth.type is AuthType.BASIC:
                 password = self._ports.encryption.decrypt(webhook.encrypted_auth_secret or "")
-                request = request.with_authorization(basic_credentials(auth.username or "", password), timeout_seconds)
+                authorization = basic_credentials(auth.username or "", password)
+                request = request.with_authorization(authorization, timeout_seconds, password)
                 return request, await self._ports.sender.send(request)
             return await self._send_with_token(request, webhook, auth, time.monotonic() + timeout_seconds)
         except InvalidRecord as error:
@@ -119,12 +130,17 @@ class AttemptSender:
         sent_request: Request | None = None
         result: Response | Failure | None = None
         for _ in range(2):
-            token = await self._tokens.token(webhook, auth, deadline - time.monotonic())
+            try:
+                token = await self._tokens.token(webhook, auth, max(0.0, deadline - time.monotonic()))
+            except (InvalidRecord, Unavailable):
+                if result is None:
+                    raise
+                break
             seconds_left = deadline - time.monotonic()
             if isinstance(token, Failure) or seconds_left < MIN_SEND_SECONDS:
-                failure = token if isinstance(token, Failure) else token_failure(OutcomeKind.TIMEOUT, auth)
-                return sent_request, result or failure
-            sent_request = request.with_authorization(f"Bearer {token}", seconds_left)
+                return sent_request, result or (token if isinstance(token, Failure) else late_token(auth))
+            # A part of a second says nothing to a person.
+            sent_request = request.with_authorization(f"Bearer {token}", round(seconds_left, 1))
             result = await self._ports.sender.send(sent_request)
             is_refused = isinstance(result, Response) and result.status == 401
             if not is_refused or not self._tokens.reject(webhook.id, token):

@@ -193,7 +193,7 @@ def test_a_pause_mail_says_what_failed_and_what_to_do() -> None:
         "Failing since:  2026-04-10T12:00:00Z",
         "its server failed.",
         "Nothing is lost",
-        "within 10 seconds",
+        "status in time",
         "https://hooks.example.com/webhooks/wh_crm",
     ):
         assert message in mail_text.text

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
-from streams.core.errors import Invalid
+from streams.core.errors import Invalid, NewerRecord
+from streams.core.records.record_checks import parse_recorded_options
 from streams.core.webhooks.access_token import (
     MAX_LIFE_SECONDS,
     MIN_LIFE_SECONDS,
@@ -62,13 +63,13 @@ def test_credentials_come_back_as_they_were(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        ("basic", "auth.type: must be one of: basic, oauth2"),
+        ("basic", "auth: must be an object with a type"),
         ({"type": "digest"}, "auth.type: must be one of: basic, oauth2"),
         ({"type": "basic"}, "auth.username: is required"),
         ({"type": "basic", "username": "a:b"}, "auth.username: must not hold a colon"),
         ({"type": "basic", "username": "a", "scope": "b"}, "auth.scope: is not a field of basic"),
         ({"type": "oauth2", "clientId": "crm"}, "auth.tokenUrl: is required"),
-        ({**OAUTH2, "clientSecret": "s"}, "auth.clientSecret: is not a field of oauth2"),
+        ({**OAUTH2, "username": "s"}, "auth.username: is not a field of oauth2"),
         ({**OAUTH2, "scope": "a\nb"}, "auth.scope: must be printable text of at most 1024 characters"),
         ({**OAUTH2, "clientAuthentication": "jwt"}, "auth.clientAuthentication: must be one of: basic, body"),
     ],
@@ -77,6 +78,13 @@ def test_wrong_credentials_are_named(value: object, error: str) -> None:
     with pytest.raises(Invalid) as caught:
         parse_auth(value)
     assert str(caught.value) == error
+
+
+@pytest.mark.parametrize("values", [{"type": "mtls"}, {**OAUTH2, "certificate": "x"}])
+def test_unknown_credentials_are_of_a_newer_release(values: dict[str, Any]) -> None:
+    """An older process waits for the newer one, and sends nothing without them."""
+    with pytest.raises(NewerRecord):
+        parse_recorded_options(json.dumps({"auth": values}))
 
 
 def test_a_secret_belongs_to_one_client_at_one_server() -> None:
@@ -120,7 +128,9 @@ def test_a_token_is_asked_for_as_oauth_2_says() -> None:
         # A server that lies is not believed.
         ({"expires_in": -5}, MIN_LIFE_SECONDS),
         ({"expires_in": 0}, MIN_LIFE_SECONDS),
-        ({"expires_in": 10**12}, MAX_LIFE_SECONDS),
+        ({"expires_in": 10**11}, MAX_LIFE_SECONDS),
+        ({"expires_in": 10**400}, 300),
+        ({"access_token": jwt(exp=10**400)}, 300),
         ({"access_token": jwt(exp=NOW - 900)}, MIN_LIFE_SECONDS),
     ],
 )
@@ -151,12 +161,17 @@ def test_a_token_is_renewed_before_its_end(life: float) -> None:
         (400, {"error": "<script>"}, OutcomeKind.CREDENTIALS, "responded with 400. Check auth.tokenUrl"),
         (404, {}, OutcomeKind.CREDENTIALS, "responded with 404. Check auth.tokenUrl"),
         (302, {}, OutcomeKind.CREDENTIALS, "a redirect: set auth.tokenUrl to the final URL"),
-        (429, {}, OutcomeKind.SERVER_ERROR, "gives no token at the moment"),
-        (503, {"error": "invalid_client"}, OutcomeKind.SERVER_ERROR, "responded with 503"),
-        (200, {"access_token": "two words"}, OutcomeKind.INVALID_RESPONSE, "without a bearer token"),
-        (200, {"access_token": "x" * 9000}, OutcomeKind.INVALID_RESPONSE, "without a bearer token"),
-        (200, {"access_token": "x", "token_type": "mac"}, OutcomeKind.INVALID_RESPONSE, "without a bearer token"),
-        (200, [1], OutcomeKind.INVALID_RESPONSE, "without a bearer token"),
+        (429, {}, OutcomeKind.TOKEN_UNAVAILABLE, "gives no token at the moment"),
+        (503, {"error": "invalid_client"}, OutcomeKind.TOKEN_UNAVAILABLE, "responded with 503"),
+        (200, {"access_token": "two words"}, OutcomeKind.TOKEN_UNAVAILABLE, "without a valid bearer token"),
+        (200, {"access_token": "x" * 9000}, OutcomeKind.TOKEN_UNAVAILABLE, "without a valid bearer token"),
+        (
+            200,
+            {"access_token": "x", "token_type": "mac"},
+            OutcomeKind.TOKEN_UNAVAILABLE,
+            "without a valid bearer token",
+        ),
+        (200, [1], OutcomeKind.TOKEN_UNAVAILABLE, "without a valid bearer token"),
     ],
 )
 def test_a_failure_says_which_side_and_which_field(status: int, body: object, kind: OutcomeKind, message: str) -> None:
@@ -171,12 +186,32 @@ def test_a_failure_says_which_side_and_which_field(status: int, body: object, ki
 def test_a_failure_of_the_network_names_the_token_server() -> None:
     failure = parse_token_response(Failure(OutcomeKind.TIMEOUT), oauth2(), NOW)
     assert failure == Failure(
-        OutcomeKind.TIMEOUT, message="The token server auth.example.com gave no token: it did not respond in time."
+        OutcomeKind.TOKEN_UNAVAILABLE,
+        message="The token server auth.example.com gave no token: it did not respond in time.",
     )
+    private = parse_token_response(Failure(OutcomeKind.FORBIDDEN_ADDRESS), oauth2(), NOW)
+    assert isinstance(private, Failure)
+    assert private.kind is OutcomeKind.CREDENTIALS
 
 
-@given(st.binary(max_size=200))
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([10**400, "a.b.c"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=5,
+)
+responses = st.binary(max_size=200) | st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("access_token", "token_type", "expires_in", "error"), json_values)
+).map(lambda values: json.dumps(values).encode(errors="replace"))
+
+
+@given(responses)
 def test_any_body_is_a_failure_at_most(body: bytes) -> None:
     outcome = parse_token_response(Response(200, {}, body), oauth2(), NOW)
+    assert isinstance(parse_token_response(Response(400, {}, body), oauth2(), NOW), Failure)
     assert isinstance(outcome, AccessToken | Failure)
     is_invalid_client(Response(400, {}, body))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.records.record_checks import parse_recorded_options
-from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, UnknownOption, parse_options
+from streams.core.webhooks.auth import UnknownOption
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, parse_options
 
 rules = st.fixed_dictionaries(
     {},

@@ -126,10 +126,23 @@ def test_a_forgotten_endpoint_begins_without_a_burst() -> None:
     rated = RatedSlots(Rate(1, 10), max_idle_queues=1)
     for _ in range(9):
         rated.arrive()
-    rated.arrive("other")
+    for name in ("other", "another"):
+        rated.arrive(name)
     for _ in range(3):
         rated.arrive()
     assert len(rated.sent_at) == 10
+
+
+def test_the_end_of_another_endpoint_takes_no_burst_away() -> None:
+    rated = RatedSlots(Rate(1, 10), max_idle_queues=2)
+    rated.arrive()
+    rated.now += 45
+    for name in ("other", "another"):
+        rated.arrive(name)
+        rated.arrive()
+    for _ in range(8):
+        rated.arrive()
+    assert len(rated.sent_at) == 11
 
 
 def test_a_partition_that_comes_back_brings_no_burst() -> None:

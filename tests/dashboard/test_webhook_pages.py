@@ -90,6 +90,12 @@ async def test_credentials_are_set_kept_and_removed(api: ApiFixture, browser: Fa
     fields = {"auth_type": "oauth2", "token_url": "https://auth.example.com/token", "client_id": "crm", "scope": "a b"}
     refused = await browser.send("/webhooks/new", None, url=URL, **fields)
     assert "Client secret is required" in refused.text
+    # A secret that was typed beside a mistake is not lost in silence.
+    lost = await browser.send("/webhooks/new", None, url="nonsense", client_secret="canary", **fields)
+    assert "Type the password or the client secret again" in lost.text
+    assert "canary" not in lost.html
+    again = await browser.send("/webhooks/new", None, url=URL, secret_typed="1", **fields)
+    assert "must be typed again" in again.text
     await browser.send("/webhooks/new", None, url=URL, client_secret="canary", **fields)
     [known] = (await api.acme.get("/v1/webhooks"))["data"]
     assert known["auth"]["scope"] == "a b"

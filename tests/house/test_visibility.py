@@ -107,7 +107,13 @@ def test_a_field_with_a_url_or_a_secret_has_a_rule(name: str) -> None:
 
 
 def test_the_registry_names_fields_that_exist() -> None:
-    prefixes = {"KAFKA_CONFIG_", "SCHEMA_REGISTRY_CONFIG_", "AuditEntry.url", "AuditEntry.fallbackUrl"}
+    prefixes = {
+        "KAFKA_CONFIG_",
+        "SCHEMA_REGISTRY_CONFIG_",
+        "AuditEntry.url",
+        "AuditEntry.fallbackUrl",
+        "AuditEntry.tokenUrl",
+    }
     every = {*fields_of_classes(), *columns(), *fields_of_records(), *variables()}
     assert sorted(FIELDS.keys() - every - prefixes) == []
     assert sorted(NEITHER - every) == []

@@ -88,7 +88,7 @@ async def test_a_huge_response_is_not_read(sender: HttpSender, endpoint: TokenEn
     began = time.monotonic()
     failure = await token_of(sender, crm(endpoint.url))
     assert isinstance(failure, Failure)
-    assert failure.kind is OutcomeKind.INVALID_RESPONSE
+    assert failure.kind is OutcomeKind.TOKEN_UNAVAILABLE
     assert time.monotonic() - began < 5
 
 
@@ -96,7 +96,7 @@ async def test_a_silent_server_is_not_waited_for(sender: HttpSender, endpoint: T
     endpoint.instead = lambda: None
     failure = await token_of(sender, crm(endpoint.url), 0.2)
     assert isinstance(failure, Failure)
-    assert failure.kind is OutcomeKind.TIMEOUT
+    assert failure.kind is OutcomeKind.TOKEN_UNAVAILABLE
     endpoint.stop()
 
 
@@ -107,6 +107,6 @@ async def test_a_private_token_server_is_never_asked(endpoint: TokenEndpoint) ->
     finally:
         await sender.close()
     assert isinstance(failure, Failure)
-    assert failure.kind is OutcomeKind.FORBIDDEN_ADDRESS
+    assert failure.kind is OutcomeKind.CREDENTIALS
     assert "The token server 127.0.0.1 gave no token" in (failure.message or "")
     assert endpoint.forms == []

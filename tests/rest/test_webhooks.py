@@ -226,7 +226,10 @@ async def test_the_secret_of_credentials_is_in_no_response(api: ApiFixture) -> N
     for elsewhere in ({"tokenUrl": "https://evil.example.com/token"}, {"clientId": "other"}):
         response = await api.acme.request("PATCH", path, {"auth": {**public, **elsewhere}})
         assert "must be given again" in errors_of(response)["auth.clientSecret"]
-    kept = await api.acme.patch(path, {"description": "The CRM"})
+    # Nor does it follow a URL to another host.
+    response = await api.acme.request("PATCH", path, {"url": "https://evil.example.com/hooks"})
+    assert "the URL has another host" in errors_of(response)["auth.clientSecret"]
+    kept = await api.acme.patch(path, {"description": "The CRM", "url": f"{URL}/2"})
     assert kept["auth"] == scoped["auth"]
     basic = await api.acme.patch(path, {"auth": {"type": "basic", "username": "ada", "password": "canary-2"}})
     assert basic["auth"] == {"type": "basic", "username": "ada"}

@@ -29,6 +29,7 @@ class OutcomeKind(StrEnum):
     INVALID_RESPONSE = "invalid_response"
     UNSENDABLE = "unsendable"
     CREDENTIALS = "credentials"
+    TOKEN_UNAVAILABLE = "token_unavailable"
 
 
 # The endpoint responded, with a status.
@@ -123,6 +124,7 @@ _FAILURES = {
     ),
     OutcomeKind.INVALID_RESPONSE: ("The endpoint's response is not HTTP", ""),
     OutcomeKind.CREDENTIALS: ("There are no credentials for the endpoint", "Check the field auth of the webhook."),
+    OutcomeKind.TOKEN_UNAVAILABLE: ("The token server gave no token", ""),
     OutcomeKind.UNSENDABLE: ("The request could not be built for this webhook", ""),
 }
 

@@ -18,6 +18,7 @@ class Request(NamedTuple):
 
     The body is sent as it is, so that its signature is valid; `private_names` names the customer's own headers.
     `timeout_seconds` is the webhook's own timeout, `kept_body_bytes` what is kept of the response.
+    `secrets` are masked in the response beside the customer's own headers.
     """
 
     url: str
@@ -26,16 +27,22 @@ class Request(NamedTuple):
     private_names: frozenset[str] = frozenset()
     timeout_seconds: float | None = None
     kept_body_bytes: int = MAX_RESPONSE_BODY_BYTES
+    secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Request({self.url})"
 
-    def with_authorization(self, authorization: str, timeout_seconds: float) -> "Request":
-        """The request with these credentials, which replace the customer's own header of that name."""
+    def with_authorization(self, authorization: str, timeout_seconds: float, *secrets: str) -> "Request":
+        """The request with these credentials, which replace the customer's own header of that name.
+
+        `secrets` are the texts in the header that are encoded there.
+        """
         names = frozenset(name for name in self.private_names if name.lower() != "authorization")
         headers = {name: value for name, value in self.headers.items() if name.lower() != "authorization"}
         headers["Authorization"] = authorization
-        return self._replace(headers=headers, private_names=names | {"Authorization"}, timeout_seconds=timeout_seconds)
+        return self._replace(
+            headers=headers, private_names=names | {"Authorization"}, timeout_seconds=timeout_seconds, secrets=secrets
+        )
 
     @property
     def public_headers(self) -> Mapping[str, str]:
@@ -47,13 +54,25 @@ class Request(NamedTuple):
     def mask(self, response: Response) -> Response:
         """Mask the values of the customer's own headers in a response: some endpoints send them back."""
         secrets = [part for name in self.private_names for part in _secret_parts(self.headers[name])]
+        secrets += [secret for secret in self.secrets if len(secret) >= MIN_SECRET_CHARACTERS]
         if not secrets:
             return response
         headers, body = dict(response.headers), response.body
         for secret in sorted(secrets, key=len, reverse=True):
-            headers = {name: value.replace(secret, MASK) for name, value in headers.items()}
-            body = body.replace(secret.encode(), MASK.encode())
+            headers = {name: _mask_text(value, secret) for name, value in headers.items()}
+            body = _mask_bytes(body, secret.encode())
         return response._replace(headers=headers, body=body[:MAX_RESPONSE_BODY_BYTES])
+
+
+def _mask_text(text: str, secret: str) -> str:
+    return _mask_bytes(text.encode(errors="surrogatepass"), secret.encode()).decode(errors="surrogatepass")
+
+
+def _mask_bytes(text: bytes, secret: bytes) -> bytes:
+    """Mask a secret, and its beginning at the end of a text, which may be cut there."""
+    text = text.replace(secret, MASK.encode())
+    start = text.rfind(secret[:MIN_SECRET_CHARACTERS])
+    return text[:start] + MASK.encode() if start >= 0 and secret.startswith(text[start:]) else text
 
 
 def _secret_parts(value: str) -> list[str]:

@@ -123,6 +123,15 @@ class EndpointQueue(Generic[Waiter]):
         first, retries = self.first_attempts, self.retries
         return (retries if not first or (retries and retries[-1] > first[-1]) else first).pop()[1]
 
+    def remove(self, waiter: Waiter) -> bool:
+        """Remove a waiter; false if it does not wait."""
+        for waiters in (self.first_attempts, self.retries):
+            for entry in waiters:
+                if entry[1] is waiter:
+                    waiters.remove(entry)
+                    return True
+        return False
+
     def classify(self) -> EndpointClass:
         if self.endpoint_class is EndpointClass.TEST:
             return EndpointClass.TEST

@@ -175,7 +175,7 @@ class Slots(Generic[Waiter]):
         if is_delivered is not None:
             queue.record_result(is_delivered, now - since)
         elif queue.rate is not None:
-            # No request left, so its part of the rate is free again.
+            # Usually no request left, so its part of the rate is free again.
             queue.used_until -= 1 / queue.rate.per_second
             queue.is_blocked = queue.free_at > self._rate_clock()
         self._reclassify(queue)
@@ -196,6 +196,16 @@ class Slots(Generic[Waiter]):
                 self._ready[queue.endpoint_class].discard(queue)
                 self._forget_idle(queue)
         return removed_waiters
+
+    def remove(self, name: str, waiter: Waiter) -> None:
+        """Remove a waiter that was abandoned."""
+        queue = self._queues[name]
+        if queue.remove(waiter):
+            if queue.rate is not None:
+                self._count_waiting_for_rate(queue, -1)
+            if not queue.waiting_count:
+                self._ready[queue.endpoint_class].discard(queue)
+                self._forget_idle(queue)
 
     def _overload(self, queue: EndpointQueue[Waiter], now: float) -> HoldReason | None:
         """Why the newest waiter of a queue would wait too long; None if it would not."""
@@ -220,7 +230,8 @@ class Slots(Generic[Waiter]):
             known_since = known_since if queue.rate is None else now
             queue.rate, queue.used_until, queue.is_blocked = rate, 0.0, False
         if rate is not None:
-            earliest = rate.used_at_start(max(known_since, self._forgotten_at))
+            is_new = not queue.used_until
+            earliest = rate.used_at_start(max(known_since, self._forgotten_at) if is_new else known_since)
             if queue.used_until < earliest:
                 queue.used_until, queue.is_blocked = earliest, False
                 self._block(queue, now)

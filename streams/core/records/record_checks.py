@@ -22,7 +22,8 @@ from streams.core.limits import (
     MAX_WAITS_IN_TIER,
     METADATA_HASH_BYTES,
 )
-from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, UnknownOption, parse_options
+from streams.core.webhooks.auth import UnknownOption
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, parse_options
 from streams.core.webhooks.webhook import Webhook
 
 # The largest INTEGER of a database, and far more than anything we count.

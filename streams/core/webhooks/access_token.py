@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ DEFAULT_LIFE_SECONDS = 300.0
 # A server that says less or more is not believed.
 MIN_LIFE_SECONDS = 5.0
 MAX_LIFE_SECONDS = 24 * 3600.0
+MAX_SECONDS = 10**12
 RENEWAL_SHARE = 0.8
 RENEWAL_MARGIN_SECONDS = 30.0
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
@@ -77,34 +77,35 @@ def token_request(auth: Auth, client_secret: str, timeout_seconds: float, *, is_
     )
 
 
-def token_failure(kind: OutcomeKind, auth: Auth, detail: str = "") -> Failure:
-    """A failure of the network on the way to the token server, with a message that names the server."""
-    detail = f" ({detail})" if detail else ""
-    return Failure(kind, message=f"{_server_of(auth)} gave no token: {_FAILURES.get(kind, 'it failed')}{detail}.")
+def late_token(auth: Auth) -> Failure:
+    """There is no time left for a token and for the request with it."""
+    return Failure(OutcomeKind.TOKEN_UNAVAILABLE, message=f"{_server_of(auth)} gave no token in time.")
 
 
 def parse_token_response(result: Response | Failure, auth: Auth, now: float) -> AccessToken | Failure:
     """The token in a server's response, or why there is none. `now` is in Unix seconds.
 
-    A wrong setting of the customer is `CREDENTIALS`; other failures have the kind that an endpoint's would have. The
-    message names the server. It never quotes its response, which may hold secrets, but for the error's code.
+    A wrong setting of the customer is `CREDENTIALS`, a server that fails is `TOKEN_UNAVAILABLE`. The message names the
+    server. It never quotes its response, which may hold secrets, except the error code.
     """
-    if isinstance(result, Failure):
-        return token_failure(result.kind, auth, result.detail)
     server = _server_of(auth)
+    if isinstance(result, Failure):
+        detail = f" ({result.detail})" if result.detail else ""
+        kind = _SETTING_FAILURES.get(result.kind, OutcomeKind.TOKEN_UNAVAILABLE)
+        return Failure(kind, message=f"{server} gave no token: {_FAILURES.get(result.kind, 'it failed')}{detail}.")
     values = _parse_json(result.body)
     if result.status == 200:
         token = _parse_token(values, now)
         if token is not None:
             return token
-        message = f"{server} responded with 200, but without a bearer token that a request can carry."
-        return Failure(OutcomeKind.INVALID_RESPONSE, message=message)
+        message = f"{server} responded with 200, but without a valid bearer token."
+        return Failure(OutcomeKind.TOKEN_UNAVAILABLE, message=message)
     if 300 <= result.status < 400:
         message = f"{server} responded with {result.status}, a redirect: set auth.tokenUrl to the final URL."
         return Failure(OutcomeKind.CREDENTIALS, message=message)
     if result.status in (408, 429) or result.status >= 500:
         message = f"{server} responded with {result.status}: it gives no token at the moment."
-        return Failure(OutcomeKind.SERVER_ERROR, message=message)
+        return Failure(OutcomeKind.TOKEN_UNAVAILABLE, message=message)
     code = values.get("error")
     if isinstance(code, str) and _ERROR_CODE.fullmatch(code):
         advice = _ERROR_ADVICE.get(code, "the fields of auth")
@@ -116,11 +117,13 @@ def parse_token_response(result: Response | Failure, auth: Auth, now: float) -> 
 
 def is_invalid_client(result: Response | Failure) -> bool:
     """Whether a token server does not know the client or its secret."""
-    if isinstance(result, Failure):
+    if isinstance(result, Failure) or result.status not in (400, 401):
         return False
     return result.status == 401 or _parse_json(result.body).get("error") == "invalid_client"
 
 
+# Failures of the network that the customer's setting causes.
+_SETTING_FAILURES = {OutcomeKind.FORBIDDEN_ADDRESS: OutcomeKind.CREDENTIALS}
 _FAILURES = {
     OutcomeKind.TIMEOUT: "it did not respond in time",
     OutcomeKind.CONNECT_TIMEOUT: "no connection could be opened in time",
@@ -163,9 +166,10 @@ def _to_seconds(value: object) -> float | None:
     """A number of seconds; some servers write it as a text."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:18])
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    # No clock has such a time, and an integer may be too large for a float.
+    return float(value) if -MAX_SECONDS < value < MAX_SECONDS else None
 
 
 def _claims(token: str) -> Mapping[str, Any]:

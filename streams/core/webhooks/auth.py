@@ -70,10 +70,18 @@ _OPTIONAL: Mapping[AuthType, tuple[str, ...]] = {
 SECRET_NAMES = {AuthType.BASIC: "password", AuthType.OAUTH2: "clientSecret"}
 
 
+class UnknownOption(Invalid):
+    """An option, or a part of one, that a newer release may know."""
+
+
 def parse_auth(value: object) -> Auth:
-    """Parse the public part of credentials. Raises `Invalid`, which names each wrong field."""
-    if not isinstance(value, Mapping) or value.get("type") not in tuple(AuthType):
-        raise Invalid(FieldError("auth.type", "must be one of: " + ", ".join(AuthType)))
+    """Parse the public part of credentials. Raises `Invalid`, which names each wrong field, and `UnknownOption`."""
+    if not isinstance(value, Mapping):
+        raise Invalid(FieldError("auth", "must be an object with a type"))
+    if value.get("type") not in tuple(AuthType):
+        raise UnknownOption(FieldError("auth.type", "must be one of: " + ", ".join(AuthType)))
+    if unknown_names := sorted(map(str, value.keys() - set(_NAMES.values()))):
+        raise UnknownOption(FieldError(f"auth.{unknown_names[0][:40]}", "is not a field of auth"))
     auth_type = AuthType(value["type"])
     names = _REQUIRED[auth_type] + _OPTIONAL[auth_type]
     errors = [

@@ -19,7 +19,7 @@ from streams.core.limits import (
     MIN_RATE_PER_SECOND,
 )
 from streams.core.queues.rate import Rate
-from streams.core.webhooks.auth import Auth, parse_auth
+from streams.core.webhooks.auth import Auth, UnknownOption, parse_auth
 
 DEFAULT_FAILURES_TO_PAUSE = 5
 
@@ -95,10 +95,6 @@ class DeliveryOptions:
 DEFAULT_OPTIONS = DeliveryOptions()
 
 
-class UnknownOption(Invalid):
-    """An option that a newer release may know."""
-
-
 def parse_options(values: Mapping[str, Any]) -> DeliveryOptions:
     """Parse options by the names of the API; None is the default. Raises `Invalid`, which names each wrong field."""
     if unknown_names := sorted(values.keys() - _PARSERS.keys()):
@@ -113,6 +109,8 @@ def parse_options(values: Mapping[str, Any]) -> DeliveryOptions:
             parsed_values[field] = parse(value)
         except ValueError as error:
             errors.append(FieldError(name, str(error)))
+        except UnknownOption:
+            raise
         except Invalid as error:
             errors += (
                 nested_error if nested_error.field.startswith(f"{name}.") else FieldError(name, nested_error.message)

@@ -151,7 +151,7 @@ def _grouped_pause_parts(mail: Mail, others: OtherPauses, base: str) -> _Parts:
     count = 1 + len(others.listed) + others.more
     paragraphs = [f"We stopped sending to {count} webhooks.", _NOTHING_LOST_MESSAGE, _PAUSE_ADVICE]
     if _has_deletion(mail, others):
-        paragraphs.insert(2, f"Those that are deleted: {_DELETED_MESSAGE[:1].lower()}{_DELETED_MESSAGE[1:]}")
+        paragraphs.insert(2, f"Deleted webhooks: {_DELETED_MESSAGE[:1].lower()}{_DELETED_MESSAGE[1:]}")
     if others.more:
         paragraphs.insert(1, f"… and {others.more} more.")
     paragraphs.append(

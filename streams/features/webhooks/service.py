@@ -15,7 +15,7 @@ from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.webhooks.auth import SECRET_NAMES
 from streams.core.webhooks.delivery_options import parse_options
-from streams.core.webhooks.url import host_of
+from streams.core.webhooks.url import host_of, is_same_origin
 from streams.core.webhooks.webhook import (
     EncryptedSecret,
     ListedWebhook,
@@ -243,11 +243,20 @@ class WebhookService:
             await asyncio.sleep(self._propagation.propagation_seconds)
         return ChangeResult(registration, propagated=is_published)
 
+    def _check_auth_host(self, previous: Webhook, webhook_input: WebhookInput) -> None:
+        """Raise `Invalid` for a change that would send a secret to another host than the one it was entered for."""
+        auth = parse_options(webhook_input.options).auth
+        is_kept = auth is not None and webhook_input.auth_secret is None and previous.options.auth is not None
+        if auth is not None and is_kept and not is_same_origin(previous.url, webhook_input.url):
+            message = "must be given again, because the URL has another host"
+            raise Invalid(FieldError(f"auth.{SECRET_NAMES[auth.type]}", message))
+
     def _revise(
         self, registration: Registration, webhook_input: WebhookInput, new_values: Mapping[str, Any]
     ) -> Registration:
         webhook = registration.webhook
         has_new_url = webhook_input.url != webhook.url
+        self._check_auth_host(webhook, webhook_input)
         revised_webhook = replace(
             webhook,
             **to_webhook_fields(webhook_input),

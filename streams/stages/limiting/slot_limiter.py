@@ -83,6 +83,10 @@ class SlotLimiter:
             raise
         finally:
             waiting.discard(slot.granted)
+            if slot in self._waiting_slots:
+                # It was abandoned, neither granted nor shed.
+                self._waiting_slots.discard(slot)
+                self._slots.remove(slot.queue, slot)
 
     def release(self, slot: "AcquiredSlot") -> None:
         """Free a slot."""
