@@ -44,6 +44,7 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/consuming/read_ahead.py": ("fan-out",),
     "streams/stages/deliver.py": ("deliver",),
     "streams/stages/attempt.py": ("deliver",),
+    "streams/stages/access_tokens.py": ("deliver",),
     "streams/stages/limiting": ("deliver",),
     "streams/adapters/http": ("deliver",),
     "streams/stages/consuming/partition_consumer.py": ("deliver",),
