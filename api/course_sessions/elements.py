@@ -33,13 +33,15 @@ _SCORM_2004 = {
     "mode": "cmi.mode",
     "credit": "cmi.credit",
 }
-_OUR_NAMES = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
+_ELEMENT_BY_CMI_NAME = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
 # A value that we read is never longer; a longer value is ignored as no news.
 MAX_CHARACTERS = 128
 MAX_ITEMS = 20_000
 
 # Moodle's names have `__` instead of SCORM's dot.
-_NAME_PATTERN = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OUR_NAMES), reverse=True))
+_NAME_PATTERN = "|".join(
+    sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _ELEMENT_BY_CMI_NAME), reverse=True)
+)
 _PAIR = re.compile(rf"(?:\A|(?<=&))({_NAME_PATTERN})=([^&]{{0,{MAX_CHARACTERS}}})(?=&|\Z)")
 _ANY_PAIR = re.compile(r"(?:\A|&)(?:cmi|adl)(?:\.|__)[^=&]*=")
 
@@ -70,7 +72,7 @@ def _elements_of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
         values.setdefault(name.replace("__", "."), set()).add(value)
     single_values = {name: values_of_name.pop() for name, values_of_name in values.items() if len(values_of_name) == 1}
     standards = {name.startswith("cmi.core.") for name in values}
-    return {} if len(standards) > 1 else {_OUR_NAMES[name]: value for name, value in single_values.items()}
+    return {} if len(standards) > 1 else {_ELEMENT_BY_CMI_NAME[name]: value for name, value in single_values.items()}
 
 
 def elements_of_fields(fields: Mapping[str, str]) -> Elements | None:
@@ -86,7 +88,7 @@ def _elements_of_list(items: list[Any]) -> Elements | None:
     if all(isinstance(item, str) for item in items):
         pairs = [item.partition("=")[::2] for item in items]
         return (
-            _elements_of_pairs((name, value) for name, value in pairs if name in _OUR_NAMES)
+            _elements_of_pairs((name, value) for name, value in pairs if name in _ELEMENT_BY_CMI_NAME)
             if _is_scorm(pairs)
             else None
         )
@@ -108,12 +110,12 @@ def _elements_of_object(value: Mapping[str, Any]) -> Elements | None:
     if not isinstance(cmi, dict) and not _is_scorm((name, "") for name in value):
         return None
     flat_values = dict(_leaves(cmi)) if isinstance(cmi, dict) else {}
-    return _elements_of_flat({**flat_values, **{name: value[name] for name in _OUR_NAMES if name in value}})
+    return _elements_of_flat({**flat_values, **{name: value[name] for name in _ELEMENT_BY_CMI_NAME if name in value}})
 
 
 def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     # Only SCORM 1.2 has `core`: if it is there, the other names do not count.
-    for name in _SCORM_12.values() if isinstance(cmi.get("core"), dict) else _OUR_NAMES:
+    for name in _SCORM_12.values() if isinstance(cmi.get("core"), dict) else _ELEMENT_BY_CMI_NAME:
         node: Any = cmi
         for part in name.split(".")[1:]:
             node = node.get(part) if isinstance(node, dict) else None
@@ -129,10 +131,12 @@ def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _elements_of_flat(values: Mapping[str, Any]) -> Elements:
-    texts = {name: text for name in _OUR_NAMES if (text := _text(values.get(name))) is not None}
+    texts = {name: text for name in _ELEMENT_BY_CMI_NAME if (text := _text(values.get(name))) is not None}
     # Only SCORM 1.2 has `core`: if such names are there, only they count.
     is_12 = any(name.startswith("cmi.core.") for name in texts)
-    return {_OUR_NAMES[name]: text for name, text in texts.items() if name.startswith("cmi.core.") or not is_12}
+    return {
+        _ELEMENT_BY_CMI_NAME[name]: text for name, text in texts.items() if name.startswith("cmi.core.") or not is_12
+    }
 
 
 def _text(value: Any) -> str | None:

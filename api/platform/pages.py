@@ -123,6 +123,6 @@ async def enter(account_id: str, visit: ByOperator, form: SentForm) -> Response:
 
 
 @router.post("/operator/leave")
-async def leave(visit: ByOperator) -> Response:
+async def leave_account(visit: ByOperator) -> Response:
     await visit.services.sessions.leave_account(visit.session)
     return redirect("/operator")

@@ -99,7 +99,7 @@ async def _webhook_page(
         attempt_seconds=webhook.options.timeout_seconds or site.attempt_seconds,
         says_pauses=all(paused_webhook.id == webhook_id for paused_webhook, _ in visit.paused),
         pause_sentence=await _pause_sentence(visit, registration),
-        pace=_pace(counts[State.HELD], p50, webhook),
+        release_estimate=_release_estimate(counts[State.HELD], p50, webhook),
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
         types=TYPE_DESCRIPTIONS,
@@ -138,7 +138,7 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     return f"It was paused by {actor}."
 
 
-def _pace(held_count: int, p50: float | None, webhook: Webhook) -> str | None:
+def _release_estimate(held_count: int, p50: float | None, webhook: Webhook) -> str | None:
     """How long the held deliveries will take, based on the response times of the last 24 hours."""
     if not held_count or p50 is None:
         return None
@@ -157,7 +157,7 @@ def _curl(details: DeliveryDetails | None) -> str | None:
 
 
 @router.get("/webhooks/{webhook_id}/code")
-async def code_page(webhook_id: str, visit: SignedIn) -> Response:
+async def sample_code_page(webhook_id: str, visit: SignedIn) -> Response:
     """Code that verifies the signature, with the header names of this deployment."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     header = site_of(visit.request).signature_header

@@ -43,7 +43,7 @@ DEMO_SETTINGS = {
 }
 
 
-class Unaccounted(ScormWebhooksError):
+class DemoFailed(ScormWebhooksError):
     """An event of the demo is neither delivered nor held nor dead."""
 
 
@@ -104,7 +104,7 @@ class Demo:
 
 
 async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path | None) -> None:
-    """Run until Ctrl-C, or with `leave` until every event is accounted for. Raises `Unaccounted`, `Misconfigured`.
+    """Run until Ctrl-C, or with `leave` until every event is accounted for. Raises `DemoFailed`, `Misconfigured`.
 
     `receivers` is a file that names the customers, which run elsewhere.
     """
@@ -144,7 +144,7 @@ async def _running_demo(folder: Path, seed: int, outside: Sequence[OutsideCustom
         deadline = time.monotonic() + START_SECONDS
         while await supervisor.readiness_problems():
             if time.monotonic() > deadline or not supervisor.is_running:
-                raise Unaccounted("the stages did not start: " + "; ".join(await supervisor.readiness_problems()))
+                raise DemoFailed("the stages did not start: " + "; ".join(await supervisor.readiness_problems()))
             await asyncio.sleep(0.1)
         new_account = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], actor="demo")
         webhook_ids = {}
@@ -216,7 +216,7 @@ async def _account(console: Console, demo: Demo) -> None:
     inside = [customer for customer in demo.customers if isinstance(customer, Customer)]
     wrong += [f"{customer.name} got {customer.forged} forged requests" for customer in inside if customer.forged]
     if wrong:
-        raise Unaccounted("; ".join(wrong))
+        raise DemoFailed("; ".join(wrong))
     if not console.is_terminal:
         console.print()  # The last picture is not followed by a line break.
     states = {state: sum(line.count(state) for line in scene.customers) for state in State}

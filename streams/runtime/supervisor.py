@@ -171,12 +171,12 @@ def _parse_message(line: str) -> str:
 
 def causes_with_stages(problems: Mapping[str, Sequence[str]]) -> list[str]:
     """One line for each cause, with the stages that report it. Stages of `background` are named in its own lines."""
-    named_causes: list[tuple[str, str]] = []
+    stage_causes: list[tuple[str, str]] = []
     for child, lines in problems.items():
         for line in lines:
             stages, colon, cause = line.partition(": ") if child == BACKGROUND_NAME else ("", "", "")
-            named_causes += [(stage, cause) for stage in stages.split(", ")] if colon else [(child, line)]
-    return group_by_cause(named_causes)
+            stage_causes += [(stage, cause) for stage in stages.split(", ")] if colon else [(child, line)]
+    return group_by_cause(stage_causes)
 
 
 async def _request_problems(session: aiohttp.ClientSession, child: Child) -> list[str]:

@@ -145,7 +145,7 @@ async def test_open_mails_are_counted_with_the_one_that_is_added(database: SqlSt
 
     results = await asyncio.gather(*map(ask, range(10)))
     assert sum(results) == 3
-    assert await sign_ins.count_open_mails("ada@acme.example", NOON) == 3
+    assert await sign_ins.count_usable_sign_ins("ada@acme.example", NOON) == 3
 
 
 async def test_a_code_has_a_limited_number_of_guesses(database: SqlStore) -> None:
@@ -154,12 +154,12 @@ async def test_a_code_has_a_limited_number_of_guesses(database: SqlStore) -> Non
     await sign_ins.add(replace(sign_in, browser_sha256="mine"))
     await sign_ins.add(replace(sign_in, sha256="two", browser_sha256="other"))
     await sign_ins.add(SignIn("not mailed", "email", NOON, NOON + DAY, email="ada@acme.example"))
-    assert await sign_ins.count_open_mails("ada@acme.example", NOON) == 2
-    assert await sign_ins.count_open_mails("ada@acme.example", NOON + timedelta(minutes=15)) == 0
+    assert await sign_ins.count_usable_sign_ins("ada@acme.example", NOON) == 2
+    assert await sign_ins.count_usable_sign_ins("ada@acme.example", NOON + timedelta(minutes=15)) == 0
     assert await sign_ins.guess("unknown", "right", NOON) is None
     assert [await sign_ins.guess("mine", "wrong", NOON) for _ in range(2)] == [None, None]
     assert await sign_ins.guess("mine", "right", NOON) is not None
-    assert await sign_ins.count_open_mails("ada@acme.example", NOON) == 1
+    assert await sign_ins.count_usable_sign_ins("ada@acme.example", NOON) == 1
     assert await sign_ins.guess("mine", "right", NOON) is None
     guesses = await asyncio.gather(*(sign_ins.guess("other", "wrong", NOON) for _ in range(5)))
     assert guesses == [None] * 5

@@ -15,7 +15,7 @@ from dashboard.test_sign_in_pages import ADA, add_ada, mailed
 
 from fakes import FakeIdentityProvider
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, open_api
-from streams.core.accounts.session import MAX_CODE_GUESSES, MAX_OPEN_MAILS
+from streams.core.accounts.session import MAX_CODE_GUESSES, MAX_USABLE_SIGN_INS
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ async def attempt_to_sign_in(client: UntrustedClient) -> None:
 
 
 async def ask_for_mails(client: UntrustedClient) -> None:
-    for _ in range(MAX_OPEN_MAILS + 2):
+    for _ in range(MAX_USABLE_SIGN_INS + 2):
         await client.browser.send("/sign-in", email=ADA)
 
 

@@ -7,7 +7,13 @@ from sqlalchemy import text
 
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
 from streams.core.accounts.access import MANAGE_ACCOUNT, Role, Scope
-from streams.core.accounts.session import IDLE_TIMEOUT, MAX_CODE_GUESSES, MAX_OPEN_MAILS, SESSION_LIFETIME, format_code
+from streams.core.accounts.session import (
+    IDLE_TIMEOUT,
+    MAX_CODE_GUESSES,
+    MAX_USABLE_SIGN_INS,
+    SESSION_LIFETIME,
+    format_code,
+)
 from streams.core.errors import NotFound, Unauthorized
 from streams.features.sign_in.service import Browser
 
@@ -101,12 +107,12 @@ async def test_asking_does_not_reveal_who_has_a_user(api: ApiFixture) -> None:
 
 async def test_nobody_fills_another_persons_mailbox(api: ApiFixture) -> None:
     await user(api)
-    for _ in range(MAX_OPEN_MAILS + 3):
+    for _ in range(MAX_USABLE_SIGN_INS + 3):
         await api.sign_in.send_sign_in_mail(ADA)
-    assert len(await api.sign_in_mails()) == MAX_OPEN_MAILS
+    assert len(await api.sign_in_mails()) == MAX_USABLE_SIGN_INS
     api.clock.advance(15 * 60)
     await api.sign_in.send_sign_in_mail(ADA)
-    assert len(await api.sign_in_mails()) == MAX_OPEN_MAILS + 1
+    assert len(await api.sign_in_mails()) == MAX_USABLE_SIGN_INS + 1
 
 
 @pytest.mark.parametrize("every", [1, 4, 12], ids="asks every {} minutes".format)
@@ -126,7 +132,7 @@ async def test_asking_for_mails_keeps_nobody_out(api: ApiFixture, every: int) ->
 async def test_without_a_mail_there_is_no_code(api: ApiFixture) -> None:
     """A code that is in no mail can only be guessed."""
     await user(api)
-    for _ in range(MAX_OPEN_MAILS):
+    for _ in range(MAX_USABLE_SIGN_INS):
         await api.sign_in.send_sign_in_mail(ADA)
     unmailed = await api.sign_in.send_sign_in_mail(ADA)
     codes = {code for _, _, code in await api.sign_in_mails()}
@@ -142,7 +148,7 @@ async def test_without_a_mail_there_is_no_code(api: ApiFixture) -> None:
 
 
 async def test_only_sent_mails_count(api: ApiFixture) -> None:
-    for _ in range(MAX_OPEN_MAILS + 3):
+    for _ in range(MAX_USABLE_SIGN_INS + 3):
         await api.sign_in.send_sign_in_mail(ADA)
     await user(api)
     await api.sign_in.send_sign_in_mail(ADA)

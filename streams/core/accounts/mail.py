@@ -32,7 +32,7 @@ class MailStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OtherPauses:
+class OtherPausedWebhooks:
     """The other paused webhooks in a mail: the name and the reason of each, and how many more are not listed."""
 
     listed: Sequence[Sequence[str]]
@@ -64,7 +64,7 @@ class Mail:
     sent_at: datetime | None = None
     problem: str | None = None
     unreached: tuple[str, ...] = ()
-    others: OtherPauses | None = None
+    others: OtherPausedWebhooks | None = None
     sent_with: str | None = None
 
     @property

@@ -14,7 +14,7 @@ CODE_DIGITS = 8
 MAX_CODE_GUESSES = 5
 # Limits the mails whose link still works, so that nobody fills another person's mailbox. Each of these links signs the
 # person in, so a client that requests many mails locks nobody out.
-MAX_OPEN_MAILS = 3
+MAX_USABLE_SIGN_INS = 3
 
 SESSION_LIFETIME = timedelta(days=7)
 # Operators see every account.

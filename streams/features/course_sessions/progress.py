@@ -28,7 +28,7 @@ class Reported(StrEnum):
     BOTH = "both"
 
 
-class News(StrEnum):
+class Achievement(StrEnum):
     """What a commit reports of completion and pass."""
 
     COMPLETED = "completed"
@@ -37,21 +37,25 @@ class News(StrEnum):
 
 
 # (reported, news) -> (reported after it, whether an event reports it). Each of the two is reported once.
-TRANSITIONS: Mapping[tuple[Reported, News], tuple[Reported, bool]] = {
-    (Reported.NOTHING, News.COMPLETED): (Reported.COMPLETED, True),
-    (Reported.NOTHING, News.PASSED): (Reported.PASSED, True),
-    (Reported.NOTHING, News.BOTH): (Reported.BOTH, True),
-    (Reported.COMPLETED, News.COMPLETED): (Reported.COMPLETED, False),
-    (Reported.COMPLETED, News.PASSED): (Reported.BOTH, True),
-    (Reported.COMPLETED, News.BOTH): (Reported.BOTH, True),
-    (Reported.PASSED, News.COMPLETED): (Reported.BOTH, True),
-    (Reported.PASSED, News.PASSED): (Reported.PASSED, False),
-    (Reported.PASSED, News.BOTH): (Reported.BOTH, True),
-    (Reported.BOTH, News.COMPLETED): (Reported.BOTH, False),
-    (Reported.BOTH, News.PASSED): (Reported.BOTH, False),
-    (Reported.BOTH, News.BOTH): (Reported.BOTH, False),
+TRANSITIONS: Mapping[tuple[Reported, Achievement], tuple[Reported, bool]] = {
+    (Reported.NOTHING, Achievement.COMPLETED): (Reported.COMPLETED, True),
+    (Reported.NOTHING, Achievement.PASSED): (Reported.PASSED, True),
+    (Reported.NOTHING, Achievement.BOTH): (Reported.BOTH, True),
+    (Reported.COMPLETED, Achievement.COMPLETED): (Reported.COMPLETED, False),
+    (Reported.COMPLETED, Achievement.PASSED): (Reported.BOTH, True),
+    (Reported.COMPLETED, Achievement.BOTH): (Reported.BOTH, True),
+    (Reported.PASSED, Achievement.COMPLETED): (Reported.BOTH, True),
+    (Reported.PASSED, Achievement.PASSED): (Reported.PASSED, False),
+    (Reported.PASSED, Achievement.BOTH): (Reported.BOTH, True),
+    (Reported.BOTH, Achievement.COMPLETED): (Reported.BOTH, False),
+    (Reported.BOTH, Achievement.PASSED): (Reported.BOTH, False),
+    (Reported.BOTH, Achievement.BOTH): (Reported.BOTH, False),
 }
-_NEWS = {(True, False): News.COMPLETED, (False, True): News.PASSED, (True, True): News.BOTH}
+_ACHIEVEMENTS = {
+    (True, False): Achievement.COMPLETED,
+    (False, True): Achievement.PASSED,
+    (True, True): Achievement.BOTH,
+}
 _REPORTED = {
     (False, False): Reported.NOTHING,
     (True, False): Reported.COMPLETED,
@@ -212,7 +216,7 @@ def _with_resets(previous: Progress, progress: Progress) -> Progress:
 
 
 def _report(progress: Progress) -> CommitEffect:
-    news = _NEWS.get((progress.completion is Completion.COMPLETED, progress.success is Success.PASSED))
+    news = _ACHIEVEMENTS.get((progress.completion is Completion.COMPLETED, progress.success is Success.PASSED))
     if news is None:
         return CommitEffect(progress)
     reported, is_completed = TRANSITIONS[progress.reported, news]

@@ -201,7 +201,9 @@ class SqlCourseSessions:
 
         Returns that account; None if no later account has such a session.
         """
-        account_id: str | None = await self._database.scalar(_next_account_to_end(last_account, now, excluded))
+        account_id: str | None = await self._database.scalar(
+            _next_account_with_due_session(last_account, now, excluded)
+        )
         if account_id is not None:
             is_due = (course_sessions.c.account_id == account_id) & (course_sessions.c.end_due_at <= now)
             query = select(course_sessions).where(is_due & _is_none_of(excluded)).order_by(course_sessions.c.end_due_at)
@@ -272,7 +274,7 @@ def _apply_all(
     return changes, results
 
 
-def _next_account_to_end(last_account: str, now: datetime, excluded: Collection[str]) -> Select[tuple[str]]:
+def _next_account_with_due_session(last_account: str, now: datetime, excluded: Collection[str]) -> Select[tuple[str]]:
     """The next account after `last_account` with a session to end: one index look-up for each account."""
     is_of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
     is_of_account &= _is_none_of(excluded)

@@ -111,7 +111,7 @@ class SqlErasures:
             )
             portion = await STEPS[row.step](connection, learner, row.place or [])
             erasure = replace(to_value(Erasure, row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
-            step = row.step if portion.place is not None else _step_after(row.step)
+            step = row.step if portion.place is not None else _next_step(row.step)
             changes: dict[str, Any] = {"counts": erasure.counts, "step": step, "place": portion.place}
             if step is None:
                 erasure = replace(erasure, finished_at=learner.now)
@@ -152,6 +152,6 @@ async def _newest_seen_at(connection: AsyncConnection, account_id: str, learner_
     return newest
 
 
-def _step_after(step: str) -> str | None:
+def _next_step(step: str) -> str | None:
     names = list(STEPS)
     return next(iter(names[names.index(step) + 1 :]), None)

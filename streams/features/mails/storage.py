@@ -14,7 +14,7 @@ from streams.adapters.sql.engine.keyset import read_page
 from streams.adapters.sql.engine.rows import to_value
 from streams.adapters.sql.tables.accounts import accounts, mails
 from streams.adapters.sql.tables.deliveries import IS_NOT_DELIVERED, deliveries, webhooks
-from streams.core.accounts.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPauses
+from streams.core.accounts.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPausedWebhooks
 from streams.core.deliveries.delivery import State
 from streams.core.errors import ROW_ERRORS
 from streams.core.failed_work import FailedRows, put_aside, read_rows
@@ -187,7 +187,7 @@ def _to_mail(row: Any) -> Mail:
         row,
         kind=MailKind(row.kind),
         unreached=tuple(row.unreached or ()),
-        others=OtherPauses(**row.others) if row.others else None,
+        others=OtherPausedWebhooks(**row.others) if row.others else None,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
-from streams.core.accounts.mail import Mail, MailKind, OtherPauses, RenderedMail
+from streams.core.accounts.mail import Mail, MailKind, OtherPausedWebhooks, RenderedMail
 from streams.core.text import escape_controls
 from streams.core.webhooks.url import without_query
 
@@ -24,7 +24,7 @@ def group_pauses(mails: Sequence[Mail]) -> Sequence[Mail]:
         for other_mail in others[: MAX_LISTED_WEBHOOKS - 1]
     ]
     return [
-        replace(first, others=OtherPauses(rows, len(others) - len(rows)), sent_with=None),
+        replace(first, others=OtherPausedWebhooks(rows, len(others) - len(rows)), sent_with=None),
         *(replace(other_mail, others=None, sent_with=first.id) for other_mail in others),
     ]
 
@@ -88,7 +88,7 @@ def _pause_cause(mail: Mail) -> str:
     return f"{mail.details.get('failures', 5)} attempts in a row failed"
 
 
-def _has_deletion(mail: Mail, others: OtherPauses) -> bool:
+def _has_deletion(mail: Mail, others: OtherPausedWebhooks) -> bool:
     return bool(mail.details.get("deleted")) or any(cause.startswith("deleted") for _, cause in others.listed)
 
 
@@ -147,7 +147,7 @@ def _paused_parts(mail: Mail, name: str) -> _Parts:
     return _Parts(f"Webhook {state}: {name}", paragraphs, _table_rows(table))
 
 
-def _grouped_pause_parts(mail: Mail, others: OtherPauses, base: str) -> _Parts:
+def _grouped_pause_parts(mail: Mail, others: OtherPausedWebhooks, base: str) -> _Parts:
     count = 1 + len(others.listed) + others.more
     paragraphs = [f"We stopped sending to {count} webhooks.", _NOTHING_LOST_MESSAGE, _PAUSE_ADVICE]
     if _has_deletion(mail, others):

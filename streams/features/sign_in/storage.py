@@ -34,7 +34,7 @@ class SqlSignIns(SqlStorage):
                 await connection.execute(insert(mails).values(asdict(mail)))
             await write_entry(connection, audit_entry)
 
-    async def add_mailed(self, sign_in: SignIn, mail: Mail, max_open_mails: int) -> bool:
+    async def add_mailed(self, sign_in: SignIn, mail: Mail, max_usable_sign_ins: int) -> bool:
         """Store a sign-in with its mail, unless this many sign-ins mailed to the address are still usable.
 
         Requests for one address wait for each other, because they count each other's mails.
@@ -43,13 +43,13 @@ class SqlSignIns(SqlStorage):
             is_of_address = users.c.email == sign_in.email
             await connection.execute(select(users.c.id).where(is_of_address).order_by(users.c.id).with_for_update())
             open_mails = await connection.scalar(_count_open_mails(sign_in.email or "", sign_in.created_at))
-            if (open_mails or 0) >= max_open_mails:
+            if (open_mails or 0) >= max_usable_sign_ins:
                 return False
             await connection.execute(insert(sign_ins).values(asdict(sign_in)))
             await connection.execute(insert(mails).values(asdict(mail)))
             return True
 
-    async def count_open_mails(self, email: str, now: datetime) -> int:
+    async def count_usable_sign_ins(self, email: str, now: datetime) -> int:
         """How many sign-ins were mailed to an address and are still usable."""
         return int(await self._database.scalar(_count_open_mails(email, now)))
 

@@ -20,8 +20,8 @@ from streams.features.course_sessions.commit import (
 )
 from streams.features.course_sessions.progress import (
     TRANSITIONS,
+    Achievement,
     CommitEffect,
-    News,
     Progress,
     Reported,
     apply,
@@ -162,7 +162,7 @@ def test_what_is_not_for_the_record_is_not_reported(news: PlayerCommit) -> None:
 
 
 def test_the_table_has_every_state_and_every_news() -> None:
-    assert TRANSITIONS.keys() == {(state, news) for state in Reported for news in News}
+    assert TRANSITIONS.keys() == {(state, news) for state in Reported for news in Achievement}
 
 
 # -- time ------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class GroupProtocol:
             consumer.incremental_assign(partitions)
 
 
-class _VersionLogHandler(logging.Handler):
+class _HeartbeatVersionHandler(logging.Handler):
     """Finds the newest version of `ConsumerGroupHeartbeat` in librdkafka's log."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class _VersionLogHandler(logging.Handler):
 
 def has_consumer_protocol(config: Mapping[str, Any], topic: str, seconds: float) -> bool:
     """Ask a broker whether it has KIP-848, with a consumer of `config` that joins no group. Raises `KafkaException`."""
-    versions, log = _VersionLogHandler(), logging.Logger("versions")
+    versions, log = _HeartbeatVersionHandler(), logging.Logger("versions")
     log.addHandler(versions)
     consumer = Consumer({**config, "debug": "feature", "logger": log})
     try:
