@@ -82,7 +82,7 @@ class AuditLogEntry(Model):
 
 
 class Notification(Model):
-    """A mail to the account. `dueAt` is present while its `status` is `pending`."""
+    """An e-mail to the account. `dueAt` is present while its `status` is `pending`."""
 
     id: str
     kind: MailKind

@@ -215,7 +215,7 @@ def _etag(registration: Registration) -> str:
 
 
 def _version(if_match: str | None) -> int | None:
-    """The version in an If-Match (RFC 9110 §13.1.1); None for any. Raises `Stale` for an ETag of another form."""
+    """The version in an If-Match (RFC 9110 §13.1.1); None for any. Raises `Stale` for any other kind of ETag."""
     if if_match is None or if_match.strip() == "*":
         return None
     tag = _ETAG.fullmatch(if_match.strip())

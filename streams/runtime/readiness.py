@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 def group_by_cause(problems: Iterable[tuple[str, str]]) -> list[str]:
-    """One line for each cause, with the names of the stages that report it. The cause "" is left out."""
+    """One line for each cause, with the names of the stages that report it. An empty name is left out."""
     names_by_cause: dict[str, list[str]] = {}
     for name, cause in problems:
         names_by_cause.setdefault(cause, []).append(name)

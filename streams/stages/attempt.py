@@ -21,7 +21,7 @@ from streams.ports.kafka import Codec, RecordProducer
 from streams.ports.runtime import Clock, Telemetry
 from streams.stages.access_tokens import AccessTokens
 
-# With less time left after a slow token server, no request is sent: its endpoint would have no chance.
+# If a slow token server leaves less than this, no request is sent: the endpoint would have no chance.
 MIN_SEND_SECONDS = 0.5
 
 

@@ -58,7 +58,7 @@ def _origin_headers(record: Record, error: str) -> tuple[tuple[str, bytes], ...]
 async def produce_or_store_invalid(
     producer: RecordProducer, telemetry: Telemetry, outgoing: Sequence[tuple[Outgoing, Record]]
 ) -> Collection[int]:
-    """Produce records, each with the record that it follows from. A permanently refused record becomes invalid.
+    """Produce records, each paired with its source record. A permanently refused record becomes invalid.
 
     Returns the indexes of the refused records when all others are acknowledged. One does not stop the others.
     """

@@ -48,7 +48,7 @@ _LOG_EVENTS = {
 
 @dataclass(slots=True)
 class _WebhookState:
-    """One webhook: its pace, its window, and the (generation, step) of released deliveries without an attempt yet."""
+    """One webhook: its pace, its window, and the (generation, step) of released deliveries not yet attempted."""
 
     pace: Pace
     window: ReleaseWindow = field(default_factory=ReleaseWindow)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from builders import NEW_SECRET, SECRET, delivery, event, webhook
 from streams.core.deliveries.delivery import Target
 from streams.core.deliveries.outcome import Response
-from streams.core.deliveries.request import Request, build_request
+from streams.core.deliveries.request import MASK, Request, build_request
 from streams.core.deliveries.signing import make_secret, sign_platform, sign_standard
 from streams.core.events.event import render
 
@@ -101,3 +101,12 @@ def test_a_private_header_in_a_response_is_masked() -> None:
     masked = request.mask(echo)
     assert masked.headers == {"x-echo": "got •••"}
     assert masked.body.decode() == '{"authorization": "•••", "debug": "on"}'
+
+
+@given(st.sampled_from(["eyJhbGciOiJSUzI1NiJ9.eyJhbGciOiJub25lIn0.x", "t" * 40, "abcdefabcdefabcdefgh"]), st.data())
+def test_a_secret_is_masked_wherever_a_response_is_cut(secret: str, data: st.DataObject) -> None:
+    request = build_request(delivery(), webhook().url, [SECRET], {"X-Key": secret}, 0, "X-Signature")
+    cut = data.draw(st.integers(6, len(secret)))
+    masked = request.mask(Response(500, {"x-echo": f"got {secret[:cut]}"}, f"got {secret[:cut]}".encode()))
+    assert masked.headers == {"x-echo": f"got {MASK}"}
+    assert masked.body.decode() == f"got {MASK}"

@@ -32,7 +32,7 @@ COMMIT_TIMEOUT_SECONDS = 3.0
 FAUST_COMMIT_SECONDS = 3600
 # This many events at once are a backlog, of which a fetch brings enough.
 BACKLOG_EVENTS = 100
-# More acknowledgements in a row would delay the events that are handled.
+# More acknowledgements in a row would delay the events being handled.
 ACKNOWLEDGEMENTS_AT_ONCE = 100
 
 
@@ -218,7 +218,7 @@ class FaustClient:
     def _positions_to_read(self) -> Mapping[Partition, int]:
         if self._paused or self.readiness_problems():
             return {}
-        # An assigned partition is not read either if its start was never found.
+        # Assigned partitions whose start was never found are included: they are not read.
         partitions = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
         return {partition: self._next_offsets.get(partition, 0) for partition in partitions}
 

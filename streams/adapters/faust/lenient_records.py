@@ -1,6 +1,6 @@
 """Read records whose header names are not UTF-8.
 
-aiokafka 0.14.0 raises at such a record each time it fetches it, so that the consumer never gets past it. Ends when
+aiokafka 0.14.0 raises at such a record each time it fetches it, so that the consumer never gets past it. Remove it when
 aiokafka decodes header names with replacement characters, or hands out bytes.
 """
 

@@ -41,7 +41,7 @@ class AppWithoutFolders(faust.App):
 
 
 # More than can ever be buffered. At four fifths of its own limit, faust-streaming 0.15.3 takes a partition out of the
-# fetches; when all are out, it sleeps for a second. Ends when it waits for the pressure to drop.
+# fetches; when all are out, it sleeps for a second. Remove it when Faust waits for the pressure to drop.
 NO_BUFFER_LIMIT = 1_000_000_000
 
 
@@ -87,7 +87,7 @@ def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
     """Await the handover of an event directly, without tasks, unless the buffer is full.
 
     faust-streaming 0.15.3 makes four tasks for each event, so that it can cancel the handover when its flow is
-    suspended. Ends when `Consumer.wait_first` needs no task for a coroutine that does not block.
+    suspended. Remove it when `Consumer.wait_first` needs no task for a coroutine that does not block.
     """
     consumer: Any = app.consumer
     wait_first = consumer.wait_first
@@ -108,10 +108,10 @@ def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
 def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, int | None]], Awaitable[None]]) -> None:
     """Seek to the beginning if nothing is committed, or the committed offset is beyond the end. Crash on failure.
 
-    `on_seek` is awaited with the offsets from which the partitions are read, None for the beginning.
-    faust-streaming 0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new
-    partition nowhere. When that seek fails it logs the error and goes on behind the gap. Ends when Faust seeks every
-    assigned partition and stops on a failure.
+    `on_seek` is awaited with the offsets from which the partitions are read, None for the beginning. faust-streaming
+    0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new partition nowhere.
+    When that seek fails it logs the error and goes on behind the gap. Remove it when Faust seeks every assigned
+    partition and stops on a failure.
     """
     consumer: Any = app.consumer
     seek_to_committed = consumer.seek_to_committed
@@ -141,7 +141,7 @@ def finish_before_revoke(app: faust.App, finish: Callable[[], Awaitable[None]]) 
     """Await `finish`, which commits, before partitions are given back.
 
     At a revoke, faust-streaming 0.15.3 first forgets what it has not committed: the events of the last second come
-    again. Ends when `Consumer.on_partitions_revoked` commits first.
+    again. Remove it when `Consumer.on_partitions_revoked` commits first.
     """
     consumer: Any = app.consumer
     revoke = consumer.on_partitions_revoked
@@ -176,7 +176,7 @@ def pending_error(app: faust.App) -> Exception | None:
     """Why the member cannot join its group, or stay in it.
 
     aiokafka 0.14.0 keeps the error for the next read and waits, and faust-streaming 0.15.3 reads only what is assigned:
-    a refused member would wait without an end. Ends when Faust asks for errors without an assignment.
+    a refused member would wait without an end. Remove it when Faust asks for errors without an assignment.
     """
     consumer = aiokafka_consumer(app)
     coordinator = consumer and consumer._coordinator
@@ -215,7 +215,7 @@ async def commit(app: faust.App) -> None:
     """Commit the acknowledged events.
 
     faust-streaming 0.15.3 skips a commit while another one is under way. At a stop, what was acknowledged since then
-    comes again. Ends when `Consumer.commit` commits after the one it waits for.
+    comes again. Remove it when `Consumer.commit` commits after the one it waits for.
     """
     consumer: Any = app.consumer
     await consumer.maybe_wait_for_commit_to_finish()
@@ -226,7 +226,7 @@ async def batches(stream: Any) -> AsyncIterator[list[faust.EventT[bytes]]]:
     """Yield the events that have arrived, at most `MAX_BATCH_EVENTS` at once, none of them acknowledged.
 
     `noack_take` of faust-streaming 0.15.3 waits at every batch, which delays each event at a low rate and limits a high
-    one. Ends when `noack_take` yields at once what has arrived.
+    one. Remove it when `noack_take` yields at once what has arrived.
     """
     stream.enable_acks = False
     events, queue = stream.events(), stream.channel.queue

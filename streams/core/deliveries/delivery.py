@@ -122,7 +122,7 @@ class Delivery(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether fan-out wrote this record, as the first one of the delivery."""
+        """Whether this is the delivery's first record, which fan-out wrote."""
         return self.step == 1
 
     def to_retry(self, waits_left: int = 0) -> "Delivery":

@@ -71,8 +71,11 @@ def _mask_text(text: str, secret: str) -> str:
 def _mask_bytes(text: bytes, secret: bytes) -> bytes:
     """Mask a secret, and its beginning at the end of a text, which may be cut there."""
     text = text.replace(secret, MASK.encode())
-    start = text.rfind(secret[:MIN_SECRET_CHARACTERS])
-    return text[:start] + MASK.encode() if start >= 0 and secret.startswith(text[start:]) else text
+    beginning = secret[:MIN_SECRET_CHARACTERS]
+    start = text.find(beginning)
+    while start >= 0 and not secret.startswith(text[start:]):
+        start = text.find(beginning, start + 1)
+    return text if start < 0 else text[:start] + MASK.encode()
 
 
 def _secret_parts(value: str) -> list[str]:

@@ -50,7 +50,7 @@ class Schedule:
         return [tier.name for tier in self.tiers]
 
     def can_wait(self, tier: Tier) -> bool:
-        """Whether a deployment with this schedule has this wait: a tier, or several waits in its longest tier."""
+        """Whether a deployment with this schedule has this wait, as a tier or as a multiple of its longest."""
         wait, longest_wait = tier.wait, self.tiers[-1].wait
         is_multiple = not wait % longest_wait and wait <= MAX_WAITS_IN_TIER * longest_wait
         return is_multiple or any(wait == own_tier.wait for own_tier in self.tiers)

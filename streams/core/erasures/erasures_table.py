@@ -146,7 +146,7 @@ class ErasuresTable(CompactedTable):
         if time > to_microseconds(tombstone.erased_at):
             self.outdated_ids.add(name)
         else:
-            # The sentinel, which came before this tombstone, no longer counts it.
+            # The sentinel before this tombstone no longer counts the erasure.
             self._times.pop(digest)
 
     def _note_read(self, offset: int, key: str) -> None:

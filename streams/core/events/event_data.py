@@ -209,7 +209,7 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
     },
 }
 FIELD_NAMES = frozenset(name for fields in EVENT_TYPES.values() for name in fields)
-# A webhook gets these only if it names them: a new type must not break an old receiver of all types.
+# A webhook gets these only if it names them: a new type must not break a receiver that takes all types.
 OPT_IN_TYPES = frozenset({"session.ended", "session.reset"})
 
 

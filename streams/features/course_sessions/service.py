@@ -158,7 +158,7 @@ class CourseSessionService:
     async def commit(self, token: str, commit: PlayerCommit) -> None:
         """Store a commit with the events that it causes.
 
-        Raises `NotFound` for an unknown token, `Ended`, and `Unavailable` while the database does not answer.
+        Raises `Ended`, `NotFound` for an unknown token, and `Unavailable` while the database does not answer.
         """
         now = self._clock.now()
 

@@ -133,7 +133,7 @@ class EventSearchService:
 
     def _decode_match(self, record: Record, event_id: str, account_id: str) -> Event | None:
         """The event of a record, if it is the one searched for."""
-        # Most records are of other events, which their bytes show without decoding.
+        # Most records hold other events. Their bytes show it without decoding.
         if event_id.encode() not in (record.value or b""):
             return None
         try:

@@ -97,7 +97,7 @@ class SignInService:
     async def send_sign_in_mail(self, email: str) -> str:
         """Send a mail with a link and a code, if the address has a user. Returns the token of the asking browser.
 
-        No mail is sent while enough links of earlier mails still work. The work is the same for an address without a
+        No mail is sent while enough earlier links still work. The work is the same for an address without a
         user, so that it does not reveal who has an account. Raises `Invalid`.
         """
         if errors := email_errors("email", [email]):

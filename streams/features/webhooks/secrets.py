@@ -20,7 +20,7 @@ from streams.ports.webhooks import Webhooks
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """A webhook with its new secret; the old secret is valid until `old_valid_until`, if it is still valid."""
+    """A webhook with its new secret; the old one is valid until `old_valid_until`, or has ended if that is None."""
 
     change: ChangeResult
     secret: str = field(repr=False)

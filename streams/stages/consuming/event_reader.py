@@ -63,7 +63,7 @@ class EventReader:
         self._assigned_partitions: set[Partition] = set()
         self._is_paused = False
         self._is_draining = False
-        # Set when something was read, and when nothing more is to be read at once.
+        # Set when something was read, and when nothing more can be read right now.
         self._arrived, self._has_read_all = asyncio.Event(), asyncio.Event()
         # Set while no batch is in hand.
         self._idle = asyncio.Event()

@@ -9,8 +9,8 @@ TICK_SECONDS = 0.01
 IDLE_TICK_SECONDS = 0.1
 # The usual delay of a timer.
 TIMER_TOLERANCE_SECONDS = 0.003
-# The part of a late beat's time that counts. If nothing counted, a busy process would take an endpoint that responds in
-# nine seconds for a fast one.
+# The part of a late beat's time that counts. If nothing counted, a busy process would treat an endpoint that responds
+# in nine seconds as a fast one.
 LATE_TICK_WEIGHT = 0.2
 
 

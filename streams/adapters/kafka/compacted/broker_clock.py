@@ -13,7 +13,8 @@ SENTINEL_TIMEOUT_SECONDS = 20.0
 class BrokerClock:
     """Compares the clocks at each sentinel. At the end of the topic, its append time is the broker's current time.
 
-    An older sentinel can only show that this clock is slow. `on_change` is called when a doubt ends without a sentinel.
+    An older sentinel can only show that this clock is slow. `on_change` is called when a doubt expires without a
+    sentinel.
     """
 
     def __init__(self, now: Callable[[], datetime], on_change: Callable[[], None]) -> None:

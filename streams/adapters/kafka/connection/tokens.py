@@ -94,7 +94,7 @@ class TokenSource:
     def __call__(self, config: str) -> CallbackResult:
         """Called by librdkafka. Without a valid token it returns the last one, and librdkafka asks again soon.
 
-        It must not raise: confluent-kafka 2.16 then ends the call that makes a consumer with a `SystemError`.
+        It must not raise: with confluent-kafka 2.16, creating a consumer would fail with a `SystemError`.
         """
         try:
             token = self.token(CALLBACK_TIMEOUT_SECONDS)
