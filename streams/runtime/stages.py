@@ -107,7 +107,7 @@ class DeliverProcess:
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
-        self._drain_seconds = settings.time_limits.drain_seconds
+        self._drain_seconds = settings.time_limits.deliver_drain_seconds
         self._prefix = settings.topic_prefix
         self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
         self._producer = deployment.producer(telemetry, PRODUCER_LINGER_MS)

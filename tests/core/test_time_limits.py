@@ -9,13 +9,19 @@ from streams.core.limits import MAX_WEBHOOK_TIMEOUT_SECONDS
 
 def test_the_limits_of_the_default_timeout() -> None:
     limits = TimeLimits(10)
-    assert (limits.drain_seconds, limits.stop_seconds, limits.kill_seconds) == (32, 45, 50)
+    assert (limits.drain_seconds, limits.deliver_drain_seconds) == (12, 32)
+    assert (limits.stop_seconds, limits.kill_seconds) == (45, 50)
 
 
 @pytest.mark.parametrize("attempt", [0.1, 2, 10, 10.5, 30, MAX_ATTEMPT_SECONDS])
 def test_each_limit_covers_the_one_within(attempt: float) -> None:
     limits = TimeLimits(attempt)
-    assert max(attempt, MAX_WEBHOOK_TIMEOUT_SECONDS) < limits.drain_seconds < limits.stop_seconds < limits.kill_seconds
+    assert (
+        max(attempt, MAX_WEBHOOK_TIMEOUT_SECONDS)
+        < limits.deliver_drain_seconds
+        < limits.stop_seconds
+        < limits.kill_seconds
+    )
 
 
 @pytest.mark.parametrize("attempt", [0.1, 10, MAX_ATTEMPT_SECONDS])

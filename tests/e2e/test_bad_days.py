@@ -12,8 +12,11 @@ from e2e.receiver import Receiver
 from e2e.system import STAGES, System, until
 from real.kafka import Kafka
 from real.postgres import Postgres
+from streams.core.deliveries.time_limits import TimeLimits
 
 pytestmark = pytest.mark.e2e
+# With an attempt of the default timeout, and a little more.
+STOP_SECONDS = TimeLimits(10).stop_seconds + 5
 
 READERS = ("fan-out", "deliver", "record")
 
@@ -81,7 +84,7 @@ def test_stages_stop_in_time_during_a_broker_outage(
 
         for stage in STAGES:
             system.send(stage, signal.SIGTERM)
-        until(lambda: all(system.exit_code(stage) is not None for stage in STAGES), 30, "the end of every stage")
+        until(lambda: all(system.exit_code(stage) is not None for stage in STAGES), STOP_SECONDS, "every end")
 
         own_kafka.start()
         system.start()

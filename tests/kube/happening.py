@@ -64,7 +64,7 @@ class Happening:
 
     def unexplained(self) -> int:
         """What was sent twice, unless a `deliver` lacked the time to finish what it had begun: on a starved machine."""
-        ran_out = any(end.stage == "deliver" and end.seconds > LIMITS.drain_seconds for end in self.ends)
+        ran_out = any(end.stage == "deliver" and end.seconds > LIMITS.deliver_drain_seconds for end in self.ends)
         return 0 if ran_out else self.repeated
 
     def bad_ends(self) -> list[End]:

@@ -17,7 +17,7 @@ def settings(**changes: str) -> Settings:
     return load_settings({f"SCORM_WEBHOOKS_{name}": value for name, value in changes.items()})
 
 
-@pytest.mark.parametrize(("seconds", "drain"), [("60", 62), ("2", 32)])
+@pytest.mark.parametrize(("seconds", "drain"), [("60", 62), ("2", 12)])
 def test_the_settings_have_the_limits(seconds: str, drain: float) -> None:
     assert settings(ATTEMPT_TIMEOUT_SECONDS=seconds).time_limits.drain_seconds == drain
     assert settings().time_limits == TimeLimits(10)
