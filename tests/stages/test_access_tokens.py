@@ -114,7 +114,7 @@ async def test_each_failure_is_a_request_to_the_token_server() -> None:
     assert await fixture.token() == "token-4"
 
 
-async def test_deliveries_that_wait_after_a_failure_share_the_next_request() -> None:
+async def test_deliveries_that_wait_share_the_next_request() -> None:
     fixture = TokensFixture()
     fixture.answers = [Response(503, {})]
     assert isinstance(await fixture.token(), Failure)
