@@ -107,7 +107,7 @@ class DeliverProcess:
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
-        self._drain_seconds = settings.time_limits.deliver_drain_seconds
+        self._time_limits = settings.time_limits
         self._prefix = settings.topic_prefix
         self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
         self._producer = deployment.producer(telemetry, PRODUCER_LINGER_MS)
@@ -178,7 +178,10 @@ class DeliverProcess:
 
     async def drain(self) -> None:
         self._limiter.close()
-        await self._partition_consumer.drain(self._drain_seconds)
+        limits = self._time_limits
+        await self._partition_consumer.drain(
+            limits.drain_seconds, limits.deliver_drain_seconds, lambda: self._limiter.is_used
+        )
 
     def readiness_problems(self) -> list[str]:
         absent_topics = self._topics_watch.missing_topics

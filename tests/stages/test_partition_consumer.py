@@ -702,6 +702,23 @@ async def test_a_drain_that_is_cut_commits_what_is_complete() -> None:
         assert [fixture.is_committed(offset) for offset in (0, 1)] == [False, True]
 
 
+async def test_a_drain_waits_longer_while_a_request_is_in_flight() -> None:
+    async with consumer_fixture() as fixture:
+        fixture.add(1)
+        await quiet()
+        draining = asyncio.create_task(fixture.partition_consumer.drain(0.01, SECONDS, lambda: True))
+        await asyncio.wait({draining}, timeout=0.1)
+        assert not draining.done()
+        fixture.finish(0)
+        await draining
+    async with consumer_fixture() as fixture:
+        fixture.add(1)
+        await quiet()
+        # It waits for Kafka: the next process handles its record again.
+        with pytest.raises(TimeoutError, match="not finished: 1"):
+            await asyncio.wait_for(fixture.partition_consumer.drain(0.01, 60, lambda: False), SECONDS)
+
+
 async def test_a_drain_does_not_wait_for_a_commit_without_an_answer() -> None:
     async with consumer_fixture(pacing=Pacing(commit_interval_seconds=0, commit_timeout_seconds=0.01)) as fixture:
         fixture.add(1)

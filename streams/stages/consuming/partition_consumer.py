@@ -32,6 +32,10 @@ QueuedRecord = tuple[PartitionState, Record, Delivery | InvalidRecord]
 CallLater = Callable[[float, Callable[[], None]], object]
 
 
+# Between two looks, at a drain, whether a request is still in flight.
+SENDING_CHECK_SECONDS = 0.25
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
     """How many records are started at once, and how long the consumer waits."""
@@ -92,9 +96,12 @@ class PartitionConsumer:
         """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
         await run_until_first_ends(lambda: self._failure, self._commit_regularly, lambda: self._consumer.run(self))
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(
+        self, seconds: float, longest_seconds: float = 0.0, is_sending: Callable[[], bool] = lambda: False
+    ) -> None:
         """Start no more handlers, wait up to `seconds` for the running ones, and commit the completed records.
 
+        While `is_sending` it waits on, up to `longest_seconds` in all: a request that is cut off is sent again.
         Raises `TimeoutError` if some still run after that, or the commit is not answered. The next process handles
         their records again.
         """
@@ -103,6 +110,10 @@ class PartitionConsumer:
             self._drop_queued(state)
         states = list(self._partitions.values())
         await _wait_for_tasks(states, seconds)
+        seconds_left = longest_seconds - seconds
+        while seconds_left > 0 and is_sending():
+            await _wait_for_tasks(states, SENDING_CHECK_SECONDS)
+            seconds_left -= SENDING_CHECK_SECONDS
         # A commit in progress may not be acknowledged: this one is. Nothing may run before it and take the progress.
         for state in states:
             state.has_progress = True
