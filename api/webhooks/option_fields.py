@@ -5,21 +5,13 @@ from typing import Any
 
 from api.shell.forms import Form
 from streams.core.errors import FieldError, Invalid
-from streams.core.webhooks.auth import SECRET_NAMES, Auth, AuthType
+from streams.core.webhooks.auth import FIELD_NAMES, SECRET_NAMES, Auth, AuthType
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
 from streams.core.webhooks.url import host_of
 from streams.features.webhooks.input import WebhookInput
 
 # The form's fields of credentials without their secrets, each with its name in the API.
-_AUTH_FIELDS = {
-    "username": "username",
-    "token_url": "tokenUrl",
-    "client_id": "clientId",
-    "scope": "scope",
-    "audience": "audience",
-    "resource": "resource",
-    "client_authentication": "clientAuthentication",
-}
+_AUTH_FIELDS = {field: name for field, name in FIELD_NAMES.items() if field != "type"}
 
 
 def option_fields(entered_input: WebhookInput) -> dict[str, str]:

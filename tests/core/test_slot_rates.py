@@ -146,7 +146,7 @@ def test_the_end_of_another_endpoint_takes_no_burst_away() -> None:
 
 
 def test_a_partition_that_comes_back_brings_no_burst() -> None:
-    """Another process had it meanwhile, and may have used the burst."""
+    """Another process had the partition and may have used the burst."""
     rated = RatedSlots(Rate(1, 10))
     rated.arrive()
     rated.now += 60

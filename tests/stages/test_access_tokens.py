@@ -83,7 +83,7 @@ async def test_a_token_is_renewed_while_the_old_one_is_used() -> None:
     fixture.now += 69
     assert await fixture.token() == "token-1"
     fixture.now += 2
-    # It is valid for another 29 seconds: nobody waits for the next one.
+    # It is valid for another 29 seconds, so no delivery waits for the next one.
     assert await fixture.token() == "token-1"
     await quiet()
     assert await fixture.token() == "token-2"

@@ -173,7 +173,7 @@ def _to_seconds(value: object) -> float | None:
 
 
 def _claims(token: str) -> Mapping[str, Any]:
-    """The claims of a token that is a JWT (RFC 7519), which nobody has verified; empty for another token."""
+    """The unverified claims of a JWT (RFC 7519); empty for another kind of token."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}

@@ -41,7 +41,7 @@ class Auth:
     @property
     def values(self) -> dict[str, str]:
         """The fields by the names of the API."""
-        present_values = {_NAMES[one.name]: getattr(self, one.name) for one in fields(self)}
+        present_values = {FIELD_NAMES[one.name]: getattr(self, one.name) for one in fields(self)}
         return {name: str(value) for name, value in present_values.items() if value is not None}
 
     def has_same_client(self, other: "Auth") -> bool:
@@ -51,7 +51,8 @@ class Auth:
         )
 
 
-_NAMES = {
+# Each field with its name in the API.
+FIELD_NAMES = {
     "type": "type",
     "username": "username",
     "token_url": "tokenUrl",
@@ -80,7 +81,7 @@ def parse_auth(value: object) -> Auth:
         raise Invalid(FieldError("auth", "must be an object with a type"))
     if value.get("type") not in tuple(AuthType):
         raise UnknownOption(FieldError("auth.type", "must be one of: " + ", ".join(AuthType)))
-    if unknown_names := sorted(map(str, value.keys() - set(_NAMES.values()))):
+    if unknown_names := sorted(map(str, value.keys() - set(FIELD_NAMES.values()))):
         raise UnknownOption(FieldError(f"auth.{unknown_names[0][:40]}", "is not a field of auth"))
     auth_type = AuthType(value["type"])
     names = _REQUIRED[auth_type] + _OPTIONAL[auth_type]
@@ -105,7 +106,7 @@ def parse_auth(value: object) -> Auth:
         errors.append(FieldError("auth.clientAuthentication", message))
     if errors:
         raise Invalid(*errors)
-    known_values: dict[str, Any] = {field: present_values.get(name) for field, name in _NAMES.items()}
+    known_values: dict[str, Any] = {field: present_values.get(name) for field, name in FIELD_NAMES.items()}
     if (method := known_values["client_authentication"]) is not None:
         known_values["client_authentication"] = ClientAuthentication(method)
     return Auth(**{**known_values, "type": auth_type})

@@ -47,7 +47,7 @@ class SlotLimiter:
     ) -> "AcquiredSlot":
         """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
-        `due_at` is when the delivery was due. Accounts take turns. A `rate` is shared with nobody since
+        `due_at` is when the delivery was due. Accounts take turns. Another process may have used the `rate` until
         `rate_known_since`, in seconds of `time.monotonic`. The caller may fail the future that it finds in `waiting`
         during the wait. Raises that error, `EndpointBusy` when the wait would be too long, and `RecordAbandoned` when
         the limiter closes first.
