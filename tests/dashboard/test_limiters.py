@@ -85,7 +85,7 @@ LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | No
     "shares of deliveries": ("streams/stages/fan_out.py", None),
 }
 _IS_LIMITER = re.compile(
-    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bFairPlaces\(|\bMAX_OPEN_MAILS\b|\bMAX_WAITING_TESTS"
+    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bFairPlaces\(|\bMAX_USABLE_SIGN_INS\b|\bMAX_WAITING_TESTS"
 )
 
 
