@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
@@ -20,7 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from streams.core.events.event_data import is_unicode
 from streams.core.ids import ID_PATTERN
-from streams.core.limits import MAX_EMAIL_CHARACTERS, MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS
+from streams.core.limits import MAX_EMAIL_CHARACTERS, MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS, MAX_URL_CHARACTERS
 from streams.core.page import Page as StoredPage
 from streams.core.times import format_time, parse_time
 
@@ -140,6 +141,15 @@ Rounded = Annotated[float, AfterValidator(partial(round, ndigits=1))]
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN.pattern}$")]
 Text = Annotated[str, AfterValidator(_storable)]
+Url = Annotated[
+    Text,
+    Field(
+        max_length=MAX_URL_CHARACTERS,
+        examples=["https://example.com/webhooks"],
+        description="https, without credentials.",
+        json_schema_extra={"pattern": "^https?://[!-~]+$"},
+    ),
+]
 Email = Annotated[Text, StringConstraints(max_length=MAX_EMAIL_CHARACTERS)]
 # A text to search for.
 SearchText = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]

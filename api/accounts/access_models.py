@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, Text, Time, at_most
-from api.webhooks.models import Url
+from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, Text, Time, Url, at_most
 from streams.core.accounts.access import Role, Scope
 from streams.core.accounts.session import MAX_LINK_LIFETIME
 from streams.core.limits import MAX_NAME_CHARACTERS

@@ -61,12 +61,22 @@ class Attempt(Model):
         str, Field(description="What followed: done, tier, fallback, held, dead, or failed for a test.")
     ]
     tier: str | None = None
+    webhook_version: Annotated[int, Field(description="The `version` of the webhook whose settings applied.")]
+    fields: Annotated[
+        list[str] | None, Field(description="The fields of `data` that were sent; absent: all of them.")
+    ] = None
 
 
 class DeliveryWithAttempts(Delivery):
     """A delivery with its payload and its newest attempts, oldest first: at most 50."""
 
-    payload: Annotated[Any, Field(description="Absent until it is stored, after retention, and once erased.")] = None
+    payload: Annotated[
+        Any,
+        Field(
+            description="The body that the newest attempt sent, or that the first one would send. "
+            "Absent until it is stored, after retention, and once erased."
+        ),
+    ] = None
     attempts: list[Attempt]
     attempts_total: Annotated[int, Field(description="Attempts made in all generations.")]
     earlier_attempts_cursor: Annotated[

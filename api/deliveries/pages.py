@@ -125,6 +125,7 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
     """The payload, and the newest attempts with their requests and responses, or those before a cursor."""
     service, cursor = visit.services.deliveries, cursor_of(visit.request.query_params.get("after"))
     details = await service.find(delivery_id, visit.account.id)
+    newest_attempt = next(reversed(details.attempts), None)
     if cursor is not None:
         page = await service.attempts(delivery_id, cursor, MAX_ATTEMPTS_SHOWN, visit.account.id)
         details = replace(details, attempts=page.rows[::-1], earlier_cursor=page.next_cursor)
@@ -143,6 +144,7 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         earlier=details.earlier_cursor,
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
+        only_fields=newest_attempt.fields if newest_attempt else webhook and webhook.options.fields,
     )
 
 

@@ -18,6 +18,7 @@ from api.shell.visits import MayWriteWebhooks, Visit
 from api.webhooks.filter_model import EXAMPLE
 from api.webhooks.filter_rows import CONDITIONS, chosen_filter, names_in, to_rows, typed_rows
 from api.webhooks.option_fields import option_fields, parse_option_fields
+from streams.core.deliveries.rendering import render_body
 from streams.core.errors import FieldError, Invalid
 from streams.core.events import event as events
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
@@ -135,7 +136,7 @@ async def _form_page(
         types=TYPE_DESCRIPTIONS,
         opt_in_types=sorted(OPT_IN_TYPES),
         once=new_form_key(),
-        sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_TIME)), indent=2),
+        sample=_sample(fields["fields"].splitlines()),
         compare=COMPARE_BUTTON,
         previews=previews,
         latest=latest,
@@ -158,6 +159,12 @@ def _to_form_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
 def example_body(event_type: str, now: datetime) -> bytes:
     """The body of an event of this type, as an endpoint gets it."""
     return events.render(replace(sample_event(event_type, "evt_example", "", now), test=False))
+
+
+def _sample(fields: Sequence[str]) -> str:
+    """What the endpoint gets, with these fields of `data`; without any, all."""
+    body = render_body(example_body("session.completed", _EXAMPLE_TIME), fields or None)
+    return json.dumps(json.loads(body), indent=2)
 
 
 def _empty_fields() -> dict[str, Any]:

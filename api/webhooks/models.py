@@ -1,38 +1,41 @@
 """Models of webhooks."""
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, at_most
+from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, Url, at_most
 from api.webhooks.filter_model import FilterObject
+from api.webhooks.option_models import (
+    Basic,
+    DataFields,
+    GoneChoice,
+    NewAuth,
+    OAuth2,
+    PauseLimit,
+    RateBurst,
+    RatePerSecond,
+    Retries,
+    Timeout,
+    option_values,
+    to_input_values,
+)
 from streams.core.deliveries.held import HeldChoice
 from streams.core.limits import (
     DEFAULT_OVERLAP_HOURS,
-    MAX_AUTH_CHARACTERS,
     MAX_CONCURRENCY,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_EVENT_TYPE_CHARACTERS,
     MAX_EVENT_TYPES_LISTED,
-    MAX_FAILURES_TO_PAUSE,
     MAX_HEADER_NAME_CHARACTERS,
     MAX_HEADER_VALUE_CHARACTERS,
-    MAX_MINUTES_TO_PAUSE,
     MAX_OVERLAP_HOURS,
-    MAX_RATE_PER_SECOND,
-    MAX_RETRY_TIERS,
     MAX_SCOPE_IDS,
-    MAX_URL_CHARACTERS,
-    MAX_WAITS_IN_TIER,
     MAX_WEBHOOK_HEADERS,
-    MAX_WEBHOOK_TIMEOUT_SECONDS,
-    MIN_RATE_PER_SECOND,
 )
-from streams.core.webhooks.auth import SECRET_NAMES, AuthType, ClientAuthentication
-from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
+from streams.core.webhooks.delivery_options import OnGone
 from streams.core.webhooks.webhook import (
     ALL_EVENTS,
     DEFAULT_MAX_CONCURRENCY,
@@ -46,15 +49,6 @@ from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import RotationResult
 from streams.features.webhooks.service import ChangeResult, RegistrationResult
 
-Url = Annotated[
-    Text,
-    Field(
-        max_length=MAX_URL_CHARACTERS,
-        examples=["https://example.com/webhooks"],
-        description="https, without credentials.",
-        json_schema_extra={"pattern": "^https?://[!-~]+$"},
-    ),
-]
 Events = Annotated[
     list[Annotated[Text, Field(max_length=MAX_EVENT_TYPE_CHARACTERS)]],
     Field(max_length=MAX_EVENT_TYPES_LISTED, examples=[["session.completed"]], description="Types, or `*` for all."),
@@ -94,98 +88,7 @@ FallbackHeaders = Annotated[
     ),
 ]
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests in flight at once, at most.")]
-Timeout = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=MAX_WEBHOOK_TIMEOUT_SECONDS,
-        description="Seconds that the endpoint has to respond. Absent: the system's, usually 10.",
-    ),
-]
-Retries = Annotated[
-    list[Annotated[Text, Field(max_length=8)]],
-    Field(
-        max_length=MAX_RETRY_TIERS,
-        examples=[["30s", "2m", "10m", "1h", "6h", "24h"]],
-        description="The wait before each retry, none shorter than the one before: waits of the system's schedule, or "
-        f"2 to {MAX_WAITS_IN_TIER} times its longest. Empty: no retries. Absent: the system's schedule.",
-    ),
-    at_most(MAX_RETRY_TIERS, "waits"),
-]
-RatePerSecond = Annotated[
-    float,
-    Field(
-        ge=MIN_RATE_PER_SECOND,
-        le=MAX_RATE_PER_SECOND,
-        description="Requests a second, at most and evenly, retries included. Deliveries that would wait for more than "
-        "five seconds are held, and sent at this rate. Absent: no limit.",
-    ),
-]
-RateBurst = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=MAX_RATE_PER_SECOND,
-        description="Requests that may be sent at once after a quiet time. Absent: the rate, at least 1.",
-    ),
-]
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
-
-
-class PauseLimit(Input):
-    """When a failing webhook is paused: after this number of failures in a row, if they span these minutes."""
-
-    failures: Annotated[int, Field(ge=1, le=MAX_FAILURES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.failures
-    minutes: Annotated[int, Field(ge=0, le=MAX_MINUTES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.minutes
-
-
-AuthText = Annotated[Text, Field(min_length=1, max_length=MAX_AUTH_CHARACTERS)]
-
-
-class Basic(Model):
-    """HTTP Basic (RFC 7617)."""
-
-    type: Literal["basic"]
-    username: AuthText
-
-
-class NewBasic(Basic, Input):
-    """HTTP Basic with its password, which no response shows. A change may leave it out for the same user."""
-
-    password: AuthText | None = None
-
-
-class OAuth2(Model):
-    """OAuth 2.0 client credentials: a token for the client is sent as `Bearer`, and renewed before its end."""
-
-    type: Literal["oauth2"]
-    token_url: Url
-    client_id: AuthText
-    scope: AuthText | None = None
-    audience: AuthText | None = None
-    resource: Annotated[Text, Field(min_length=1, max_length=MAX_URL_CHARACTERS)] | None = None
-    client_authentication: Annotated[ClientAuthentication, Field(strict=False)] | None = None
-
-
-class NewOAuth2(OAuth2, Input):
-    """OAuth 2.0 client credentials with the secret, which no response shows.
-
-    A change may leave it out for the same client at the same token server.
-    """
-
-    client_secret: AuthText | None = None
-
-
-NewAuth = Annotated[
-    NewBasic | NewOAuth2,
-    Field(
-        discriminator="type",
-        description="How requests authenticate at the endpoint, and at a fallback URL with the same origin.",
-    ),
-]
-GoneChoice = Annotated[
-    OnGone, Field(strict=False, description="What follows a response with 410 Gone: the webhook is paused, or deleted.")
-]
 
 
 class NewWebhook(Input):
@@ -208,6 +111,7 @@ class NewWebhook(Input):
     rate_per_second: RatePerSecond | None = None
     rate_burst: RateBurst | None = None
     auth: NewAuth | None = None
+    fields: DataFields | None = None
     status: Annotated[Status, Field(strict=False)] = Status.ACTIVE
 
     def webhook_input(self, account_id: str) -> WebhookInput:
@@ -235,29 +139,8 @@ class WebhookChanges(Changes):
     rate_per_second: RatePerSecond | None = UNCHANGED
     rate_burst: RateBurst | None = UNCHANGED
     auth: NewAuth | None = UNCHANGED
+    fields: DataFields | None = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
-
-
-def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a request as `WebhookInput` has them: the secret of `auth` is a value of its own."""
-    input_values = {name: dict(value) if isinstance(value, PauseLimit) else value for name, value in values.items()}
-    if isinstance(auth := values.get("auth"), NewBasic | NewOAuth2):
-        texts = auth.model_dump(mode="json", by_alias=True, exclude_none=True)
-        secret = texts.pop(SECRET_NAMES[AuthType(auth.type)], None)
-        input_values |= {"auth": texts, "auth_secret": secret}
-    return input_values
-
-
-def _option_fields(options: DeliveryOptions) -> dict[str, Any]:
-    return {
-        "timeout_seconds": options.timeout_seconds,
-        "retries": None if options.retries is None else options.retries.names,
-        "pause_after": PauseLimit(failures=options.pause_after.failures, minutes=options.pause_after.minutes),
-        "on_gone": options.on_gone,
-        "rate_per_second": options.rate_per_second,
-        "rate_burst": options.rate_burst,
-        "auth": options.auth.values if options.auth else None,
-    }
 
 
 class Enabling(Input):
@@ -292,6 +175,7 @@ class _Webhook(Model):
     rate_per_second: RatePerSecond | None = None
     rate_burst: RateBurst | None = None
     auth: Basic | OAuth2 | None = None
+    fields: list[str] | None = None
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None
@@ -314,7 +198,7 @@ class _Webhook(Model):
             *sources,
             events=to_entered_types(listed_webhook.event_types),
             filter=json.loads(listed_webhook.filter) if listed_webhook.filter else None,
-            **_option_fields(listed_webhook.options),
+            **option_values(listed_webhook.options),
             pause_reason=listed_webhook.pause.reason if listed_webhook.pause else None,
             old_secret_until=min((end for end in listed_webhook.secret_ends if now < end), default=None),
             **computed_fields,

@@ -31,6 +31,7 @@ def option_fields(entered_input: WebhookInput) -> dict[str, str]:
         "on_gone": entered_input.on_gone or OnGone.PAUSE,
         "rate_per_second": _text(entered_input.rate_per_second),
         "rate_burst": _text(entered_input.rate_burst),
+        "fields": "\n".join(entered_input.fields or ()),
     }
 
 
@@ -53,6 +54,7 @@ def parse_option_fields(form: Form) -> dict[str, Any]:
         **_parse_auth_fields(form),
         "rate_per_second": _decimal(form["rate_per_second"]),
         "rate_burst": form.number("rate_burst", "rateBurst", 0) if form["rate_burst"] else None,
+        "fields": form.lines("fields") or None,
     }
 
 
@@ -86,6 +88,7 @@ def option_facts(options: DeliveryOptions, attempt_seconds: float, waits: Sequen
     seconds = options.timeout_seconds or attempt_seconds
     retries = waits if options.retries is None else options.retries.names
     return {
+        "Fields of data": "all" if options.fields is None else ", ".join(options.fields),
         "Credentials": _auth_description(options.auth),
         "Timeout": "1 second" if seconds == 1 else f"{seconds:g} seconds",
         "Rate": _rate_description(options),

@@ -25,11 +25,11 @@ from api.webhooks.models import (
     WebhookChanges,
     WebhookWithSecret,
     rotated_webhook,
-    to_input_values,
     to_listed_webhook,
     to_webhook,
     to_webhook_with_secret,
 )
+from api.webhooks.option_models import to_input_values
 from streams.core.errors import Stale
 from streams.core.webhooks.webhook import Registration
 from streams.features.webhooks.stats import MAX_HOURS

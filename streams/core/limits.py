@@ -27,6 +27,10 @@ MAX_SEQUENCE = 2**53 - 1
 # More than the fields above can add up to (about 60 KB), and less than every serverless platform accepts.
 MAX_PAYLOAD_BYTES = 64 * 1024
 
+# Paths of `data` that a webhook may choose: more than all fields and pairs of an event.
+MAX_FIELDS_SENT = 50
+MAX_FIELD_PATH_CHARACTERS = len("metadata.") + MAX_METADATA_NAME_CHARACTERS
+
 # -- a webhook's own headers ---------------------------------------------------------------------------------------
 
 MAX_WEBHOOK_HEADERS = 10

@@ -159,6 +159,7 @@ class AttemptSender:
             self._policy.signature_header,
             trace_parent if self._policy.sends_trace_parent else None,
             webhook.options.timeout_seconds,
+            webhook.options.fields,
         )
 
 

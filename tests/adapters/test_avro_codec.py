@@ -123,6 +123,8 @@ attempts = st.builds(
     next_step=st.sampled_from(NextStep),
     tier=st.none() | tiers,
     waits=st.integers(1, 28),
+    webhook_version=st.integers(0, 2**63 - 1),
+    fields=st.none() | st.lists(texts, max_size=50).map(tuple),
 )
 dead_letters = st.builds(DeadLetter, deliveries, st.sampled_from(DeathReason), texts)
 webhooks = st.builds(

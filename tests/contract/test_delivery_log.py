@@ -1,5 +1,7 @@
 """Recorded deliveries are found, newest first."""
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +20,7 @@ from streams.core.deliveries.delivery import Delivery, State, Trigger
 from streams.core.deliveries.delivery_state import RecordedValue, StateCount, merge_records
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN
 from streams.core.page import Page
+from streams.core.webhooks.delivery_options import parse_options
 
 
 async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Store) -> None:
@@ -87,6 +90,18 @@ async def test_an_outcome_is_there_with_its_payload(store: Store) -> None:
     ended = [RecordedValue(attempt(event_id=f"evt_{number}"), NOON) for number in (2, 3)]
     await store.recorder.record(merge_records([*sent, *ended]))
     assert set(await store.delivery_log.with_outcome(names)) == {names[3]}
+
+
+async def test_the_body_of_a_delivery_is_what_was_sent(store: Store) -> None:
+    options = parse_options({"fields": ["sessionId"]})
+    await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, options=options)))
+    entries = [RecordedValue(delivery(event_id=f"evt_{number}"), NOON) for number in range(3)]
+    sent = attempt(event_id="evt_1", fields=("learnerId",)), attempt(event_id="evt_2")
+    await store.recorder.record(merge_records([*entries, *(RecordedValue(one, NOON) for one in sent)]))
+    shown = [await store.delivery_log.find(delivery(event_id=f"evt_{number}").id) for number in range(3)]
+    data = [json.loads(details.body)["data"].keys() for details in shown if details and details.body]
+    assert data == [{"sessionId"}, {"learnerId"}, json.loads(delivery().body)["data"].keys()]
+    assert [list(details.attempts[-1].fields or ()) for details in shown[1:] if details] == [["learnerId"], []]
 
 
 async def test_a_delivery_is_found_with_its_body_and_its_attempts(store: Store) -> None:

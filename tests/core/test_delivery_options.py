@@ -20,6 +20,7 @@ rules = st.fixed_dictionaries(
         | st.fixed_dictionaries({}, optional={"failures": st.integers(1, 100), "minutes": st.integers(0, 10080)}),
         "onGone": st.sampled_from([None, "pause", "delete"]),
         "ratePerSecond": st.floats(0.1, 1000) | st.integers(1, 1000),
+        "fields": st.sampled_from([None, ["sessionId"], ["metadata.cost.center", "sequence", "metadata"]]),
     },
 )
 
@@ -53,6 +54,15 @@ def test_a_stored_text_gives_the_same_options(values: dict[str, Any]) -> None:
         ({"ratePerSecond": 5, "rateBurst": 0}, "rateBurst: must be a whole number from 1 to 1000"),
         ({"rateBurst": 5}, "rateBurst: needs ratePerSecond"),
         ({"onGone": []}, "onGone: must be one of: pause, delete"),
+        ({"fields": []}, 'fields: must be a list of fields of `data`, such as ["sessionId", "metadata.department"]'),
+        (
+            {"fields": "sessionId"},
+            'fields: must be a list of fields of `data`, such as ["sessionId", "metadata.department"]',
+        ),
+        ({"fields": ["sessionId"] * 51}, "fields: must have at most 50 fields"),
+        ({"fields": ["session"]}, "fields: 'session' is not a field of any type's `data`"),
+        ({"fields": ["sessionId.x"]}, "fields: 'sessionId.x' is not a field of any type's `data`"),
+        ({"fields": ["metadata."]}, "fields: 'metadata.' is not a field of any type's `data`"),
     ],
 )
 def test_a_wrong_rule_is_named_with_what_would_be_right(values: dict[str, Any], error: str) -> None:

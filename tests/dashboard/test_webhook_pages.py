@@ -61,6 +61,7 @@ async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixtur
         "pause_minutes": "60",
         "on_gone": "delete",
         "rate_per_second": "2.5",
+        "fields": "sessionId\nmetadata.cost center",
         "paused": "1",
     }
     created = await browser.send("/webhooks/new", url=URL, **rules)
@@ -71,6 +72,7 @@ async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixtur
     assert known["status"] == "paused"
     page = await browser.open(f"/webhooks/{known['id']}")
     for sentence in (
+        "Fields of data sessionId, metadata.cost center",
         "Timeout 5 seconds",
         "Rate 2.5 requests a second, 2 at once after a quiet time",
         "Retries after 30s, 2m, 24h",
@@ -126,6 +128,7 @@ async def test_no_retries_beside_waits_is_not_ignored(browser: FakeBrowser) -> N
         ("timeout_seconds", "31", "Timeout in seconds must be a whole number from 1 to 30"),
         ("rate_per_second", "fast", "Requests a second, at most must be a number, such as 5 or 0.5"),
         ("rate_per_second", "nan", "must be a number from 0.1 to 1000"),
+        ("fields", "sesionId", "'sesionId' is not a field of any type's `data`"),
         ("rate_burst", "5", "eeds ratePerSecond"),
         ("retries", "45s", "'45s' is not a wait of this system"),
         ("pause_failures", "0", "must be a whole number from 1 to 100"),

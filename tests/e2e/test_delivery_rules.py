@@ -1,9 +1,11 @@
 """A webhook's own rules on real processes: its rate, its retries, its timeout, and its answer to 410."""
 
+import json
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
+import standardwebhooks
 
 from conftest import Broker, random_prefix
 from e2e.conftest import prepared
@@ -84,6 +86,31 @@ def test_410_may_delete_a_webhook(system: System, platform: Platform, receiver: 
     until(system.has_published, message="the tombstone")
     publish(platform, mine, "later")
     assert len(receiver.at("/gone")) == 1
+
+
+def test_a_webhook_gets_only_the_fields_that_it_chooses(system: System, platform: Platform, receiver: Receiver) -> None:
+    mine = system.account()
+    made = system.webhook(
+        *(mine, receiver.url("/few"), "--set", 'fields=["packageId"]', "--set", 'filter={"learnerId": "learner-42"}')
+    )
+    system.webhook(mine, receiver.url("/all"))
+    receiver.responses["/few"] = lambda request: 500 if len(receiver.at("/few")) == 1 else 204
+    publish(platform, mine, "few")
+    until(lambda: len(receiver.at("/few")) == 1, message="the first attempt")
+    system.run("webhooks", "update", made["id"], "--set", 'fields=["packageId", "sequence"]')
+    until(lambda: system.states(made["id"]) == {"delivered": 1}, 30, "the retry")
+    receiver.wait_for("/all", {"few"})
+    [whole] = receiver.at("/all")
+    assert json.loads(whole.body)["data"].keys() > {"sessionId", "learnerId"}
+    for request in receiver.at("/few"):
+        assert json.loads(request.body) == json.loads(whole.body) | {"data": {"packageId": "pkg_1"}}
+        standardwebhooks.Webhook(made["secret"]).verify(request.body, dict(request.headers))
+    [row] = system.deliveries(made["id"])
+    shown = system.run("deliveries", "show", row["id"], "--json")
+    assert shown["payload"]["data"] == {"packageId": "pkg_1"}
+    assert [one["fields"] for one in shown["attempts"]] == [["packageId"], ["packageId", "sequence"]]
+    first, second = (one["webhookVersion"] for one in shown["attempts"])
+    assert first < second
 
 
 def test_a_slow_endpoint_may_have_more_time(system: System, platform: Platform, sink: Sink) -> None:

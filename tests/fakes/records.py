@@ -13,11 +13,12 @@ from streams.core.accounts.account import AttemptDetails, DeliveryDetails, Deliv
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery import State, Trigger
 from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
+from streams.core.deliveries.rendering import render_body
 from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import RowRefused, Unavailable
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN, MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page, page_size
-from streams.core.webhooks.delivery_options import OnGone
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, OnGone
 from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
 from streams.core.webhooks.webhook import Pause, PauseReason, Status
 
@@ -123,7 +124,11 @@ class FakeDeliveryStore:
         event = self.recorder.events.get((state.account_id, state.event_id))
         newest = await self.attempts(delivery_id, None, MAX_ATTEMPTS_SHOWN)
         total = len(_attempts_of(self.recorder, delivery_id))
-        return DeliveryDetails(state, event.body if event else None, newest.rows[::-1], total, newest.next_cursor)
+        known = await self.recorder.webhooks.find(state.webhook_id)
+        options = known.webhook.options if known else DEFAULT_OPTIONS
+        chosen = newest.rows[0].fields if newest.rows else options.fields
+        body = render_body(event.body, chosen) if event else None
+        return DeliveryDetails(state, body, newest.rows[::-1], total, newest.next_cursor)
 
     async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
         found = _attempts_of(self.recorder, delivery_id)

@@ -45,6 +45,8 @@ SHOWN = AttemptDetails(
     message="",
     next_step="done",
     tier=None,
+    webhook_version=1,
+    fields=None,
 )
 ENVIRON = {
     "DATABASE_URL": f"postgresql+psycopg://user:{CANARY}@localhost/x",

@@ -30,6 +30,8 @@ ATTEMPT = AttemptDetails(
     message="The endpoint responded with 200.",
     next_step="done",
     tier=None,
+    webhook_version=1,
+    fields=None,
 )
 
 

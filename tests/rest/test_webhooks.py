@@ -116,6 +116,7 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         "onGone": "delete",
         "ratePerSecond": 2.5,
         "rateBurst": 7,
+        "fields": ["sessionId", "metadata.department"],
     }
     made = await api.acme.post("/v1/webhooks", webhook_input)
     seen = await api.acme.get(f"/v1/webhooks/{made['id']}")
@@ -157,6 +158,9 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         ({"url": URL, "onGone": "ignore"}, "onGone", "'pause' or 'delete'"),
         ({"url": URL, "ratePerSecond": 0.01}, "ratePerSecond", "at least 0.1"),
         ({"url": URL, "rateBurst": 5}, "rateBurst", "needs ratePerSecond"),
+        ({"url": URL, "fields": []}, "fields", "1 or more"),
+        ({"url": URL, "fields": ["sesionId"]}, "fields", "'sesionId' is not a field of any type's `data`"),
+        ({"url": URL, "fields": ["sequence"] * 51}, "fields", "at most 50"),
         ({"url": URL, "auth": {"type": "digest"}}, "auth", "'basic', 'oauth2'"),
         ({"url": URL, "auth": {"type": "basic", "username": "ada"}}, "auth.password", "is required"),
         ({"url": URL, "auth": {"type": "basic", "username": "a:b", "password": "p"}}, "auth.username", "colon"),
@@ -198,7 +202,8 @@ async def test_a_change_keeps_the_fields_that_it_omits(api: ApiFixture) -> None:
 
 
 async def test_null_takes_a_rule_of_delivery_back(api: ApiFixture) -> None:
-    rules = {"timeoutSeconds": 3, "retries": [], "pauseAfter": {"failures": 1, "minutes": 5}, "onGone": "delete"}
+    rules: dict[str, Any] = {"timeoutSeconds": 3, "retries": [], "onGone": "delete", "fields": ["sequence"]}
+    rules["pauseAfter"] = {"failures": 1, "minutes": 5}
     made = await api.acme.webhook(**rules)
     assert {name: made[name] for name in rules} == rules
     path = f"/v1/webhooks/{made['id']}"
@@ -210,6 +215,7 @@ async def test_null_takes_a_rule_of_delivery_back(api: ApiFixture) -> None:
         "retries": None,
         "pauseAfter": {"failures": 5, "minutes": 0},
         "onGone": "pause",
+        "fields": None,
     }
     [entry, *_] = (await api.operator.get("/v1/audit", action="webhook.changed"))["data"]
     assert entry["details"]["changes"]["retries"] == {"from": [], "to": None}

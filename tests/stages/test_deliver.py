@@ -1,13 +1,14 @@
 """`deliver` counts and logs what is acknowledged, once."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from builders import EXAMPLE, delivery, paused, webhook
+from builders import EXAMPLE, SECRET, delivery, paused, webhook
 from fakes import (
     FakeClock,
     FakeEncryption,
@@ -27,6 +28,7 @@ from streams.core.deliveries.delivery import Delivery, HoldReason, Target, Trigg
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
 from streams.core.deliveries.request import Request
 from streams.core.deliveries.schedule import Tier, parse_schedule
+from streams.core.deliveries.signing import sign_standard
 from streams.core.queues.endpoint_queue import EndpointClass
 from streams.core.queues.slots import Slots
 from streams.core.records.invalid_on_failure import FAILURES_BEFORE_INVALID
@@ -172,6 +174,28 @@ async def test_a_request_has_the_timeout_of_its_webhook() -> None:
         attempt = CODEC.decode(fixture.kafka.topic(ATTEMPTS)[0].value or b"")
         assert isinstance(attempt, Attempt)
         assert f"within {seconds or 10} seconds" in attempt.message
+
+
+async def test_a_request_has_the_fields_that_its_webhook_chooses() -> None:
+    fixture = DeliverFixture(webhook(options=parse_options({"fields": ["sessionId"]}), version=7))
+    await fixture.handle()
+    [request] = fixture.sender.requests
+    assert json.loads(request.body)["data"] == {"sessionId": "sess_abc123"}
+    assert request.headers["webhook-signature"] == sign_standard(
+        SECRET, delivery().event_id, int(request.headers["webhook-timestamp"]), request.body
+    )
+    attempt = CODEC.decode(fixture.kafka.topic(ATTEMPTS)[0].value or b"")
+    assert isinstance(attempt, Attempt)
+    assert (attempt.webhook_version, attempt.fields) == (7, ("sessionId",))
+
+
+async def test_a_body_that_has_no_fields_is_never_sent_whole() -> None:
+    fixture = DeliverFixture(webhook(options=parse_options({"fields": ["sessionId"]})), delivery(body=b"private"))
+    await fixture.handle()
+    attempt = CODEC.decode(fixture.kafka.topic(ATTEMPTS)[0].value or b"")
+    assert isinstance(attempt, Attempt)
+    assert (fixture.sender.requests, attempt.outcome) == ([], OutcomeKind.UNSENDABLE)
+    assert "private" not in attempt.message
 
 
 async def test_a_delivery_beyond_the_rate_is_held_as_rate() -> None:

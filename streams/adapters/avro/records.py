@@ -111,7 +111,12 @@ _DELIVERY = _Shape(
     subjects=_nested(_Shape(EventSubjects, metadata=(list, tuple))),
 )
 _ATTEMPT = _Shape(
-    Attempt, trigger=_enum(Trigger), target=_enum(Target), outcome=_enum(OutcomeKind), next_step=_enum(NextStep)
+    Attempt,
+    trigger=_enum(Trigger),
+    target=_enum(Target),
+    outcome=_enum(OutcomeKind),
+    next_step=_enum(NextStep),
+    fields=_optional((list, tuple)),
 )
 _DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_enum(DeathReason))
 _WEBHOOK = _Shape(

@@ -57,13 +57,16 @@ class AttemptDetails:
     message: str
     next_step: str
     tier: str | None
+    webhook_version: int
+    fields: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDetails:
     """A delivery with its body and its newest attempts, oldest first.
 
-    The body and the attempts come from different topics. The body is None until it is stored, and after retention.
+    The body and the attempts come from different topics. The body is what the newest attempt sent, or what the first
+    one would send. It is None until it is stored, and after retention.
     `earlier_cursor` is where the list of attempts continues; None when `attempts` has all of them.
     """
 

@@ -29,6 +29,8 @@ class Attempt(NamedTuple):
     `tier` is the name of its wait, and `waits` is how often it waits there before the next attempt.
 
     The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
+    `webhook_version` is the version of the webhook that was read, and `fields` are those that its settings chose; None
+    means that the whole body was sent.
     """
 
     account_id: str
@@ -55,6 +57,8 @@ class Attempt(NamedTuple):
     next_step: NextStep
     tier: str | None = None
     waits: int = 1
+    webhook_version: int = 1
+    fields: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Attempt({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.number})"

@@ -223,6 +223,8 @@ def judge_attempt(
         next_step=decision.next_step,
         tier=decision.tier.name if isinstance(decision, RetryLater) else None,
         waits=decision.delivery.waits_left + 1 if isinstance(decision, RetryLater) else 1,
+        webhook_version=webhook.version,
+        fields=webhook.options.fields,
     )
     return attempt, decision
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from streams.core.deliveries.delivery import Delivery
 from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.rendering import render_body
 from streams.core.deliveries.signing import sign_platform, sign_standard
 from streams.core.limits import MAX_RESPONSE_BODY_BYTES
 
@@ -95,17 +96,18 @@ def build_request(
     signature_header: str,
     trace_parent: str | None = None,
     timeout_seconds: float | None = None,
+    fields: Sequence[str] | None = None,
 ) -> Request:
     """Build the request of one attempt, signed by the platform's scheme and by Standard Webhooks.
 
     `secrets` are oldest first. During a rotation the platform's header has the old secret's signature and
     `<header>-Next` the new one's; Standard Webhooks has both. `timestamp` is in Unix seconds. A customer's header
-    never replaces one of ours. `trace_parent` is the attempt's, if endpoints get one. Raises ValueError if no secret
-    can sign.
+    never replaces one of ours. `trace_parent` is the attempt's, if endpoints get one. `fields` are the ones to send;
+    None means all. Raises ValueError if no secret can sign, and `InvalidRecord` for a body without fields.
     """
     if not secrets:
         raise ValueError("the webhook has no valid secret")
-    body = delivery.body
+    body = render_body(delivery.body, fields)
     standard_signatures = (sign_standard(secret, delivery.event_id, timestamp, body) for secret in secrets)
     headers = {
         "Content-Type": "application/json",

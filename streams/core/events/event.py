@@ -201,7 +201,7 @@ def partition_key(event: Event) -> str:
 def render(event: Event) -> bytes:
     """Render the body: UTF-8 JSON, camelCase, whole numbers as integers, absent values left out.
 
-    Rendered once for each event, so that every webhook and every attempt sends the same bytes.
+    Rendered once for each event. What a webhook gets is made of these bytes.
     """
     payload: dict[str, Any] = {
         "id": event.id,

@@ -14,6 +14,7 @@ from streams.core.events.event_filter import EventFilter, UnknownOperator, parse
 from streams.core.ids import ID_DESCRIPTION, ID_PATTERN, is_id
 from streams.core.limits import (
     MAX_CONCURRENCY,
+    MAX_FIELDS_SENT,
     MAX_METADATA_PAIRS,
     MAX_PAYLOAD_BYTES,
     MAX_SCOPE_IDS,
@@ -94,7 +95,9 @@ def check_attempt(attempt: Attempt) -> Attempt:
         raise InvalidRecord(f"status: {attempt.status} is not an HTTP status")
     if attempt.tier is not None and (problem := _tier_problem(attempt.tier)):
         raise InvalidRecord(problem)
-    _check_texts(attempt.event_type, attempt.message, attempt.url)
+    if len(attempt.fields or ()) > MAX_FIELDS_SENT:
+        raise InvalidRecord(f"fields: at most {MAX_FIELDS_SENT}")
+    _check_texts(attempt.event_type, attempt.message, attempt.url, *attempt.fields or ())
     return attempt
 
 

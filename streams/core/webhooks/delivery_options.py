@@ -1,4 +1,4 @@
-"""A webhook's own rules for its deliveries: the timeout, the retries, and when it is paused."""
+"""A webhook's own rules for its deliveries: what is sent, how fast, how often, and when it is paused."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,8 +10,11 @@ from typing import Any
 
 from streams.core.deliveries.schedule import Schedule, Tier
 from streams.core.errors import FieldError, Invalid
+from streams.core.events.event_data import FIELD_NAMES, metadata_problem
+from streams.core.events.event_filter import METADATA_FIELD
 from streams.core.limits import (
     MAX_FAILURES_TO_PAUSE,
+    MAX_FIELDS_SENT,
     MAX_MINUTES_TO_PAUSE,
     MAX_RATE_PER_SECOND,
     MAX_RETRY_TIERS,
@@ -19,6 +22,7 @@ from streams.core.limits import (
     MIN_RATE_PER_SECOND,
 )
 from streams.core.queues.rate import Rate
+from streams.core.text import shorten
 from streams.core.webhooks.auth import Auth, UnknownOption, parse_auth
 
 DEFAULT_FAILURES_TO_PAUSE = 5
@@ -53,7 +57,7 @@ DEFAULT_PAUSE_AFTER = PauseAfter()
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOptions:
-    """The rules of one webhook. None means that the deployment's value applies."""
+    """The rules of one webhook. None means that the deployment's value applies; no `fields` means all of them."""
 
     timeout_seconds: int | None = None
     retries: Schedule | None = None
@@ -62,6 +66,7 @@ class DeliveryOptions:
     rate_per_second: float | None = None
     rate_burst: int | None = None
     auth: Auth | None = None
+    fields: tuple[str, ...] | None = None
 
     @property
     def rate(self) -> Rate | None:
@@ -82,6 +87,7 @@ class DeliveryOptions:
             "ratePerSecond": self.rate_per_second,
             "rateBurst": self.rate_burst,
             "auth": self.auth.values if self.auth else None,
+            "fields": None if self.fields is None else list(self.fields),
             "onGone": None if self.on_gone is OnGone.PAUSE else str(self.on_gone),
         }
         return {name: value for name, value in values.items() if value is not None}
@@ -172,6 +178,20 @@ def _parse_burst(value: object) -> int:
     return _whole_number(value, 1, MAX_RATE_PER_SECOND)
 
 
+def _parse_fields(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(path, str) for path in value):
+        raise ValueError('must be a list of fields of `data`, such as ["sessionId", "metadata.department"]')
+    if len(value) > MAX_FIELDS_SENT:
+        raise ValueError(f"must have at most {MAX_FIELDS_SENT} fields")
+    for path in value:
+        name, dot, pair = path.partition(".")
+        is_pair = name == METADATA_FIELD and bool(dot)
+        if name not in FIELD_NAMES or (dot and not is_pair) or (is_pair and metadata_problem({pair: ""})):
+            # A newer release may know it.
+            raise UnknownOption(FieldError("fields", f"{shorten(path, 80)!r} is not a field of any type's `data`"))
+    return tuple(dict.fromkeys(value))
+
+
 def _whole_number(value: object, smallest: int, largest: int) -> int:
     if type(value) is not int or not smallest <= value <= largest:
         raise ValueError(f"must be a whole number from {smallest} to {largest}")
@@ -187,4 +207,5 @@ _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "ratePerSecond": ("rate_per_second", _parse_rate),
     "rateBurst": ("rate_burst", _parse_burst),
     "auth": ("auth", parse_auth),
+    "fields": ("fields", _parse_fields),
 }

@@ -60,6 +60,7 @@ class WebhookInput:
     rate_burst: int | None = None
     auth: Mapping[str, str] | None = None
     auth_secret: str | None = field(default=None, repr=False)
+    fields: Sequence[str] | None = None
 
     @property
     def options(self) -> dict[str, Any]:

@@ -38,6 +38,7 @@ async def newest_attempts(
 def _stored_size_column() -> Any:
     texts = (attempts.c.url, attempts.c.request_headers, attempts.c.response_headers, attempts.c.message)
     lengths = [func.length(cast(text, Text)) for text in texts]
+    lengths.append(func.coalesce(func.length(cast(attempts.c.fields, Text)), 0))
     return sum(lengths, func.length(attempts.c.response_body)).label("size")
 
 

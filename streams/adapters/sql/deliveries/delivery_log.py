@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.deliveries.attempts_shown import newest_attempts
 from streams.adapters.sql.deliveries.ordered_query import filter_conditions, ordered_query
@@ -15,8 +16,11 @@ from streams.adapters.sql.tables.deliveries import attempts, deliveries, events,
 from streams.core.accounts.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.deliveries.delivery import State, Target, Trigger
 from streams.core.deliveries.delivery_state import DeliveryState, StateCount
+from streams.core.deliveries.rendering import render_body
+from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
+from streams.core.records.record_checks import parse_recorded_options
 
 
 class SqlDeliveryStore(SqlStorage):
@@ -42,9 +46,23 @@ class SqlDeliveryStore(SqlStorage):
                 select(events.c.body).where(events.c.account_id == row.account_id, events.c.event_id == row.event_id)
             )
             newest = await newest_attempts(connection, delivery_id, None, MAX_ATTEMPTS_SHOWN)
+            if body is not None:
+                body = await self._sent_body(connection, row.webhook_id, body, newest.rows)
             # Counted after the read: the total includes every attempt that was read.
             total = await connection.scalar(select(func.count()).where(attempts.c.delivery_id == delivery_id))
         return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next_cursor)
+
+    async def _sent_body(
+        self, connection: AsyncConnection, webhook_id: str, body: bytes, newest_first: Sequence[AttemptDetails]
+    ) -> bytes | None:
+        """What the newest attempt sent; before the first one, what it would send. None if that cannot be read."""
+        try:
+            if newest_first:
+                return render_body(body, newest_first[0].fields)
+            query = select(webhooks.c.options).where(webhooks.c.id == webhook_id)
+            return render_body(body, parse_recorded_options(await connection.scalar(query)).fields)
+        except (InvalidRecord, NewerRecord):
+            return None
 
     async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
         async with self._database.read_transaction() as connection:

@@ -233,6 +233,8 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "message": attempt.message,
         "next_step": attempt.next_step,
         "tier": attempt.tier,
+        "webhook_version": attempt.webhook_version,
+        "fields": attempt.fields,
         "account_id": None if is_success else attempt.account_id,
         "first_seen_at": None if is_success else attempt.first_seen_at,
     }

@@ -209,6 +209,9 @@ attempts = Table(
     Column("message", Text, nullable=False),
     Column("next_step", Text, nullable=False),
     Column("tier", Text),
+    Column("webhook_version", BigInteger, nullable=False),
+    # The fields of `data` that were sent; null means all.
+    Column("fields", Json(none_as_null=True)),
     # Copied from the delivery for a failed attempt; nobody searches for the other attempts.
     Column("account_id", Text),
     Column("first_seen_at", Moment),

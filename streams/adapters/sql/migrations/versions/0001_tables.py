@@ -42,6 +42,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("next_step", sa.Text(), nullable=False),
         sa.Column("tier", sa.Text(), nullable=True),
+        sa.Column("webhook_version", sa.BigInteger(), nullable=False),
+        sa.Column("fields", sa.JSON(), nullable=True),
         sa.Column("account_id", sa.Text(), nullable=True),
         sa.Column("first_seen_at", Moment(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
