@@ -37,10 +37,13 @@ _ROUTES: Mapping[RequestClass, str] = {
     RequestClass.SLOW: """
         GET /v1/events/{event_id}
         POST /v1/learners/erase
+        POST /v1/deliveries/retry
         POST /v1/dead-letters/retry
         POST /v1/dead-letters/discard
         POST /v1/webhooks/{webhook_id}/replays
         GET /v1/webhooks/{webhook_id}/stats
+        GET /v1/webhooks/{webhook_id}/deliveries/summary
+        GET /webhooks/{webhook_id}/deliveries.csv
         GET /v1/usage
         GET /v1/usage/{month}
         GET /events

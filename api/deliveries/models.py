@@ -12,6 +12,7 @@ from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.deliveries.job import Job, JobKind, JobStatus
 from streams.core.events.event_data import EVENT_TYPE_FORM
 from streams.core.page import MAX_PAGE_ROWS
+from streams.features.deliveries.service import EventStatus as StoredStatus
 
 EventType = Annotated[str, StringConstraints(pattern=f"^{EVENT_TYPE_FORM}$"), Field(examples=["session.completed"])]
 
@@ -87,6 +88,27 @@ class DeliveryWithAttempts(Delivery):
     ] = None
 
 
+class EventStatus(Model):
+    """What became of an event at a webhook. A receiver compares it with what it has."""
+
+    id: Annotated[str, Field(description="The id of the delivery.")]
+    event_id: str
+    event_type: str
+    sequence: Annotated[
+        int | None, Field(description="`data.sequence` of the event; absent without one, and after retention.")
+    ] = None
+    state: State
+    attempt_count: int
+    first_seen_at: Time
+    changed_at: Annotated[Time, Field(description="When it came into this state.")]
+
+
+class DeliveryChoice(Input):
+    """The deliveries to send again."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_PAGE_ROWS), at_most(MAX_PAGE_ROWS, "ids")]
+
+
 class DeadLetterFilter(Input):
     """A filter of dead letters. An empty filter matches all of the account."""
 
@@ -122,7 +144,7 @@ class DeadLetterCount(Model):
 
 
 class AffectedDeliveries(Model):
-    """The affected dead letters. An id in neither list is a delivery that is not a dead letter."""
+    """The affected deliveries. An id in neither list is a delivery that the action does not apply to."""
 
     ids: list[str]
     unknown: Annotated[list[str], Field(description="Ids in the request that the account does not have.")]
@@ -165,6 +187,11 @@ class JobDetails(Model):
 def delivery_of(delivery_state: DeliveryState) -> Delivery:
     """A delivery."""
     return Delivery.of(delivery_state, id=delivery_state.delivery_id, attempt_count=delivery_state.attempts)
+
+
+def event_status_of(status: StoredStatus) -> EventStatus:
+    """What became of an event."""
+    return EventStatus.of(status, delivery_of(status.delivery_state))
 
 
 def delivery_with_attempts(details: DeliveryDetails) -> DeliveryWithAttempts:

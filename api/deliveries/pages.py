@@ -1,10 +1,10 @@
 """Pages of deliveries: the list with filters, one delivery with its attempts."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -12,21 +12,25 @@ from starlette.responses import Response
 from api.deliveries.filters import Links, facets_of, filter_of, links_of
 from api.deliveries.reasons import REASON_MESSAGES
 from api.paging import cursor_of
+from api.shell.csv_file import csv_response
 from api.shell.page_route import PageRoute
 from api.shell.rendering import format_duration, redirect, render
 from api.shell.rows import names_of, webhook_name, webhook_of
-from api.shell.visits import MayWriteDeliveries, SignedIn, site_of
+from api.shell.visits import MayWriteDeliveries, SignedIn, Visit, site_of
 from api.webhooks.code_samples import curl
 from streams.core.accounts.access import Scope
-from streams.core.accounts.account import AttemptDetails, DeliveryDetails
-from streams.core.errors import Invalid
+from streams.core.accounts.account import AttemptDetails, DeliveryDetails, DeliveryFilter
+from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import parse_pair
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
+from streams.core.times import TIME_DESCRIPTION, format_time, parse_time
 from streams.features.deliveries.search_rules import IdKind
+from streams.features.deliveries.service import EventStatus
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PAGE_ROWS = 50
+CSV_HEADER = ("event", "type", "sequence", "state", "first_seen_at", "changed_at", "attempts", "delivery")
 
 
 @router.get("/deliveries")
@@ -161,6 +165,29 @@ async def payload(delivery_id: str, visit: SignedIn) -> Response:
         "X-Content-Type-Options": "nosniff",
     }
     return Response(details.body or b"", headers=headers, media_type="application/json")
+
+
+@router.get("/webhooks/{webhook_id}/deliveries.csv")
+async def deliveries_csv(webhook_id: str, visit: SignedIn) -> Response:
+    """What became of each event at a webhook, newest first, from `since` until `until`."""
+    await visit.services.webhooks.find(webhook_id, visit.account.id)
+    since, until = (_time_in_query(visit, name) for name in ("since", "until"))
+    delivery_filter = DeliveryFilter(visit.account.id, webhook_id, since=since, until=until)
+    statuses = visit.services.deliveries.all_statuses(delivery_filter)
+    return await csv_response(f"deliveries-{webhook_id}.csv", CSV_HEADER, statuses, _csv_cells)
+
+
+def _time_in_query(visit: Visit, name: str) -> datetime | None:
+    text = visit.query[name]
+    if text and (moment := parse_time(text)) is None:
+        raise Invalid(FieldError(name, TIME_DESCRIPTION))
+    return moment if text else None
+
+
+def _csv_cells(status: EventStatus) -> Sequence[object]:
+    row = status.delivery_state
+    times = (format_time(row.first_seen_at), format_time(row.changed_at))
+    return (row.event_id, row.event_type, status.sequence, row.state, *times, row.attempts, row.delivery_id)
 
 
 @router.post("/deliveries/{delivery_id}/retry")

@@ -13,11 +13,14 @@ from api.deliveries.models import (
     DeadLetterChoice,
     DeadLetterCount,
     Delivery,
+    DeliveryChoice,
     DeliveryWithAttempts,
+    EventStatus,
     EventType,
     JobDetails,
     delivery_of,
     delivery_with_attempts,
+    event_status_of,
     job_of,
 )
 from api.paging import CursorQuery, Limit, cursor_of
@@ -32,6 +35,7 @@ from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import parse_pair
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
+from streams.core.page import MAX_PAGE_ROWS
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -63,6 +67,15 @@ class DeliveryQuery(Model):
         values = self.model_dump(by_alias=False, exclude={"cursor"})
         values["metadata"] = None if self.metadata is None else parse_pair(self.metadata)
         return DeliveryFilter(account_id, after=cursor_of(self.cursor), **values, **fixed_fields)
+
+
+class SummaryQuery(Model):
+    """The parameters of a list of events' statuses."""
+
+    since: Annotated[Moment | None, Field(description="Only events first seen then or later.")] = None
+    until: Annotated[Moment | None, Field(description="Only events first seen before.")] = None
+    limit: Limit = MAX_PAGE_ROWS
+    cursor: CursorQuery = None
 
 
 class StateQuery(DeliveryQuery):
@@ -133,6 +146,38 @@ async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -
         delivery_id, actor=caller.actor, account_id=caller.account_id
     )
     return delivery_of(delivery_state)
+
+
+@router.post(
+    "/v1/deliveries/retry", tags=["Deliveries"], summary="Send deliveries again", operation_id="retryDeliveries"
+)
+async def retry_some(body: DeliveryChoice, caller: MayWriteDeliveries, request: Request) -> AffectedDeliveries:
+    """Sends dead, delivered, discarded and waiting deliveries again, at the pace of their endpoints."""
+    service = services_of(request).deliveries
+    return AffectedDeliveries.of(await service.retry_some(body.ids, caller.account_id, actor=caller.actor))
+
+
+@router.get(
+    "/v1/webhooks/{webhook_id}/deliveries/summary",
+    tags=["Webhooks"],
+    summary="List what became of the events of a webhook",
+    operation_id="listEventStatuses",
+)
+async def summary(
+    webhook_id: Id, caller: MayReadDeliveries, request: Request, query: Annotated[SummaryQuery, Query()]
+) -> Page[EventStatus]:
+    """Newest first, without test events, for a receiver that looks for events that it does not have."""
+    services = services_of(request)
+    webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
+    delivery_filter = DeliveryFilter(
+        webhook.account_id,
+        webhook_id,
+        since=query.since,
+        until=query.until,
+        limit=query.limit,
+        after=cursor_of(query.cursor),
+    )
+    return to_response_page(await services.deliveries.statuses(delivery_filter), event_status_of)
 
 
 @router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters", operation_id="listDeadLetters")

@@ -6,6 +6,7 @@ from datetime import datetime
 from api.shell.visits import Visit
 from api.webhooks.form import TYPE_DESCRIPTIONS, example_body
 from streams.core.deliveries.held import HeldChoice
+from streams.core.deliveries.rendering import render_body
 from streams.core.webhooks.url import host_of
 from streams.core.webhooks.webhook import Status, Webhook, takes
 
@@ -38,4 +39,6 @@ def unresolved_host(visit: Visit, webhook: Webhook) -> str:
 
 def example_bodies(webhook: Webhook, now: datetime) -> dict[str, object]:
     """The body of an event of each type that the webhook wants."""
-    return {type: json.loads(example_body(type, now)) for type in TYPE_DESCRIPTIONS if takes(webhook, type)}
+    fields = webhook.options.fields
+    types = [event_type for event_type in TYPE_DESCRIPTIONS if takes(webhook, event_type)]
+    return {event_type: json.loads(render_body(example_body(event_type, now), fields)) for event_type in types}

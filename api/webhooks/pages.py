@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -26,6 +26,7 @@ from streams.core.deliveries.delivery_state import StateCount
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.queues.rate import seconds_to_send
+from streams.core.times import format_time
 from streams.core.webhooks.webhook import PauseReason, Registration, Status, Webhook, to_entered_types
 from streams.core.webhooks.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
 from streams.features.webhooks.verdict import pause_cause, progress_to_pause, verdict
@@ -74,6 +75,7 @@ async def _webhook_page(
     counts = _counts(stats.unfinished)
     steps = bool(visit.query["new"]) and visit.may(Scope.WEBHOOKS_WRITE)
     slowest_ms = slowest_response_ms(stats.hours)
+    csv_path = f"/webhooks/{webhook_id}/deliveries.csv"
     p50 = percentile_ms(stats.response_times, 0.5, slowest_ms)
     site = site_of(visit.request)
     return render(
@@ -115,7 +117,17 @@ async def _webhook_page(
         test_curl=_curl(test),
         problem=problem,
         valid_secrets=webhook.valid_secrets(now),
+        downloads={label: with_query(csv_path, since=since) for label, since in _csv_spans(now).items()},
     )
+
+
+def _csv_spans(now: datetime) -> dict[str, str | None]:
+    """The periods of a download, each with its beginning."""
+    return {
+        "last 24 hours": format_time(now - timedelta(hours=24)),
+        "last 7 days": format_time(now - timedelta(days=7)),
+        "all": None,
+    }
 
 
 def _counts(state_counts: Sequence[StateCount]) -> dict[State, int]:

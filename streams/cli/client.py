@@ -58,17 +58,21 @@ class ApiClient:
 
     def rows(self, *path: str, limit: int | None = None, **query: object) -> list[dict[str, Any]]:
         """The rows of a list, page by page; with `limit` only the first ones."""
-        rows: list[dict[str, Any]] = []
-        cursor: str | None = None
+        return [row for page in self.pages(*path, limit=limit, **query) for row in page]
+
+    def pages(self, *path: str, limit: int | None = None, **query: object) -> Iterator[list[dict[str, Any]]]:
+        """The pages of a list, each when it is asked for; with `limit` only the first rows."""
+        rows_left, cursor = limit, None
         while True:
-            page_rows = MAX_PAGE_ROWS if limit is None else min(limit - len(rows), MAX_PAGE_ROWS)
+            page_rows = MAX_PAGE_ROWS if rows_left is None else min(rows_left, MAX_PAGE_ROWS)
             page = self.get(*path, limit=page_rows, cursor=cursor, **query)
             if not isinstance(page, dict) or not isinstance(page.get("data"), list):
                 raise Unavailable(f"{self._client.base_url} sent no list: is {URL_VARIABLE} the URL of the API?")
-            rows += page["data"]
+            yield page["data"]
             cursor = page.get("nextCursor")
-            if cursor is None or len(rows) == limit:
-                return rows
+            rows_left = None if rows_left is None else rows_left - len(page["data"])
+            if cursor is None or rows_left == 0:
+                return
 
     def act_for(self, account: str) -> None:
         """Limit all later requests to one account. Raises `NotFound`, or `Invalid` if the key is another account's."""

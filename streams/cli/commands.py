@@ -58,6 +58,7 @@ def create_app(names: Collection[str]) -> typer.Typer:
     app.add_typer(stages)
     app.command()(up)
     app.command()(demo)
+    app.command()(reconcile)
     return app
 
 
@@ -96,3 +97,20 @@ def demo(
     from streams.cli.stages import start_demo
 
     start_demo(events, leave, seed, receivers)
+
+
+def reconcile(
+    webhook: Annotated[str, typer.Option(help="The webhook's id.")],
+    since: Annotated[str | None, typer.Option(help="Only events first seen then or later.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only events first seen before.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Send the missing events again, with the same ids.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Print the events that were delivered and that your receiver does not have.
+
+    Standard input has the ids of the receiver's events, one a line, or the first column of a CSV file:
+    `scorm-webhooks reconcile --webhook wh_1 < ids.txt`. Exit code 1 if some are missing and are not sent again.
+    """
+    from streams.cli.reconcile import run_reconcile
+
+    run_reconcile(webhook, since, until, retry, as_json)

@@ -22,7 +22,7 @@ DEFAULT_WIDTH = 100
 MIN_CELL_WIDTH = 12
 _COLUMN_GAP = 2
 # Ids are copied to other commands: these cells are never split.
-_UNSPLIT_COLUMNS = frozenset({"id", "account", "object", "prefix", "state", "at"})
+_UNSPLIT_COLUMNS = frozenset({"id", "account", "event", "object", "prefix", "state", "at"})
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> None:

@@ -57,6 +57,9 @@ class DeliveryStore(Protocol):
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         """The ids among these that a delivery has."""
 
+    async def sequences(self, account_id: str, event_ids: Sequence[str]) -> Mapping[str, int]:
+        """The `sequence` in the bodies of these events, by event id; without those that have none."""
+
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
         """The deliveries among these that no longer wait, and whose payload is stored."""
 

@@ -92,6 +92,17 @@ async def test_an_outcome_is_there_with_its_payload(store: Store) -> None:
     assert set(await store.delivery_log.with_outcome(names)) == {names[3]}
 
 
+async def test_the_sequence_of_an_event_is_in_its_body(store: Store) -> None:
+    bodies = {"evt_1": b'{"data": {"sequence": 7}}', "evt_2": b"{}", "evt_3": b'{"data": {"sequence": true}}'}
+    bodies |= {f"evt_{number}": b'{"data": {"sequence": 9007199254740991}}' for number in range(4, 120)}
+    entries = [RecordedValue(delivery(event_id=name, body=body), NOON) for name, body in bodies.items()]
+    entries.append(RecordedValue(delivery(event_id="evt_2", account_id="other", body=bodies["evt_1"]), NOON))
+    await store.recorder.record(merge_records(entries))
+    sequences = await store.delivery_log.sequences("acme", [*bodies, "unknown"])
+    assert sequences == {"evt_1": 7} | {f"evt_{number}": 2**53 - 1 for number in range(4, 120)}
+    assert await store.delivery_log.sequences("acme", []) == {}
+
+
 async def test_the_body_of_a_delivery_is_what_was_sent(store: Store) -> None:
     options = parse_options({"fields": ["sessionId"]})
     await store.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, options=options)))

@@ -11,9 +11,13 @@ from dashboard.pages import FakeBrowser, signed_in
 
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture
+from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
+from streams.core.accounts.account import DeliveryFilter
 from streams.core.deliveries.attempt import NextStep
 from streams.core.deliveries.delivery import Trigger
+from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.page import Page
 
 pytestmark = pytest.mark.slow
 
@@ -256,3 +260,47 @@ async def test_many_attempts_are_shown_page_by_page(api: ApiFixture, browser: Fa
         assert "Newest attempts" in page.text
     assert shown == [str(number) for number in range(1, 101)]
     assert (await browser.open(f"/deliveries/{known.id}?after=x")).status == 422
+
+
+async def test_what_became_of_each_event_is_a_csv_file(api: ApiFixture, browser: FakeBrowser) -> None:
+    known = await webhook_of(api)
+    for number in range(1, 4):
+        seen = NOON + timedelta(seconds=number)
+        body = b'{"data": {"sequence": 7}}' if number == 3 else b"{}"
+        await api.record(delivery(**known, event_id=f"evt_{number}", first_seen_at=seen, body=body), at=seen)
+    await api.record(attempt(**known, event_id="evt_1", first_seen_at=NOON))
+    page = await browser.open(f"/webhooks/{known['webhook_id']}")
+    paths = [unescape(path) for path in re.findall(r'href="([^"]+deliveries.csv[^"]*)"', page.html)]
+    whole = await browser.open(paths[-1])
+    heading, *rows = whole.html.splitlines()
+    assert heading == "event,type,sequence,state,first_seen_at,changed_at,attempts,delivery"
+    assert [row.split(",")[:4] for row in rows] == [
+        ["evt_3", "session.completed", "7", "waiting"],
+        ["evt_2", "session.completed", "", "waiting"],
+        ["evt_1", "session.completed", "", "delivered"],
+    ]
+    assert "since=2026-04-09T12%3A00" in paths[0]
+    period = await browser.open(paths[-1] + "?since=2026-04-10T12:00:02Z&until=2026-04-10T12:00:03Z")
+    assert [row.split(",")[0] for row in period.html.splitlines()[1:]] == ["evt_2"]
+    assert (await browser.open(paths[-1] + "?since=noon")).status == 422
+    assert (await browser.open("/webhooks/wh_unknown/deliveries.csv")).status == 404
+
+
+async def test_a_long_csv_file_is_read_page_by_page(
+    api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = await webhook_of(api)
+    seen = [delivery(**known, event_id=f"evt_{number}") for number in range(1200)]
+    await api.record(*seen)
+    limits: list[int] = []
+    read = SqlDeliveryStore.list
+
+    async def count_rows(store: SqlDeliveryStore, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
+        page = await read(store, delivery_filter)
+        limits.append(len(page.rows))
+        return page
+
+    monkeypatch.setattr(SqlDeliveryStore, "list", count_rows)
+    csv = await browser.open(f"/webhooks/{known['webhook_id']}/deliveries.csv")
+    assert len(set(csv.html.splitlines())) == 1201
+    assert limits == [500, 500, 200]

@@ -70,6 +70,7 @@ NEEDS = {
     "GET /audit": ANYBODY,
     "GET /usage": ANYBODY,
     "GET /usage/{month}.csv": ANYBODY,
+    "GET /webhooks/{webhook_id}/deliveries.csv": ANYBODY,
     "GET /notifications": ANYBODY,
     "GET /operator/sign-in": OPEN,
     "POST /operator/sign-in": OPEN,

@@ -16,6 +16,7 @@ from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKe
 from streams.core.deliveries.rendering import render_body
 from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import RowRefused, Unavailable
+from streams.core.events.event import sequence_of
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN, MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page, page_size
 from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, OnGone
@@ -151,6 +152,11 @@ class FakeDeliveryStore:
         seen = [state.first_seen_at for state in rows]
         webhooks = {state.webhook_id for state in rows}
         return DeliverySummary(len(rows), len(webhooks), min(seen, default=None), max(seen, default=None))
+
+    async def sequences(self, account_id: str, event_ids: Sequence[str]) -> Mapping[str, int]:
+        events = {name: self.recorder.events.get((account_id, name)) for name in event_ids}
+        found = {name: sequence_of(event.body) for name, event in events.items() if event}
+        return {name: sequence for name, sequence in found.items() if sequence is not None}
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         return self.recorder.delivery_states.keys() & set(delivery_ids)

@@ -16,7 +16,7 @@ from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.deliveries.attempt import DeadLetter, NextStep
-from streams.core.deliveries.delivery import DeathReason, Delivery
+from streams.core.deliveries.delivery import DeathReason, Delivery, Trigger
 from streams.core.deliveries.job import PAYLOAD_WAIT
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
@@ -43,6 +43,11 @@ async def dead_letter(api: ApiFixture, number: int, reason: DeathReason = DeathR
     dead = DeadLetter(made._replace(step=8), reason, "The endpoint responded with 500: its server failed.")
     await api.record(dead, at=NOON + timedelta(seconds=number))
     return made.id
+
+
+def known_as(made: Delivery) -> dict[str, Any]:
+    """What an attempt at this delivery has of it."""
+    return {name: getattr(made, name) for name in ("account_id", "event_id", "webhook_id", "first_seen_at")}
 
 
 async def ids(api: ApiFixture, path: str, **params: Any) -> list[str]:
@@ -238,6 +243,46 @@ async def test_dead_letters_are_filtered_by_reason(api: ApiFixture) -> None:
     assert await ids(api, "/v1/dead-letters") == ["evt_3", "evt_2"]
     for body in ({}, {"ids": ["a"], "filter": {}}):
         assert "either" in errors_of(await api.acme.request("POST", "/v1/dead-letters/retry", body))["ids"]
+
+
+async def test_a_receiver_compares_what_it_has_with_the_summary(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
+    sent = [await waiting_delivery(api, n, webhook_id=webhook) for n in (1, 2)]
+    await waiting_delivery(api, 3, webhook_id=webhook, body=b'{"data": {"sequence": 7}}')
+    await waiting_delivery(api, 4, webhook_id="wh_other")
+    await api.record(attempt(**known_as(sent[0])), attempt(**known_as(sent[1]), trigger=Trigger.TEST))
+    path = f"/v1/webhooks/{webhook}/deliveries/summary"
+    newest, oldest = (await api.acme.get(path))["data"]
+    assert (newest["eventId"], newest["sequence"], newest["state"]) == ("evt_3", 7, "waiting")
+    assert oldest == {
+        "id": sent[0].id,
+        "eventId": "evt_1",
+        "eventType": "session.completed",
+        "state": "delivered",
+        "attemptCount": 1,
+        "firstSeenAt": "2026-04-10T12:00:01Z",
+        "changedAt": oldest["changedAt"],
+    }
+    first = await api.acme.get(path, limit=1)
+    assert (await api.acme.get(path, cursor=first["nextCursor"]))["data"] == [oldest]
+    assert await ids(api, path, since="2026-04-10T12:00:03Z") == ["evt_3"]
+    assert await ids(api, path, until="2026-04-10T12:00:03Z") == ["evt_1"]
+    assert (await api.globex.request("GET", path)).status_code == 404
+    assert "since" in errors_of(await api.acme.request("GET", f"{path}?since=noon"))
+
+
+async def test_some_deliveries_are_sent_again_whatever_their_state(api: ApiFixture) -> None:
+    webhook = (await api.acme.webhook())["id"]
+    delivered, waiting = [await waiting_delivery(api, n, webhook_id=webhook) for n in (1, 2)]
+    await api.record(attempt(**known_as(delivered)))
+    orphan, dead = await dead_letter(api, 3, webhook_id="wh_gone"), await dead_letter(api, 4, webhook_id=webhook)
+    asked = {"ids": [delivered.id, waiting.id, orphan, dead, "unknown"]}
+    assert await api.globex.post("/v1/deliveries/retry", asked) == {"ids": [], "unknown": asked["ids"]}
+    retried = await api.acme.post("/v1/deliveries/retry", asked)
+    assert (set(retried["ids"]), retried["unknown"]) == ({delivered.id, waiting.id, dead}, ["unknown"])
+    [entry, *_] = (await api.operator.get("/v1/audit", action="deliveries.retried"))["data"]
+    assert entry["accountId"] == api.acme.account_id
+    assert "ids" in errors_of(await api.acme.request("POST", "/v1/deliveries/retry", {"ids": []}))
 
 
 async def test_a_job_acts_on_dead_letters_from_before_its_start(api: ApiFixture) -> None:

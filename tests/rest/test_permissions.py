@@ -43,6 +43,8 @@ NEEDS = {
     "GET /v1/deliveries/{delivery_id}": "deliveries:read",
     "GET /v1/deliveries/{delivery_id}/attempts": "deliveries:read",
     "POST /v1/deliveries/{delivery_id}/retry": "deliveries:write",
+    "POST /v1/deliveries/retry": "deliveries:write",
+    "GET /v1/webhooks/{webhook_id}/deliveries/summary": "deliveries:read",
     "GET /v1/dead-letters": "deliveries:read",
     "POST /v1/dead-letters/retry": "deliveries:write",
     "POST /v1/dead-letters/discard": "deliveries:write",
@@ -84,6 +86,7 @@ NEEDS = {
 BODIES: dict[str, Any] = {
     "POST /v1/webhooks": {"url": "https://crm.example.com/hooks"},
     "PATCH /v1/webhooks/{webhook_id}": {"description": "mine now"},
+    "POST /v1/deliveries/retry": {"ids": ["some"]},
     "POST /v1/dead-letters/retry": {"ids": ["some"]},
     "POST /v1/dead-letters/discard": {"ids": ["some"]},
     "POST /v1/webhooks/{webhook_id}/replays": {"since": "2026-04-10T10:00:00Z"},

@@ -11,7 +11,7 @@ from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.events.event_data import EVENT_TYPES, data_errors, is_storable, metadata_problem
 from streams.core.events.trace import TRACE_PARENT_FORM, is_trace_parent
 from streams.core.ids import ID_DESCRIPTION, is_id
-from streams.core.limits import MAX_EXACT_INTEGER, MAX_REQUEST_FIELDS, METADATA_HASH_BYTES
+from streams.core.limits import MAX_EXACT_INTEGER, MAX_REQUEST_FIELDS, MAX_SEQUENCE, METADATA_HASH_BYTES
 from streams.core.times import TIME_DESCRIPTION, format_time, parse_time
 
 # Clocks differ, but an event of a future month would belong to no bill.
@@ -212,6 +212,15 @@ def render(event: Event) -> bytes:
         payload["test"] = True
     payload["data"] = {name: _to_json_value(value) for name, value in event.data.items() if value != {}}
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def sequence_of(body: bytes) -> int | None:
+    """The `sequence` of the event in a body; None without one."""
+    try:
+        sequence = json.loads(body)["data"]["sequence"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return sequence if type(sequence) is int and 0 <= sequence <= MAX_SEQUENCE else None
 
 
 def _to_json_value(value: str | float | Mapping[str, str]) -> str | int | float | Mapping[str, str]:

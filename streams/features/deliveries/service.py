@@ -1,7 +1,7 @@
 """Look up deliveries, replay them, discard dead letters; one, some, or all that match a filter."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
-from streams.core.page import Cursor, Page
+from streams.core.page import MAX_PAGE_ROWS, Cursor, Page
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
 from streams.ports.runtime import Clock
@@ -24,6 +24,14 @@ from streams.ports.storage import DeliveryStore, Jobs, Replays
 MAX_PAYLOAD_CHECKS = 30
 PAYLOAD_CHECK_INTERVAL_SECONDS = 0.1
 RECENT_PERIOD = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class EventStatus:
+    """What became of an event at one webhook; `sequence` is that of its session."""
+
+    delivery_state: DeliveryState
+    sequence: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,23 @@ class DeliveryService:
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
         """The deliveries that match, newest first."""
         return await self._deliveries.list(delivery_filter)
+
+    async def statuses(self, delivery_filter: DeliveryFilter) -> Page[EventStatus]:
+        """What became of the events of one account that match, newest first. Tests are left out."""
+        page = await self._deliveries.list(replace(delivery_filter, without_tests=True))
+        event_ids = [delivery_state.event_id for delivery_state in page.rows]
+        sequences = await self._deliveries.sequences(delivery_filter.account_id or "", event_ids)
+        return Page([EventStatus(row, sequences.get(row.event_id)) for row in page.rows], page.next_cursor)
+
+    async def all_statuses(self, delivery_filter: DeliveryFilter) -> AsyncIterator[EventStatus]:
+        """The same, page by page, in constant memory."""
+        cursor: Cursor | None = None
+        while True:
+            page = await self.statuses(replace(delivery_filter, after=cursor, limit=MAX_PAGE_ROWS))
+            for status in page.rows:
+                yield status
+            if (cursor := page.next_cursor) is None:
+                return
 
     async def find(self, delivery_id: str, account_id: str | None = None) -> DeliveryDetails:
         """Find a delivery. Raises `NotFound`."""
@@ -80,6 +105,11 @@ class DeliveryService:
             raise Invalid(FieldError("delivery", _retry_problem(delivery_state)))
         return (await self.find(delivery_id)).delivery_state
 
+    async def retry_some(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
+        """Send those of these deliveries again that can be: those that `retry` accepts, in any state."""
+        retried_filter = DeliveryFilter(account_id, ids=ids, limit=len(ids))
+        return await self._change(self._replays.replay, "deliveries.retried", retried_filter, actor)
+
     async def _find_with_payload(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
         """A delivery with its payload. Waits a moment for the payload of a recent delivery."""
         details = await self.find(delivery_id, account_id)
@@ -99,22 +129,23 @@ class DeliveryService:
 
     async def retry_dead_letters(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
         """Replay those of these deliveries that are dead letters."""
-        return await self._change_dead_letters(self._replays.replay, "dead_letters.retried", ids, account_id, actor)
+        dead_filter = DeliveryFilter(account_id, state=State.DEAD, ids=ids, limit=len(ids))
+        return await self._change(self._replays.replay, "dead_letters.retried", dead_filter, actor)
 
     async def discard_dead_letters(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
         """Discard those of these deliveries that are dead letters."""
-        return await self._change_dead_letters(self._replays.discard, "dead_letters.discarded", ids, account_id, actor)
+        dead_filter = DeliveryFilter(account_id, state=State.DEAD, ids=ids, limit=len(ids))
+        return await self._change(self._replays.discard, "dead_letters.discarded", dead_filter, actor)
 
-    async def _change_dead_letters(
+    async def _change(
         self,
         change: Callable[[DeliveryFilter, AuditEntry], Awaitable[Sequence[str]]],
         action: str,
-        ids: Sequence[str],
-        account_id: str | None,
+        delivery_filter: DeliveryFilter,
         actor: str,
     ) -> AffectedIds:
-        dead_filter = DeliveryFilter(account_id, state=State.DEAD, ids=ids, limit=len(ids))
-        affected_ids = await change(dead_filter, new_entry(self._clock, actor, action, "*", account_id))
+        account_id, ids = delivery_filter.account_id, delivery_filter.ids or ()
+        affected_ids = await change(delivery_filter, new_entry(self._clock, actor, action, "*", account_id))
         return AffectedIds(tuple(affected_ids), await self._find_unknown(ids, account_id, affected_ids))
 
     async def _find_unknown(

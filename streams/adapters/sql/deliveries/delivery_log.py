@@ -18,9 +18,12 @@ from streams.core.deliveries.delivery import State, Target, Trigger
 from streams.core.deliveries.delivery_state import DeliveryState, StateCount
 from streams.core.deliveries.rendering import render_body
 from streams.core.errors import InvalidRecord, NewerRecord
+from streams.core.events.event import sequence_of
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
 from streams.core.records.record_checks import parse_recorded_options
+
+MAX_BODIES_AT_ONCE = 50
 
 
 class SqlDeliveryStore(SqlStorage):
@@ -94,6 +97,17 @@ class SqlDeliveryStore(SqlStorage):
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
         return {row.id for row in await self._database.rows(query)}
+
+    async def sequences(self, account_id: str, event_ids: Sequence[str]) -> Mapping[str, int]:
+        sequences: dict[str, int] = {}
+        # A body may have 64 KiB.
+        for start in range(0, len(event_ids), MAX_BODIES_AT_ONCE):
+            is_read = events.c.event_id.in_(event_ids[start : start + MAX_BODIES_AT_ONCE])
+            query = select(events.c.event_id, events.c.body).where(events.c.account_id == account_id, is_read)
+            for row in await self._database.rows(query):
+                if (sequence := sequence_of(row.body)) is not None:
+                    sequences[row.event_id] = sequence
+        return sequences
 
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
         has_ended = deliveries.c.id.in_(delivery_ids) & (deliveries.c.state != State.WAITING)

@@ -1,0 +1,75 @@
+"""Compare what a webhook was sent with what its receiver has."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+
+from streams.cli.client import ApiClient, open_api
+from streams.cli.output import parse_time_option, progress_bar, show
+from streams.cli.text import say
+from streams.core.deliveries.delivery import State
+from streams.core.errors import FieldError, Invalid
+from streams.core.page import MAX_PAGE_ROWS
+from streams.core.times import format_time
+
+Row = Mapping[str, Any]
+_COLUMNS = {"event": "eventId", "type": "eventType", "sequence": "sequence", "delivered": "changedAt"}
+
+
+def run_reconcile(webhook: str, since: str | None, until: str | None, is_retry: bool, as_json: bool) -> None:
+    """Print the delivered events that standard input lacks, and with `is_retry` send them again.
+
+    Exits with 1 if some are missing and are not sent again.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise Invalid(FieldError("standard input", "must have the ids of the receiver's events, one a line"))
+    period: dict[str, Any] = {
+        name: format_time(parse_time_option(f"--{name}", text))
+        for name, text in (("since", since), ("until", until))
+        if text
+    }
+    received_ids = set(_parse_ids(sys.stdin))
+    with open_api() as api, progress_bar(is_quiet=as_json) as progress:
+        task_id = progress.add_task("comparing", total=None)
+        missing: list[Row] = []
+        delivered_count = 0
+        for page in api.pages("webhooks", webhook, "deliveries", "summary", **period):
+            delivered = [row for row in page if row["state"] == State.DELIVERED]
+            delivered_count += len(delivered)
+            missing += [row for row in delivered if row["eventId"] not in received_ids]
+            progress.update(task_id, advance=len(page))
+        retried_count = sum(_retry(api, missing)) if is_retry else 0
+    if as_json or missing:
+        show(missing, as_json, _COLUMNS)
+    say(_result_text(delivered_count, len(missing), retried_count if is_retry else None), err=True)
+    if len(missing) > retried_count:
+        raise typer.Exit(1)
+
+
+def _parse_ids(lines: Iterable[str]) -> Iterator[str]:
+    """The first word of each line, up to a comma: the first column of a CSV file."""
+    for line in lines:
+        if text := line.partition(",")[0].strip().strip('"'):
+            yield text
+
+
+def _retry(api: ApiClient, rows: Sequence[Row]) -> Iterator[int]:
+    """Send these deliveries again, in portions. The number of those that are, for each portion."""
+    for start in range(0, len(rows), MAX_PAGE_ROWS):
+        ids = [row["id"] for row in rows[start : start + MAX_PAGE_ROWS]]
+        yield len(api.post("deliveries", "retry", body={"ids": ids})["ids"])
+
+
+def _result_text(delivered_count: int, missing_count: int, retried_count: int | None) -> str:
+    delivered = f"{delivered_count} {'event is' if delivered_count == 1 else 'events are'} delivered"
+    if not missing_count:
+        return f"{delivered}, and standard input has them all"
+    text = f"{delivered}; standard input lacks {missing_count} of them"
+    if retried_count is None:
+        return f"{text}. --retry sends these again"
+    if retried_count < missing_count:
+        reason = "the others have no payload any more, or were sent again too often"
+        return f"{text}. {retried_count} of these are sent again; {reason}"
+    return f"{text}. They are sent again"
