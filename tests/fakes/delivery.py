@@ -145,6 +145,8 @@ class FakeTelemetry:
 
     counts: Counter[str] = field(default_factory=Counter)
     gauges: dict[str, float] = field(default_factory=dict)
+    # Counts and gauges with labels, by the metric with its labels as Prometheus writes them.
+    series: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     replaced: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
     observed: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     logged: list[tuple[str, dict[str, object]]] = field(default_factory=list)
@@ -154,9 +156,11 @@ class FakeTelemetry:
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
         self.counts[metric] += int(amount)
+        self.series[_series(metric, labels)] += amount
 
     def gauge(self, metric: str, value: float, /, **labels: str) -> None:
         self.gauges[metric] = value
+        self.series[_series(metric, labels)] = value
 
     def gauge_all(self, metric: str, values: Mapping[tuple[str, ...], float], /) -> None:
         self.replaced[metric] = dict(values)
@@ -174,4 +178,12 @@ class FakeTelemetry:
 
     def logged_count(self, event: str) -> int:
         """Number of log lines with this event."""
-        return sum(1 for logged, _ in self.logged if logged == event)
+        return len(self.fields_of(event))
+
+    def fields_of(self, event: str) -> list[dict[str, object]]:
+        """The fields of each log line with this event."""
+        return [fields for logged, fields in self.logged if logged == event]
+
+
+def _series(metric: str, labels: Mapping[str, str]) -> str:
+    return metric + "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "}"

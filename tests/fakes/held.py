@@ -15,15 +15,16 @@ from streams.core.deliveries.held import HeldChoice, HeldDelivery, ReleaseProgre
 from streams.core.deliveries.job import PORTION_SIZE, Job, JobKind
 from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import Conflict, Unavailable
-from streams.core.failed_work import FailedRows
+from streams.core.failed_work import FailedRow, FailedRows
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
 
 
 @dataclass
 class FakeHeld:
-    """`HeldDeliveries` of a `FakeRecorder`."""
+    """`HeldDeliveries` of a `FakeRecorder`. The progress of `odd_ids` cannot be read."""
 
     recorder: FakeRecorder
+    odd_ids: Collection[str] = ()
 
     async def webhooks(self) -> Mapping[str, int]:
         self._check()
@@ -45,7 +46,13 @@ class FakeHeld:
     async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         self._check()
         known = [self.recorder.delivery_states[name] for name in delivery_ids if name in self.recorder.delivery_states]
-        return [ReleaseProgress(one.delivery_id, one.state, one.generation, one.step) for one in known]
+        if failed_rows is not None:
+            failed_rows += [FailedRow(one.delivery_id, one.account_id, "odd") for one in known if self._is_odd(one)]
+        fit = [one for one in known if not self._is_odd(one)]
+        return [ReleaseProgress(one.delivery_id, one.state, one.generation, one.step) for one in fit]
+
+    def _is_odd(self, state: DeliveryState) -> bool:
+        return state.delivery_id in self.odd_ids
 
     def _in_state(self, state: State) -> list[DeliveryState]:
         return [one for one in self.recorder.delivery_states.values() if one.state is state]

@@ -153,8 +153,9 @@ class Pipeline:
         done = self._port("record.consumer", done)
         recorder_port = self._port("record.recorder", recorder)
         record = RecordStage(done, CODEC, recorder_port, kafka, self.clock, self.telemetry, outages, batching=batching)
+        self.held = FakeHeld(recorder)
         self.release_held = ReleaseHeld(
-            self._port("release_held.held", FakeHeld(recorder)),
+            self._port("release_held.held", self.held),
             self._port("release_held.recorder", recorder),
             self.table,
             self._port("release_held.producer", kafka),

@@ -90,6 +90,18 @@ async def test_a_token_is_renewed_while_the_old_one_is_used() -> None:
     assert len(fixture.requests) == 2
 
 
+async def test_a_failed_renewal_is_repeated_after_the_interval() -> None:
+    fixture = TokensFixture()
+    await fixture.token()
+    fixture.now += 71
+    fixture.answers = [Response(503, {})]
+    for seconds, requests in ((0, 2), (MIN_FETCH_INTERVAL_SECONDS - 0.5, 2), (0.5, 3)):
+        fixture.now += seconds
+        assert await fixture.token() == "token-1"
+        await quiet()
+        assert len(fixture.requests) == requests
+
+
 async def test_a_token_that_has_ended_is_never_used() -> None:
     fixture = TokensFixture()
     await fixture.token()
@@ -169,6 +181,9 @@ async def test_a_refused_token_is_forgotten_once() -> None:
     fixture = TokensFixture()
     await fixture.token()
     assert fixture.tokens.reject("wh_crm", "token-1")
+    # Several deliveries may have used it, and its webhook may be forgotten meanwhile.
+    assert fixture.tokens.reject("wh_crm", "token-1")
+    assert fixture.tokens.reject("wh_forgotten", "token-1")
     assert await fixture.token() == "token-2"
     # The endpoint refuses every token: the next one would be refused too.
     assert not fixture.tokens.reject("wh_crm", "token-2")

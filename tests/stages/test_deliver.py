@@ -165,6 +165,18 @@ async def test_a_long_wait_is_several_waits_in_one_tier() -> None:
     assert len(fixture.kafka.topic(topic)) == 3
 
 
+async def test_a_further_wait_that_kafka_refuses_is_stored_as_invalid() -> None:
+    fixture, topic = DeliverFixture(webhook()), retry_topic(Tier("30s"))
+    waiting = CODEC.encode(delivery().to_retry(waits_left=2))
+    fixture.record = fixture.kafka.append(Outgoing(topic, b"wh_crm", waiting))
+    fixture.kafka.most_bytes[topic] = 10
+    await fixture.handle()
+    [invalid] = fixture.kafka.topic(INVALID)
+    assert invalid.value == waiting
+    assert dict(invalid.headers)["error"] == b"Kafka refuses what follows from it: too large"
+    assert fixture.telemetry.series[f'invalid_records_total{{topic="{topic}"}}'] == 1
+
+
 async def test_a_request_has_the_timeout_of_its_webhook() -> None:
     for options, seconds in (({}, None), ({"timeoutSeconds": 3}, 3)):
         fixture = DeliverFixture(webhook(options=parse_options(options)))
@@ -243,6 +255,9 @@ async def test_a_dead_letter_counts_once_though_its_encoder_failed() -> None:
     fixture.codec.failures, fixture.codec.fails_at = 2, DeadLetter
     await fixture.handle()
     assert fixture.telemetry.counts == {"attempts_total": 1, "dead_letters_total": 1}
+    assert fixture.telemetry.series['dead_letters_total{reason="gone"}'] == 1
+    [line] = fixture.telemetry.fields_of("delivery_given_up")
+    assert (line["delivery_id"], line["reason"]) == (delivery().id, "gone")
 
 
 async def test_an_invalid_record_counts_when_it_is_stored() -> None:

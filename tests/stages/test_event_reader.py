@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fakes import EventConsumer, FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Partition, Record
+from streams.stages.consuming.event_reader import LARGE_FETCH_RECORDS
 from streams.tasks import run_until_first_ends
 from streams.topics import SESSION_EVENTS
 
@@ -110,6 +111,30 @@ async def test_an_event_that_is_done_too_soon_is_not_committed(kafka: FakeKafka,
     assert (len(member.done), committed(kafka)) == (4, 3)
     await member.finish()
     assert committed(kafka) == 6
+
+
+async def test_what_was_handled_is_done_when_it_comes_back(kafka: FakeKafka, member: Member) -> None:
+    append(kafka, FIRST, "x")
+    await quiet()
+    append(kafka, FIRST, "aaaab")
+    await quiet()
+    await member.finish()
+    await member.finish()
+    await member.kafka.revoke([FIRST])
+    # Another member handled those before it, and gave the partition back.
+    kafka.groups[GROUP][FIRST] = Commit(5, "")
+    member.kafka.assign([FIRST])
+    await until(lambda: committed(kafka) == 6)
+    assert [record.offset for record in member.done].count(5) == 1
+
+
+async def test_a_large_fetch_that_fills_the_member_is_handled_at_once(kafka: FakeKafka) -> None:
+    member = Member(kafka, room=LARGE_FETCH_RECORDS, at_once=LARGE_FETCH_RECORDS)
+    append(kafka, FIRST, "a" * LARGE_FETCH_RECORDS)
+    await quiet()
+    assert member.kafka.paused
+    assert member.in_hand
+    await member.leave()
 
 
 async def test_a_full_window_pauses_until_half_is_done(kafka: FakeKafka, member: Member) -> None:

@@ -15,6 +15,7 @@ from fakes import (
     until,
 )
 from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, SLOTS, URL, WAITS, Pipeline
+from streams.adapters.avro.codec import AvroCodec
 from streams.core.deliveries.delivery import (
     DeathReason,
     Delivery,
@@ -33,9 +34,10 @@ from streams.core.events.event_filter import parse_filter
 from streams.core.queues.endpoint_queue import Priority
 from streams.core.records.offset_tracker import Commit, OffsetTracker
 from streams.core.webhooks.webhook import PauseReason
+from streams.outage import Outages
 from streams.ports.kafka import Outgoing
 from streams.stages import deliver as deliver_module
-from streams.stages.fan_out import ACCOUNT_SHARE_DELIVERIES
+from streams.stages.fan_out import ACCOUNT_SHARE_DELIVERIES, RETRY_SECONDS, FanOut
 from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import (
     BULK_DELIVERIES,
@@ -521,6 +523,34 @@ async def test_a_broker_outage_loses_nothing(pipeline: Pipeline) -> None:
     pipeline.kafka.come_back()
     await quiet()
     assert pipeline.delivery_state().state is State.DELIVERED
+
+
+class AwayCodec(AvroCodec):
+    """The schema registry does not answer once."""
+
+    is_away = True
+
+    def decode(self, value: bytes) -> Any:
+        if self.is_away:
+            self.is_away = False
+            raise Unavailable("the registry is away")
+        return super().decode(value)
+
+
+async def test_fan_out_waits_for_the_schema_registry(pipeline: Pipeline) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    await pipeline.register(webhook())
+    telemetry = pipeline.telemetry
+    fan_out = FanOut(AwayCodec(), pipeline.table, pipeline.kafka, telemetry, Outages(telemetry, sleep=sleep))
+    await fan_out.handle([pipeline.publish_event(event())])
+    assert slept == [RETRY_SECONDS]
+    assert telemetry.fields_of("schema_registry_unreachable") == [{"why": "the registry is away"}]
+    assert telemetry.logged_count("schema_registry_reachable") == 1
+    assert [one.event_id for one in pipeline.deliveries()] == [event().id]
 
 
 async def test_a_repeated_delivery_is_dropped(pipeline: Pipeline) -> None:

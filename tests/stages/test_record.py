@@ -107,6 +107,8 @@ async def test_a_delivery_its_attempts_and_its_body_become_visible(fixture: Reco
     (state,) = fixture.recorder.delivery_states.values()
     assert (state.state, state.attempts) == (State.DELIVERED, 1)
     assert list(fixture.recorder.attempts) == [attempt().id]
+    logged = [(line["delivery_id"], line["state"]) for line in fixture.telemetry.fields_of("delivery_recorded")]
+    assert logged[-1] == (delivery().id, "delivered")
     assert fixture.recorder.bodies == {("acme", event().id): delivery().body}
 
 
@@ -291,6 +293,8 @@ async def test_a_revoked_partition_commits_what_is_stored(
     await until(lambda: len(fixture.recorder.attempts) == 1)
     await asyncio.wait_for(fixture.consumer.revoke([Partition(ATTEMPTS, 0)]), 10)
     assert fixture.committed(ATTEMPTS) == 1
+    assert fixture.telemetry.fields_of("partitions_assigned") == [{"count": 4}]
+    assert fixture.telemetry.fields_of("partitions_revoked") == [{"count": 1}]
 
 
 async def test_records_of_a_revoked_partition_are_not_stored(fixture: RecordFixture) -> None:
@@ -449,6 +453,9 @@ async def test_a_partition_waits_at_the_record_of_a_newer_release(fixture: Recor
     assert (fixture.committed(ATTEMPTS), len(fixture.kafka.topic(INVALID))) == (1, 0)
     [problem] = fixture.stage.readiness_problems()
     assert "delivery-attempts 0: a newer release wrote the record at offset 1; upgrade this stage" in problem
+    [line] = fixture.telemetry.fields_of("newer_record")
+    assert (line["topic"], line["offset"]) == (ATTEMPTS, 1)
+    assert "no schema of this release has the fingerprint" in str(line["why"])
     assert fixture.telemetry.gauges["partitions_of_newer_release"] == 1
     # What cannot be stored is not fetched either.
     assert fixture.consumer.paused == {Partition(ATTEMPTS, 0)}

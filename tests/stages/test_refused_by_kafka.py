@@ -21,6 +21,8 @@ async def test_refused_deliveries_are_not_counted_as_created(pipeline: Pipeline)
     pipeline.kafka.most_bytes.clear()
     await pipeline.fan_out_events(event(id="evt_2"))
     assert pipeline.telemetry.counts["deliveries_created_total"] == 1
+    assert pipeline.telemetry.series[f'events_total{{type="{event().type}"}}'] == 2
+    assert [line["event_id"] for line in pipeline.telemetry.fields_of("delivery_created")] == ["evt_2"]
 
 
 async def test_a_refused_dead_letter_is_not_counted(pipeline: Pipeline) -> None:

@@ -273,6 +273,28 @@ async def test_a_delivery_that_kafka_refuses_is_a_dead_letter(pipeline: Pipeline
     assert reasons == {"refused"}
 
 
+async def test_a_delivery_that_cannot_be_encoded_says_why(pipeline: Pipeline) -> None:
+    await hold(pipeline, 1)
+    # As a person may change a row.
+    pipeline.recorder.change(pipeline.delivery_state()._replace(generation=2**70))
+    await pipeline.enable()
+    assert await release(pipeline) == [1]
+    assert (pipeline.delivery_state().state, pipeline.delivery_state().reason) == (State.DEAD, "refused")
+    assert (pipeline.delivery_state().message or "").startswith("It cannot be released: it cannot be handled (")
+
+
+async def test_progress_that_cannot_be_read_is_logged(pipeline: Pipeline) -> None:
+    pipeline.sender.put(URL, hang)
+    await hold(pipeline, 2)
+    await pipeline.enable()
+    await release(pipeline)
+    odd = min(pipeline.recorder.delivery_states)
+    pipeline.held.odd_ids = [odd]
+    await release(pipeline)
+    [line] = pipeline.telemetry.fields_of("work_postponed")
+    assert (line["kind"], line["work_id"], line["account_id"], line["why"]) == ("held_delivery", odd, "acme", "odd")
+
+
 async def test_held_deliveries_are_released_at_their_webhooks_rate(pipeline: Pipeline) -> None:
     await pipeline.register(paused(options=parse_options({"ratePerSecond": 5})))
     await pipeline.fan_out_events(*events(40))

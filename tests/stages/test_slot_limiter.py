@@ -11,7 +11,7 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet
 from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import RecordAbandoned
-from streams.core.queues.endpoint_queue import Priority
+from streams.core.queues.endpoint_queue import EndpointClass, Priority
 from streams.core.queues.rate import Rate
 from streams.core.queues.slots import Slots
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
@@ -248,7 +248,8 @@ async def test_the_limiter_reports_how_late_deliveries_are() -> None:
         running.cancel()
         assert telemetry.gauges["deliver_overdue_seconds"] == 120
         assert telemetry.gauges["slots_waiting"] == 1
-        assert "slots_in_use" in telemetry.gauges
+        in_use = {name: telemetry.series[f'slots_in_use{{endpoint_class="{name}"}}'] for name in EndpointClass}
+        assert in_use == dict.fromkeys(EndpointClass, 0) | {EndpointClass.HEALTHY: 1}
 
 
 # -- rates -----------------------------------------------------------------------------------------------------
