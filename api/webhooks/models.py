@@ -17,6 +17,7 @@ from api.webhooks.option_models import (
     PauseLimit,
     RateBurst,
     RatePerSecond,
+    ResumeChoice,
     Retries,
     Timeout,
     option_values,
@@ -35,7 +36,7 @@ from streams.core.limits import (
     MAX_SCOPE_IDS,
     MAX_WEBHOOK_HEADERS,
 )
-from streams.core.webhooks.delivery_options import OnGone
+from streams.core.webhooks.delivery_options import OnGone, Resume
 from streams.core.webhooks.webhook import (
     ALL_EVENTS,
     DEFAULT_MAX_CONCURRENCY,
@@ -108,6 +109,7 @@ class NewWebhook(Input):
     retries: Retries | None = None
     pause_after: PauseLimit | None = None
     on_gone: GoneChoice | None = None
+    resume: ResumeChoice | None = None
     rate_per_second: RatePerSecond | None = None
     rate_burst: RateBurst | None = None
     auth: NewAuth | None = None
@@ -136,6 +138,7 @@ class WebhookChanges(Changes):
     retries: Retries | None = UNCHANGED
     pause_after: PauseLimit | None = UNCHANGED
     on_gone: GoneChoice | None = UNCHANGED
+    resume: ResumeChoice | None = UNCHANGED
     rate_per_second: RatePerSecond | None = UNCHANGED
     rate_burst: RateBurst | None = UNCHANGED
     auth: NewAuth | None = UNCHANGED
@@ -172,6 +175,7 @@ class _Webhook(Model):
     retries: Retries | None = None
     pause_after: PauseLimit
     on_gone: OnGone
+    resume: Resume
     rate_per_second: RatePerSecond | None = None
     rate_burst: RateBurst | None = None
     auth: Basic | OAuth2 | None = None
@@ -179,6 +183,9 @@ class _Webhook(Model):
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None
+    probe_at: Annotated[Time | None, Field(description="When one held event is tried, if that may end the pause.")] = (
+        None
+    )
     old_secret_until: Annotated[
         Time | None, Field(description="During a rotation: until when the old secret is valid.")
     ] = None

@@ -6,7 +6,7 @@ from typing import Any
 from api.shell.forms import Form
 from streams.core.errors import FieldError, Invalid
 from streams.core.webhooks.auth import FIELD_NAMES, SECRET_NAMES, Auth, AuthType
-from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
+from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone, Resume
 from streams.core.webhooks.url import host_of
 from streams.features.webhooks.input import WebhookInput
 
@@ -29,6 +29,7 @@ def option_fields(entered_input: WebhookInput) -> dict[str, str]:
         "pause_failures": _text(pause_after.get("failures")),
         "pause_minutes": _text(pause_after.get("minutes")),
         "on_gone": entered_input.on_gone or OnGone.PAUSE,
+        "resume": entered_input.resume or Resume.MANUAL,
         "rate_per_second": _text(entered_input.rate_per_second),
         "rate_burst": _text(entered_input.rate_burst),
         "fields": "\n".join(entered_input.fields or ()),
@@ -51,6 +52,7 @@ def parse_option_fields(form: Form) -> dict[str, Any]:
         "retries": waits or ([] if form["no_retries"] else None),
         "pause_after": {"failures": failures, "minutes": minutes},
         "on_gone": form["on_gone"] or None,
+        "resume": form["resume"] or None,
         **_parse_auth_fields(form),
         "rate_per_second": _decimal(form["rate_per_second"]),
         "rate_burst": form.number("rate_burst", "rateBurst", 0) if form["rate_burst"] else None,
@@ -95,6 +97,7 @@ def option_facts(options: DeliveryOptions, attempt_seconds: float, waits: Sequen
         "Retries": f"after {', '.join(retries)}" if retries else "none",
         "Paused after": options.pause_after.description,
         "After 410 Gone": "deleted" if options.on_gone is OnGone.DELETE else "paused",
+        "Resumed": "by a held event that succeeds" if options.resume is Resume.PROBE else "by a person",
     }
 
 

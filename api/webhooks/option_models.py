@@ -20,7 +20,7 @@ from streams.core.limits import (
     MIN_RATE_PER_SECOND,
 )
 from streams.core.webhooks.auth import SECRET_NAMES, AuthType, ClientAuthentication
-from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone
+from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone, Resume
 
 Timeout = Annotated[
     int,
@@ -121,6 +121,15 @@ NewAuth = Annotated[
         description="How requests authenticate at the endpoint, and at a fallback URL with the same origin.",
     ),
 ]
+ResumeChoice = Annotated[
+    Resume,
+    Field(
+        strict=False,
+        description="What ends an automatic pause: `manual`, you alone; `probe`, also one held event that the endpoint "
+        "takes. One is tried 1, 6 and 24 hours after the pause, and then each day. The others follow at the "
+        "endpoint's pace.",
+    ),
+]
 GoneChoice = Annotated[
     OnGone, Field(strict=False, description="What follows a response with 410 Gone: the webhook is paused, or deleted.")
 ]
@@ -143,6 +152,7 @@ def option_values(options: DeliveryOptions) -> dict[str, Any]:
         "retries": None if options.retries is None else options.retries.names,
         "pause_after": PauseLimit(failures=options.pause_after.failures, minutes=options.pause_after.minutes),
         "on_gone": options.on_gone,
+        "resume": options.resume,
         "rate_per_second": options.rate_per_second,
         "rate_burst": options.rate_burst,
         "auth": options.auth.values if options.auth else None,

@@ -13,7 +13,7 @@ from streams.core.accounts.usage import LaunchBatch, NewLaunches, OutgoingEvent,
 from streams.core.deliveries.backfill import Backfill, OffsetRange
 from streams.core.deliveries.backlog import Backlog
 from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
-from streams.core.deliveries.held import HeldDelivery, ReleaseProgress
+from streams.core.deliveries.held import HeldDelivery, Probe, ReleaseProgress
 from streams.core.deliveries.job import Job
 from streams.core.erasures.erasure import ErasedLearner, Erasure, HashedLearner
 from streams.core.failed_work import FailedRows, FailedWork, WorkKind
@@ -84,6 +84,11 @@ class HeldDeliveries(Protocol):
         self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[HeldDelivery]:
         """The oldest held deliveries, without the `excluded` ids."""
+
+    async def due_probes(
+        self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None
+    ) -> Sequence[Probe]:
+        """The oldest held delivery of each paused webhook whose probe is due and which has none under way."""
 
     async def progress(
         self, delivery_ids: Sequence[str], failed_rows: FailedRows = None

@@ -16,6 +16,7 @@ from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import resend_overdue
+from streams.stages.probe_paused import ProbePaused
 from streams.stages.publish import ConfirmDeletion, Publish, ReconcileResult
 from streams.stages.publish_erasures import ErasureReconcileResult, PublishErasures
 from streams.stages.release_held import ReleaseHeld
@@ -81,6 +82,17 @@ class PublishProcess:
             deployment.settings.release_rate,
         )
 
+        self._probe_paused = ProbePaused(
+            deployment.held_deliveries(),
+            deployment.recorder(telemetry),
+            self._subscriptions,
+            self._producer,
+            deployment.codec,
+            deployment.clock,
+            telemetry,
+            postponed_work,
+        )
+
     async def run(self) -> None:
         try:
             await run_until_first_ends(self._check_keys, self._hold_lease)
@@ -99,6 +111,7 @@ class PublishProcess:
             self._publish,
             self._publish_erasures,
             self._release_held_deliveries,
+            self._send_probes,
             self._send_outgoing_events,
             self._due_reports.report_scores,
             self._due_reports.report_ends,
@@ -116,6 +129,10 @@ class PublishProcess:
     async def _release_held_deliveries(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._release_held.run()
+
+    async def _send_probes(self) -> None:
+        await self._subscriptions.wait_until_ready()
+        await self._probe_paused.run()
 
     async def _send_outgoing_events(self) -> None:
         outgoing_events = self._deployment.outgoing_events()

@@ -52,7 +52,8 @@ from streams.core.deliveries.job import Job, JobKind
 from streams.core.errors import InvalidRecord, RowRefused, Unavailable
 from streams.core.failed_work import MAX_RETRY_SECONDS, FailedRow, FailedWork, WorkKind, retry_seconds
 from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
-from streams.core.webhooks.webhook import Registration
+from streams.core.webhooks.delivery_options import parse_options
+from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status
 from streams.features.course_sessions.changes import EventContext, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score
 from streams.features.course_sessions.stage import DueReports, ReportTimes
@@ -69,6 +70,7 @@ from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper
 from streams.stages.overdue_retries import resend_overdue
 from streams.stages.postponed_work import MAX_POSTPONED_PER_KIND, PostponedWork
+from streams.stages.probe_paused import ProbePaused
 from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
 from streams.stages.release_held import ReleaseHeld
@@ -104,6 +106,7 @@ LOOPS = {
     "stages/limiting/slot_limiter.py: run": "in memory",
     "stages/outgoing_events.py: send_outgoing_events": "tests/stages/test_outgoing_events.py",
     "stages/overdue_retries.py: resend_overdue": "test_a_wrong_retry_does_not_end_the_search",
+    "stages/probe_paused.py: run": "test_a_wrong_probe_delays_no_other",
     "stages/publish.py: reconcile": "test_a_wrong_webhook_delays_no_other",
     "stages/publish.py: run": "test_a_wrong_webhook_delays_no_other",
     "stages/publish_erasures.py: _begin": "of erasures, in tests/contract/test_publish_erasures.py",
@@ -397,6 +400,33 @@ async def test_a_wrong_held_delivery_delays_no_other(
     assert await release.cycle() == 0
     assert work.failed == {(WorkKind.HELD_DELIVERY, ids["evt_1"])}
     assert await state_of(database, ids["evt_2"]) == State.WAITING
+
+
+async def test_a_wrong_probe_delays_no_other(database: SqlStore, work: Work) -> None:
+    names, pauses = ("wh_1", "wh_2"), {}
+    for name in names:
+        pauses[name] = Pause(f"pause_{name}", PauseReason.FAILURES)
+        probed = webhook(id=name, status=Status.PAUSED, pause=pauses[name], options=parse_options({"resume": "probe"}))
+        await database.webhooks.add(Registration(probed, NOON, paused_at=NOON, probe_at=NOON))
+    held = [
+        delivery(webhook_id=name, event_id=event_id).to_held(HoldReason.PAUSED, pauses[name].id, is_attempted=False)
+        for name, event_id in (("wh_1", "evt_1"), ("wh_1", "evt_2"), ("wh_2", "evt_1"))
+    ]
+    await database.recorder.record(merge_records([RecordedValue(value, NOON) for value in held]))
+    await database.outbox.mark_published([(due, NOON) for due in await database.outbox.list_due(10)])
+    await change(database, update(deliveries).where(deliveries.c.id == held[0].id).values(trigger="moon"))
+    kafka = FakeKafka(work.clock)
+    kafka.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("first", 0, None).encode()))
+    subscriptions = FakeSubscriptions(kafka, CODEC)
+    probes = ProbePaused(
+        database.held, database.recorder, subscriptions, kafka, CODEC, work.clock, work.telemetry, work.postponed
+    )
+    assert await probes.cycle() == 1
+    assert work.failed == {(WorkKind.HELD_DELIVERY, held[0].id)}
+    assert await state_of(database, held[2].id) == State.WAITING
+    # The next one of that webhook is tried instead.
+    assert await probes.cycle() == 1
+    assert await state_of(database, held[1].id) == State.WAITING
 
 
 async def test_a_released_delivery_that_is_refused_stops_no_other(database: SqlStore, work: Work) -> None:

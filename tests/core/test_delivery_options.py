@@ -19,6 +19,7 @@ rules = st.fixed_dictionaries(
         "pauseAfter": st.none()
         | st.fixed_dictionaries({}, optional={"failures": st.integers(1, 100), "minutes": st.integers(0, 10080)}),
         "onGone": st.sampled_from([None, "pause", "delete"]),
+        "resume": st.sampled_from([None, "manual", "probe"]),
         "ratePerSecond": st.floats(0.1, 1000) | st.integers(1, 1000),
         "fields": st.sampled_from([None, ["sessionId"], ["metadata.cost.center", "sequence", "metadata"]]),
     },
@@ -53,6 +54,7 @@ def test_a_stored_text_gives_the_same_options(values: dict[str, Any]) -> None:
         ({"ratePerSecond": 10**400}, "ratePerSecond: must be a number from 0.1 to 1000"),
         ({"ratePerSecond": 5, "rateBurst": 0}, "rateBurst: must be a whole number from 1 to 1000"),
         ({"rateBurst": 5}, "rateBurst: needs ratePerSecond"),
+        ({"resume": True}, "resume: must be one of: manual, probe"),
         ({"onGone": []}, "onGone: must be one of: pause, delete"),
         ({"fields": []}, 'fields: must be a list of fields of `data`, such as ["sessionId", "metadata.department"]'),
         (

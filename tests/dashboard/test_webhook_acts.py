@@ -4,7 +4,11 @@ from pathlib import Path
 
 from dashboard.pages import FakeBrowser, signed_in
 
+from builders import attempt, delivery
 from rest.api_fixture import URL, ApiFixture, open_api
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import HoldReason
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.events.event_data import EVENT_TYPES
 
 
@@ -100,3 +104,18 @@ async def test_a_viewer_sees_no_steps(api: ApiFixture) -> None:
     assert "2. Verify" not in page.text
     assert '"type":' not in page.text
     await viewer.close()
+
+
+async def test_a_paused_webhook_says_when_a_held_event_is_tried(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook(pauseAfter={"failures": 1}, resume="probe")
+    known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    await api.record(attempt(**known, outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"))
+    path = f"/webhooks/{made['id']}"
+    assert "The next held event is tried at" in (await browser.open(path)).text
+    api.clock.advance(3601)
+    assert "A held event is tried as soon as there is one." in (await browser.open(path)).text
+    held = delivery(**known, event_id="evt_2").to_held(HoldReason.PAUSED, None, is_attempted=False)
+    await api.record(held)
+    page = await browser.open(path)
+    assert "A held event is tried now. If the endpoint takes it, the webhook is enabled" in page.text
+    assert "is held, and stays so until the endpoint takes one of them, or you enable the webhook" in page.text

@@ -60,6 +60,7 @@ async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixtur
         "pause_failures": "10",
         "pause_minutes": "60",
         "on_gone": "delete",
+        "resume": "probe",
         "rate_per_second": "2.5",
         "fields": "sessionId\nmetadata.cost center",
         "paused": "1",
@@ -78,6 +79,7 @@ async def test_the_rules_of_delivery_are_set_shown_and_taken_back(api: ApiFixtur
         "Retries after 30s, 2m, 24h",
         "Paused after 10 failures in a row over 60 minutes or more",
         "After 410 Gone deleted",
+        "Resumed by a held event that succeeds",
     ):
         assert sentence in " ".join(page.text.split())
     form = await browser.open(f"/webhooks/{known['id']}/edit")
@@ -132,6 +134,7 @@ async def test_no_retries_beside_waits_is_not_ignored(browser: FakeBrowser) -> N
         ("rate_burst", "5", "eeds ratePerSecond"),
         ("retries", "45s", "'45s' is not a wait of this system"),
         ("pause_failures", "0", "must be a whole number from 1 to 100"),
+        ("resume", "soon", "The choice after a pause must be one of: manual, probe"),
         ("on_gone", "ignore", "must be one of: pause, delete"),
     ],
 )

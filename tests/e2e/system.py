@@ -141,6 +141,10 @@ class System:
         """Make mails about pauses due, as a minute does: they wait for further pauses of their account."""
         self._database.execute("UPDATE mails SET due_at = created_at WHERE due_at IS NOT NULL")
 
+    def make_probe_due(self, webhook_id: str) -> None:
+        """Make the next probe of a paused webhook due, as an hour does."""
+        self._database.execute("UPDATE webhooks SET probe_at = paused_at WHERE id = %s", [webhook_id])
+
     def has_published(self) -> bool:
         """Whether every webhook change is published."""
         return not self._rows("SELECT * FROM dirty_webhooks")

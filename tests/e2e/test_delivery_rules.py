@@ -76,6 +76,30 @@ def test_a_webhook_retries_by_its_own_schedule(system: System, platform: Platfor
     assert 6 <= third - second < 9
 
 
+def test_a_probe_that_succeeds_enables_a_webhook(system: System, platform: Platform, receiver: Receiver) -> None:
+    mine = system.account()
+    answers = [500]
+    receiver.responses["/away"] = lambda request: answers[-1]
+    rules = ("--set", 'pauseAfter={"failures": 1}', "--set", 'resume="probe"', "--set", 'retries=["1s"]')
+    webhook_id = system.webhook(mine, receiver.url("/away"), *rules)["id"]
+    owed = publish(platform, mine, *(f"away_{number}" for number in range(5)))
+    until(lambda: system.states(webhook_id) == {"held": 5}, message="the pause")
+    tried = len(receiver.at("/away"))
+    system.make_probe_due(webhook_id)
+    until(lambda: len(receiver.at("/away")) == tried + 1, 20, "a probe that fails")
+    until(lambda: system.states(webhook_id) == {"held": 5}, message="it is held again")
+    [paused] = system.run("webhooks", "list", "--account", mine, "--json")
+    assert (paused["status"], paused["probeAt"] > paused["pausedAt"]) == ("paused", True)
+    answers.append(204)
+    system.make_probe_due(webhook_id)
+    until(lambda: system.states(webhook_id) == {"delivered": 5}, 30, "everything delivered")
+    receiver.wait_for("/away", owed)
+    [enabled] = system.run("webhooks", "list", "--account", mine, "--json")
+    assert (enabled["status"], "probeAt" in enabled) == ("active", False)
+    [entry] = system.run("audit", "list", "--account", mine, "--action", "webhook.enabled", "--json")
+    assert entry["details"] == {"held": "deliver", "reason": "probe"}
+
+
 def test_410_may_delete_a_webhook(system: System, platform: Platform, receiver: Receiver) -> None:
     mine = system.account()
     receiver.responses["/gone"] = lambda request: 410

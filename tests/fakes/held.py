@@ -11,7 +11,7 @@ from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.backfill import Backfill
 from streams.core.deliveries.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.deliveries.delivery_state import HELD_MESSAGES, Batch, DeliveryState
-from streams.core.deliveries.held import HeldChoice, HeldDelivery, ReleaseProgress
+from streams.core.deliveries.held import HeldChoice, HeldDelivery, Probe, ReleaseProgress
 from streams.core.deliveries.job import PORTION_SIZE, Job, JobKind
 from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import Conflict, Unavailable
@@ -42,6 +42,27 @@ class FakeHeld:
         able = [(state, choice) for state, choice in choices if choice and self.recorder.has_body(state)]
         able = [(state, choice) for state, choice in able if state.delivery_id not in excluded]
         return [HeldDelivery(self._delivery(state), choice) for state, choice in able[:limit]]
+
+    async def due_probes(
+        self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None
+    ) -> Sequence[Probe]:
+        self._check()
+        webhook_ids = sorted(self.recorder.webhooks.live_ids())
+        probes = [self._probe(webhook_id, now, excluded) for webhook_id in webhook_ids]
+        return [probe for probe in probes if probe]
+
+    def _probe(self, webhook_id: str, now: datetime, excluded: Collection[str]) -> Probe | None:
+        live = self.recorder.webhooks.live(webhook_id)
+        if live is None or live.probe_at is None or live.probe_at > now or live.webhook.pause is None:
+            return None
+        pause_id, states = live.webhook.pause.id, self.recorder.of(webhook_id)
+        is_under_way = any(one.state is State.WAITING and one.pause_id == pause_id for one in states)
+        if is_under_way or self.recorder.webhooks.is_dirty(webhook_id):
+            return None
+        held = [one for one in states if one.state is State.HELD and one.pause_id in (None, pause_id)]
+        held = [one for one in held if one.delivery_id not in excluded]
+        oldest = min(held, key=lambda state: (state.first_seen_at, state.delivery_id), default=None)
+        return None if oldest is None else Probe(self._delivery(oldest), pause_id)
 
     async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         self._check()

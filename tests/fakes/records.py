@@ -13,15 +13,18 @@ from streams.core.accounts.account import AttemptDetails, DeliveryDetails, Deliv
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery import State, Trigger
 from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.deliveries.rendering import render_body
 from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import RowRefused, Unavailable
 from streams.core.events.event import sequence_of
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN, MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page, page_size
-from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, OnGone
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, OnGone, Resume
 from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
-from streams.core.webhooks.webhook import Pause, PauseReason, Status
+from streams.core.webhooks.probe import next_probe_at
+from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status
+from streams.features.webhooks.changes import to_active, with_probe_time
 
 
 @dataclass
@@ -97,11 +100,24 @@ class FakeRecorder:
             own_network_is_down=own_network_is_down,
         )
         if webhook.status is not Status.ACTIVE:
+            self._end_probe(attempt, registered)
             return
         if after.pause is PauseReason.GONE and webhook.options.on_gone is OnGone.DELETE:
             self.webhooks.remove(webhook.id)
         elif after.pause:
-            self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))
+            now, pause = self.clock.now(), Pause("pause_1", after.pause)
+            paused = replace(registered, webhook=replace(webhook, status=Status.PAUSED, pause=pause), paused_at=now)
+            self.webhooks.put_registration(with_probe_time(paused, now))
+
+    def _end_probe(self, attempt: Attempt, registered: Registration) -> None:
+        webhook = registered.webhook
+        if webhook.pause is None or attempt.pause_id != webhook.pause.id or webhook.options.resume is Resume.MANUAL:
+            return
+        if attempt.outcome is OutcomeKind.DELIVERED:
+            self.webhooks.put_registration(to_active(registered))
+        elif registered.paused_at is not None:
+            probe_at = next_probe_at(registered.paused_at, attempt.ended_at)
+            self.webhooks.put_registration(replace(registered, probe_at=probe_at))
 
 
 @dataclass

@@ -49,6 +49,10 @@ class FakeOutbox:
         known = self._stored.get(webhook.id)
         self._store(replace(known, webhook=webhook) if known else Registration(webhook, NOON))
 
+    def put_registration(self, registration: Registration) -> None:
+        """Store what people see of a webhook too, such as the time of its next probe."""
+        self._store(registration)
+
     def set_version(self, webhook_id: str, version: int) -> None:
         """Set a version as a wrong clock would."""
         stored = self._stored[webhook_id]
@@ -63,6 +67,13 @@ class FakeOutbox:
         """Whether its held deliveries may leave: it is active or deleted, and its newest version is published."""
         live = self.live(webhook_id)
         return webhook_id not in self._dirty and (live is None or live.webhook.status is Status.ACTIVE)
+
+    def is_dirty(self, webhook_id: str) -> bool:
+        """Whether its newest version is not published yet."""
+        return webhook_id in self._dirty
+
+    def live_ids(self) -> Collection[str]:
+        return self._stored.keys() - self._deleted
 
     def live(self, webhook_id: str) -> Registration | None:
         return None if webhook_id in self._deleted else self._stored.get(webhook_id)

@@ -2,15 +2,19 @@
 
 import base64
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from builders import attempt
 from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_api
 from streams.adapters.sql.tables.deliveries import pauses
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Unavailable
+from streams.core.times import format_time, parse_time
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +49,7 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
         "maxConcurrency": 32,
         "pauseAfter": {"failures": 5, "minutes": 0},
         "onGone": "pause",
+        "resume": "manual",
         "status": "active",
         "createdAt": "2026-04-10T12:00:00Z",
         "version": made["version"],
@@ -114,6 +119,7 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         "retries": ["30s", "2m", "24h", "24h"],
         "pauseAfter": {"failures": 20, "minutes": 60},
         "onGone": "delete",
+        "resume": "probe",
         "ratePerSecond": 2.5,
         "rateBurst": 7,
         "fields": ["sessionId", "metadata.department"],
@@ -155,6 +161,7 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         ({"url": URL, "retries": ["6h"] * 21}, "retries", "at most 20"),
         ({"url": URL, "pauseAfter": {"failures": 0}}, "pauseAfter.failures", "at least 1"),
         ({"url": URL, "pauseAfter": {"hours": 1}}, "pauseAfter.hours", "is not a field here"),
+        ({"url": URL, "resume": "soon"}, "resume", "'manual' or 'probe'"),
         ({"url": URL, "onGone": "ignore"}, "onGone", "'pause' or 'delete'"),
         ({"url": URL, "ratePerSecond": 0.01}, "ratePerSecond", "at least 0.1"),
         ({"url": URL, "rateBurst": 5}, "rateBurst", "needs ratePerSecond"),
@@ -252,6 +259,25 @@ async def test_a_viewer_sees_no_query_of_a_token_url(api: ApiFixture) -> None:
     viewer = await api.with_scopes(api.acme.account_id, "webhooks:read")
     seen = await viewer.get(f"/v1/webhooks/{made['id']}")
     assert seen["auth"]["tokenUrl"] == "https://auth.example.com/token?…"
+
+
+async def test_a_probe_has_a_time_only_while_it_may_end_a_pause(api: ApiFixture) -> None:
+    made = await api.acme.webhook(pauseAfter={"failures": 1})
+    path = f"/v1/webhooks/{made['id']}"
+    failed = attempt(account_id=api.acme.account_id, webhook_id=made["id"], outcome=OutcomeKind.SERVER_ERROR)
+    await api.record(failed)
+    paused = await api.acme.get(path)
+    assert (paused["status"], paused["resume"], "probeAt" in paused) == ("paused", "manual", False)
+    api.clock.advance(2 * 3600)
+    probed = await api.acme.patch(path, {"resume": "probe"})
+    paused_at = parse_time(paused["pausedAt"])
+    assert paused_at
+    assert probed["probeAt"] == format_time(paused_at + timedelta(hours=6))
+    assert "probeAt" not in await api.acme.patch(path, {"resume": None})
+    assert "probeAt" in await api.acme.patch(path, {"resume": "probe"})
+    assert "probeAt" not in await api.acme.post(f"{path}/enable")
+    by_hand = await api.acme.post(f"{path}/pause")
+    assert (by_hand["status"], "probeAt" in by_hand) == ("paused", False)
 
 
 async def test_a_webhook_may_be_created_paused(api: ApiFixture) -> None:

@@ -43,6 +43,7 @@ from streams.stages.deliver import Deliver
 from streams.stages.fan_out import FanOut
 from streams.stages.lease import LeaseKeeper
 from streams.stages.limiting.slot_limiter import SlotLimiter
+from streams.stages.probe_paused import ProbePaused
 from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
 from streams.stages.release_held import ReleaseHeld, ReleaseLimits
@@ -165,6 +166,16 @@ class Pipeline:
             work,
             RELEASE_RATE,
             self.release_limits,
+        )
+        self.probe_paused = ProbePaused(
+            self._port("probe_paused.held", self.held),
+            self._port("probe_paused.recorder", recorder),
+            self.table,
+            self._port("probe_paused.producer", kafka),
+            CODEC,
+            self.clock,
+            self.telemetry,
+            work,
         )
         self.table.find("")
         publishing = keeper.hold(lambda: publish.run(self.table.table))

@@ -30,7 +30,7 @@ class Attempt(NamedTuple):
 
     The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
     `webhook_version` is the version of the webhook that was read, and `fields` are those that its settings chose; None
-    means that the whole body was sent.
+    means that the whole body was sent. `pause_id` is the pause that it probes, if it is a probe.
     """
 
     account_id: str
@@ -59,6 +59,7 @@ class Attempt(NamedTuple):
     waits: int = 1
     webhook_version: int = 1
     fields: tuple[str, ...] | None = None
+    pause_id: str | None = None
 
     def __repr__(self) -> str:
         return f"Attempt({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.number})"

@@ -75,7 +75,8 @@ class Delivery(NamedTuple):
     `target_attempt` is its number, from 1, within the target. A delivery that goes to the fallback endpoint keeps the
     number of attempts at the primary endpoint in `primary_attempts`. (generation, step) orders the records of one
     delivery. `subscriptions_position` is how far the record's writer had read `subscriptions`. `waits_left` counts the
-    further waits in the same tier before the attempt is due.
+    further waits in the same tier before the attempt is due. A held delivery has the pause that it is held in; without
+    a `hold_reason`, `pause_id` is the pause that it probes.
     """
 
     account_id: str
@@ -119,6 +120,10 @@ class Delivery(NamedTuple):
     @property
     def attempt_id(self) -> str:
         return attempt_id(self.id, self.generation, self.attempt)
+
+    @property
+    def is_probe(self) -> bool:
+        return self.pause_id is not None and self.hold_reason is None
 
     @property
     def is_first(self) -> bool:
@@ -178,6 +183,16 @@ class Delivery(NamedTuple):
     def to_released(self) -> "Delivery":
         """The record that ends a hold: the attempt that was due, with the same number."""
         return self._replace(step=self.step + 1, hold_reason=None, pause_id=None)
+
+    def to_probe(self, pause_id: str) -> "Delivery":
+        """The record that is tried though its webhook is paused: one attempt, after which it is held again."""
+        return self.to_released()._replace(pause_id=pause_id)
+
+    def to_held_after_probe(self) -> "Delivery":
+        """The record that is held in the same pause again. The probe used none of its retries."""
+        target_attempt = self.target_attempt
+        held = self.to_held(HoldReason.PAUSED, self.pause_id, is_attempted=True)
+        return held._replace(target_attempt=target_attempt)
 
     def to_final(self, *, is_attempted: bool) -> "Delivery":
         """The record that a dead letter contains."""

@@ -177,7 +177,7 @@ def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState
                 pause_id=delivery.pause_id,
             )
         case delivery:
-            return _state_of_delivery(delivery, State.WAITING, at, due_at=at)
+            return _state_of_delivery(delivery, State.WAITING, at, due_at=at, pause_id=delivery.pause_id)
 
 
 HELD_MESSAGES = {

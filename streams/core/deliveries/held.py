@@ -27,6 +27,14 @@ class HeldDelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A held delivery that is tried during the pause with this id."""
+
+    delivery: Delivery
+    pause_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseProgress:
     """The state of a delivery, and the record (generation, step) that it comes from."""
 

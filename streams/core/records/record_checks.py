@@ -97,7 +97,7 @@ def check_attempt(attempt: Attempt) -> Attempt:
         raise InvalidRecord(problem)
     if len(attempt.fields or ()) > MAX_FIELDS_SENT:
         raise InvalidRecord(f"fields: at most {MAX_FIELDS_SENT}")
-    _check_texts(attempt.event_type, attempt.message, attempt.url, *attempt.fields or ())
+    _check_texts(attempt.event_type, attempt.message, attempt.url, attempt.pause_id or "", *attempt.fields or ())
     return attempt
 
 

@@ -35,6 +35,13 @@ class OnGone(StrEnum):
     DELETE = "delete"
 
 
+class Resume(StrEnum):
+    """What ends an automatic pause: a person alone, or also a probe that succeeds."""
+
+    MANUAL = "manual"
+    PROBE = "probe"
+
+
 @dataclass(frozen=True, slots=True)
 class PauseAfter:
     """When a failing webhook is paused: after this many failures in a row, over at least this many minutes."""
@@ -63,6 +70,7 @@ class DeliveryOptions:
     retries: Schedule | None = None
     pause_after: PauseAfter = DEFAULT_PAUSE_AFTER
     on_gone: OnGone = OnGone.PAUSE
+    resume: Resume = Resume.MANUAL
     rate_per_second: float | None = None
     rate_burst: int | None = None
     auth: Auth | None = None
@@ -89,6 +97,7 @@ class DeliveryOptions:
             "auth": self.auth.values if self.auth else None,
             "fields": None if self.fields is None else list(self.fields),
             "onGone": None if self.on_gone is OnGone.PAUSE else str(self.on_gone),
+            "resume": None if self.resume is Resume.MANUAL else str(self.resume),
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -165,6 +174,12 @@ def _parse_on_gone(value: object) -> OnGone:
     return OnGone(str(value))
 
 
+def _parse_resume(value: object) -> Resume:
+    if value not in tuple(Resume):
+        raise ValueError("must be one of: " + ", ".join(Resume))
+    return Resume(str(value))
+
+
 def _parse_rate(value: object) -> float:
     message = f"must be a number from {MIN_RATE_PER_SECOND} to {MAX_RATE_PER_SECOND}"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -204,6 +219,7 @@ _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "retries": ("retries", _parse_retries),
     "pauseAfter": ("pause_after", _parse_pause_after),
     "onGone": ("on_gone", _parse_on_gone),
+    "resume": ("resume", _parse_resume),
     "ratePerSecond": ("rate_per_second", _parse_rate),
     "rateBurst": ("rate_burst", _parse_burst),
     "auth": ("auth", parse_auth),

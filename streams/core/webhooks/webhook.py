@@ -201,7 +201,7 @@ def closest_mismatch(mismatches: Iterable[MismatchReason | None]) -> MismatchRea
 class Registration:
     """A webhook as it is registered: its state, and data that only people need.
 
-    `url_changed_at` is None while it has its first URL.
+    `url_changed_at` is None while it has its first URL. `probe_at` is when a probe is due, if its pause may end by one.
     """
 
     webhook: Webhook
@@ -209,6 +209,7 @@ class Registration:
     description: str = ""
     paused_at: datetime | None = None
     url_changed_at: datetime | None = None
+    probe_at: datetime | None = None
 
     @property
     def listed_webhook(self) -> "ListedWebhook":
@@ -256,6 +257,7 @@ class ListedWebhook:
     description: str
     paused_at: datetime | None
     url_changed_at: datetime | None
+    probe_at: datetime | None
     deleted_at: datetime | None
     filter: str | None
     options: DeliveryOptions

@@ -5,6 +5,8 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
+from streams.core.webhooks.delivery_options import Resume
+from streams.core.webhooks.probe import next_probe_at
 from streams.core.webhooks.webhook import Pause, Registration, Status
 from streams.features.shared.audit_trail import Masked
 from streams.features.webhooks.input import to_webhook_input
@@ -25,7 +27,17 @@ def to_active(registration: Registration) -> Registration:
     if webhook.status is Status.ACTIVE:
         return registration
     active_webhook = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
-    return replace(registration, webhook=active_webhook, paused_at=None)
+    return replace(registration, webhook=active_webhook, paused_at=None, probe_at=None)
+
+
+def with_probe_time(registration: Registration, now: datetime) -> Registration:
+    """The registration with the time of its next probe, if a probe may end its pause."""
+    pause, paused_at = registration.webhook.pause, registration.paused_at
+    if pause is None or paused_at is None or not pause.reason.is_automatic:
+        return registration
+    if registration.webhook.options.resume is Resume.MANUAL:
+        return replace(registration, probe_at=None)
+    return replace(registration, probe_at=registration.probe_at or next_probe_at(paused_at, now))
 
 
 def audited_values(registration: Registration) -> Mapping[str, Any]:

@@ -56,6 +56,7 @@ class WebhookInput:
     retries: Sequence[str] | None = None
     pause_after: Mapping[str, int] | None = None
     on_gone: str | None = None
+    resume: str | None = None
     rate_per_second: float | None = None
     rate_burst: int | None = None
     auth: Mapping[str, str] | None = None

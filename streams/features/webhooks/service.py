@@ -28,7 +28,7 @@ from streams.core.webhooks.webhook import (
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import differences, new_entry
 from streams.features.shared.publication import wait_until_published
-from streams.features.webhooks.changes import audited_values, to_active, to_paused
+from streams.features.webhooks.changes import audited_values, to_active, to_paused, with_probe_time
 from streams.features.webhooks.input import (
     WebhookInput,
     input_errors,
@@ -172,7 +172,7 @@ class WebhookService:
             )
             if errors := [error for error in errors if error not in existing_errors]:
                 raise Invalid(*errors)
-            result = self._revise(registration, updated, new_values)
+            result = with_probe_time(self._revise(registration, updated, new_values), now)
             if status is Status.PAUSED:
                 return to_paused(result, pause, now)
             return to_active(result) if status is Status.ACTIVE else result

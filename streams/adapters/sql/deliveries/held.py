@@ -1,17 +1,30 @@
 """Read held deliveries whose webhook can take them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select, text
+from sqlalchemy import Select, bindparam, exists, or_, select, text
 
 from streams.adapters.sql.engine.database import SqlStorage
 from streams.adapters.sql.engine.keyset import prefer_index_order
-from streams.adapters.sql.tables.deliveries import deliveries, events, pauses
+from streams.adapters.sql.tables.deliveries import (
+    IS_NOT_DELIVERED,
+    deliveries,
+    dirty_webhooks,
+    events,
+    pauses,
+    webhooks,
+)
+from streams.adapters.sql.tables.types import Moment
 from streams.core.deliveries.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.deliveries.held import HeldChoice, HeldDelivery, ReleaseProgress
+from streams.core.deliveries.held import HeldChoice, HeldDelivery, Probe, ReleaseProgress
 from streams.core.events.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
+from streams.core.webhooks.webhook import Status
+
+# Probes of one cycle.
+MAX_PROBES = 100
 
 # Steps through the index by webhook: of a webhook with a million held deliveries it reads one entry.
 _SELECT_RELEASABLE = text(
@@ -34,6 +47,22 @@ _SELECT_RELEASABLE = text(
 )
 
 
+_is_of_webhook = deliveries.c.webhook_id == webhooks.c.id
+_is_of_pause = deliveries.c.pause_id == webhooks.c.pause_id
+_is_probe = IS_NOT_DELIVERED & (deliveries.c.state == State.WAITING) & _is_of_pause
+_may_be_probe = (deliveries.c.state == State.HELD) & (deliveries.c.pause_id.is_(None) | _is_of_pause)
+_SELECT_DUE = (
+    select(webhooks.c.id, webhooks.c.pause_id)
+    .where(webhooks.c.probe_at <= bindparam("now", type_=Moment()))
+    .where(webhooks.c.status == Status.PAUSED, webhooks.c.deleted_at.is_(None))
+    .where(~exists().where(dirty_webhooks.c.webhook_id == webhooks.c.id))
+    # Never two at once: the row of a probe has the id of its pause.
+    .where(~exists().where(_is_of_webhook, _is_probe))
+    .where(exists().where(_is_of_webhook, _may_be_probe))
+    .order_by(webhooks.c.probe_at)
+    .limit(MAX_PROBES)
+)
+
 _SUBJECT_COLUMNS = (events.c.session_id, events.c.learner_id, events.c.package_id, events.c.dispatch_id)
 
 
@@ -46,22 +75,25 @@ class SqlHeldDeliveries(SqlStorage):
     async def oldest(
         self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[HeldDelivery]:
-        columns = deliveries.c
-        query = (
-            select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECT_COLUMNS, pauses.c.choice)
-            .join(events, (events.c.account_id == columns.account_id) & (events.c.event_id == columns.event_id))
-            .outerjoin(pauses, pauses.c.id == columns.pause_id)
-            .where(columns.webhook_id == webhook_id, columns.state == State.HELD)
-            # A pause without a choice still holds its deliveries, even if a later pause has ended.
-            .where(or_(pauses.c.id.is_(None), pauses.c.choice.is_not(None)))
-            .order_by(columns.first_seen_at, columns.id)
-            .limit(limit)
-        )
-        if excluded:
-            query = query.where(columns.id.not_in(excluded))
+        # A pause without a choice still holds its deliveries, even if a later pause has ended.
+        may_leave = or_(pauses.c.id.is_(None), pauses.c.choice.is_not(None))
         async with self._database.read_transaction() as connection:
             await prefer_index_order(connection)
-            return read_rows(await connection.execute(query), _to_held, failed_rows)
+            rows = await connection.execute(_select_oldest(webhook_id, excluded).where(may_leave).limit(limit))
+            return read_rows(rows, _to_held, failed_rows)
+
+    async def due_probes(
+        self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None
+    ) -> Sequence[Probe]:
+        probes: list[Probe] = []
+        async with self._database.read_transaction() as connection:
+            await prefer_index_order(connection)
+            for webhook in (await connection.execute(_SELECT_DUE, {"now": now})).all():
+                is_of_pause = or_(deliveries.c.pause_id.is_(None), deliveries.c.pause_id == webhook.pause_id)
+                oldest = _select_oldest(webhook.id, excluded).where(is_of_pause).limit(1)
+                held = read_rows(await connection.execute(oldest), _to_held, failed_rows)
+                probes += (Probe(one.delivery, webhook.pause_id) for one in held)
+        return probes
 
     async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         columns = deliveries.c
@@ -70,6 +102,19 @@ class SqlHeldDeliveries(SqlStorage):
         return read_rows(
             rows, lambda row: ReleaseProgress(row.id, State(row.state), row.generation, row.step), failed_rows
         )
+
+
+def _select_oldest(webhook_id: str, excluded: Collection[str]) -> Select[Any]:
+    """The held deliveries of a webhook, oldest first, with their events and the choices of their pauses."""
+    columns = deliveries.c
+    query = (
+        select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECT_COLUMNS, pauses.c.choice)
+        .join(events, (events.c.account_id == columns.account_id) & (events.c.event_id == columns.event_id))
+        .outerjoin(pauses, pauses.c.id == columns.pause_id)
+        .where(columns.webhook_id == webhook_id, columns.state == State.HELD)
+        .order_by(columns.first_seen_at, columns.id)
+    )
+    return query.where(columns.id.not_in(excluded)) if excluded else query
 
 
 def _to_held(row: Any) -> HeldDelivery:

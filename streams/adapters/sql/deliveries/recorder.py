@@ -60,6 +60,7 @@ class SqlRecorder:
         An erasure locks the webhooks when it begins, so a later batch knows of it and stores no event of that learner.
         """
         pauses: list[dict[str, str]] = []
+        enabled: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
             locked_webhooks = await self._lock(connection, sorted(batch.webhook_ids()))
             erasing_accounts = await accounts_with_erasures(connection, batch.account_ids())
@@ -74,12 +75,16 @@ class SqlRecorder:
                 attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new_ids}
                 await self._add_stats(connection, list(attempts_by_id.values()))
                 pauses = await self._health.count(connection, batch, new_ids, locked_webhooks)
+                if probes := [attempt for attempt in attempts_by_id.values() if attempt.pause_id is not None]:
+                    enabled = await self._health.end_probes(connection, probes, locked_webhooks)
         for fields in pauses:
             if "pause_id" in fields:
                 self._telemetry.count("webhooks_paused_total", reason=fields["reason"])
                 self._telemetry.warning("webhook_paused", **fields)
             else:
                 self._telemetry.warning("webhook_deleted", **fields)
+        for fields in enabled:
+            self._telemetry.info("webhook_enabled", **fields)
         return conflicts
 
     async def _lock(self, connection: AsyncConnection, webhook_ids: Sequence[str]) -> dict[str, LockedWebhook]:

@@ -50,7 +50,11 @@ webhooks = Table(
     Column("url_changed_at", Moment),
     Column("filter", Text),
     Column("options", Text),
+    # When a held delivery is tried, if the pause may end by that.
+    Column("probe_at", Moment),
 )
+_has_probe = webhooks.c.probe_at.is_not(None)
+Index("ix_webhooks_probe_at", webhooks.c.probe_at, postgresql_where=_has_probe, sqlite_where=_has_probe)
 
 # Webhooks whose newest version is not on the topic yet: a set, not a queue.
 dirty_webhooks = Table(

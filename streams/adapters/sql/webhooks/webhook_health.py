@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import select, update
@@ -19,9 +20,12 @@ from streams.core.accounts.audit import AuditEntry
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery_state import Batch
+from streams.core.deliveries.held import HeldChoice
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.times import format_time
-from streams.core.webhooks.delivery_options import DeliveryOptions, OnGone
+from streams.core.webhooks.delivery_options import DeliveryOptions, OnGone, Resume
 from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
+from streams.core.webhooks.probe import next_probe_at
 from streams.core.webhooks.webhook import PauseReason, Status
 from streams.ids import new_id
 from streams.ports.runtime import Clock
@@ -127,7 +131,13 @@ class WebhookHealth:
         changes: dict[str, Any] = (
             {"deleted_at": now}
             if is_deleted
-            else {"status": Status.PAUSED, "pause_id": pause_id, "pause_reason": reason, "paused_at": now}
+            else {
+                "status": Status.PAUSED,
+                "pause_id": pause_id,
+                "pause_reason": reason,
+                "paused_at": now,
+                "probe_at": next_probe_at(now, now) if options.resume is Resume.PROBE else None,
+            }
         )
         await connection.execute(update(webhooks).where(condition).values(version=version, **changes))
         await mark_webhook_dirty(connection, webhook_id, version)
@@ -142,6 +152,49 @@ class WebhookHealth:
         await write_entry(connection, audit_entry)
         log_fields = {"webhook_id": webhook_id, "account_id": row.account_id, "reason": reason}
         return log_fields if is_deleted else {**log_fields, "pause_id": pause_id}
+
+    async def end_probes(
+        self, connection: AsyncConnection, attempts: Sequence[Attempt], locked_webhooks: Mapping[str, LockedWebhook]
+    ) -> list[dict[str, str]]:
+        """Enable webhooks whose probe succeeded; the next probe of the others has a time. Returns fields of log lines.
+
+        A probe of an earlier pause changes nothing.
+        """
+        now = self._clock.now()
+        enabled = []
+        for attempt in sorted(attempts, key=attrgetter("webhook_id")):
+            if attempt.pause_id is None or attempt.webhook_id not in locked_webhooks:
+                continue
+            condition = (
+                (webhooks.c.id == attempt.webhook_id)
+                & (webhooks.c.pause_id == attempt.pause_id)
+                & webhooks.c.deleted_at.is_(None)
+            )
+            row = (await connection.execute(select(webhooks).where(condition))).one_or_none()
+            if row is None or locked_webhooks[row.id].options.resume is not Resume.PROBE:
+                continue
+            if attempt.outcome is not OutcomeKind.DELIVERED:
+                probe_at = next_probe_at(row.paused_at, now)
+                await connection.execute(update(webhooks).where(condition).values(probe_at=probe_at))
+                continue
+            await self._enable(connection, row, now)
+            enabled.append({"webhook_id": row.id, "account_id": row.account_id, "pause_id": row.pause_id})
+        return enabled
+
+    async def _enable(self, connection: AsyncConnection, row: Any, now: datetime) -> None:
+        version = next_version(row.version, now)
+        changes: dict[str, Any] = {
+            **dict.fromkeys(("pause_id", "pause_reason", "paused_at", "probe_at")),
+            "status": Status.ACTIVE,
+            "health_epoch": row.health_epoch + 1,
+        }
+        await connection.execute(update(webhooks).where(webhooks.c.id == row.id).values(version=version, **changes))
+        await mark_webhook_dirty(connection, row.id, version)
+        ended = {"ended_at": now, "choice": HeldChoice.DELIVER}
+        await connection.execute(update(pauses).where(pauses.c.id == row.pause_id).values(ended))
+        details = {"held": str(HeldChoice.DELIVER), "reason": str(Resume.PROBE)}
+        audit_entry = AuditEntry(new_id("audit"), "record", "webhook.enabled", row.id, now, row.account_id, details)
+        await write_entry(connection, audit_entry)
 
     def _mail_row(self, webhook: Any, health: Health, pause_id: str, now: datetime, is_deleted: bool) -> dict[str, Any]:
         details = {

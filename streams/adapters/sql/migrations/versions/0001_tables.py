@@ -620,10 +620,19 @@ def upgrade() -> None:
         sa.Column("url_changed_at", Moment(), nullable=True),
         sa.Column("filter", sa.Text(), nullable=True),
         sa.Column("options", sa.Text(), nullable=True),
+        sa.Column("probe_at", Moment(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_webhooks_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )
     op.create_index(op.f("ix_webhooks_account_id"), "webhooks", ["account_id"], unique=False)
+    op.create_index(
+        "ix_webhooks_probe_at",
+        "webhooks",
+        ["probe_at"],
+        unique=False,
+        postgresql_where=sa.text("probe_at IS NOT NULL"),
+        sqlite_where=sa.text("probe_at IS NOT NULL"),
+    )
     op.create_table(
         "sessions",
         sa.Column("id", sa.Text(), nullable=False),
