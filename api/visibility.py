@@ -45,7 +45,9 @@ class VisibilityRule:
 _WHOLE, _NO_QUERY, _NEVER = Visibility
 _EVERYBODY, _NOBODY = [_WHOLE] * 4, [_NEVER] * 4
 WEBHOOK_URL = VisibilityRule("URL of an endpoint", _NO_QUERY, _WHOLE, _WHOLE, _WHOLE)
-URL_IN_A_MAIL = VisibilityRule("URL of an endpoint in a mail, its subject too", *[_NO_QUERY] * 4)
+URL_IN_A_MAIL = VisibilityRule(
+    "URL of an endpoint in a mail, its subject too, and in events about a webhook", *[_NO_QUERY] * 4
+)
 REQUEST_AND_RESPONSE = VisibilityRule("headers of an attempt, and its response", _NEVER, _WHOLE, _WHOLE, _WHOLE)
 OWN_HEADERS = VisibilityRule("values of a webhook's own headers", *_NOBODY)
 SIGNING_SECRET = VisibilityRule("signing secret, when somebody asks for it", _NEVER, _WHOLE, _WHOLE, _WHOLE)
@@ -68,7 +70,10 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("webhooks.url", "webhooks.fallback_url", "attempts.url", "Customer.url", "OutsideCustomer.url"),
         *("AuditEntry.url", "AuditEntry.fallbackUrl", "AuditEntry.tokenUrl"),
     ),
-    URL_IN_A_MAIL: ("Mail.details",),
+    URL_IN_A_MAIL: (
+        *("Mail.details", "WebhookFailing.url", "WebhookPaused.url", "WebhookRecovered.url", "WebhookDeadletters.url"),
+        "WebhookSecretEnding.url",
+    ),
     REQUEST_AND_RESPONSE: (
         *("Attempt.request_headers", "Attempt.response_headers", "Attempt.response_body"),
         *("AttemptDetails.request_headers", "AttemptDetails.response_headers", "AttemptDetails.response_body"),

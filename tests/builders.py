@@ -63,6 +63,15 @@ WIDEST: dict[str, Any] = {
     "previousSuccessStatus": "unknown",
     "reported": "completed",
     "lastCommitAt": "2026-04-10T14:32:00." + "9" * 38 + "+02:00",
+    "webhookId": _WIDEST_ID,
+    "url": _WIDEST_TEXT,
+    "reason": "failures",
+    "pausedHours": 24,
+    "failures": 2**63 - 1,
+    "count": 2**63 - 1,
+    "lastStatus": 2**63 - 1,
+    "since": "2026-04-10T14:32:00." + "9" * 38 + "+02:00",
+    "until": "2026-04-10T14:32:00." + "9" * 38 + "+02:00",
     "sequence": MAX_SEQUENCE,
     "metadata": {
         f"{number:02}".ljust(MAX_METADATA_NAME_CHARACTERS, "\U0001f393"): "\U0001f393" * MAX_METADATA_VALUE_CHARACTERS

@@ -1,11 +1,12 @@
 """Models of accounts, their mails and their audit log."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Text, Time, at_most
-from streams.core.accounts.mail import MailKind, MailStatus
+from streams.core.accounts.mail import NOTICE_KINDS, MailKind, MailStatus
 from streams.core.limits import MAX_EMAILS, MAX_NAME_CHARACTERS
 from streams.features.mails.service import MailDetails
 
@@ -16,6 +17,14 @@ Emails = Annotated[
     at_most(MAX_EMAILS, "addresses"),
 ]
 PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calendar month.", examples=[1000])]
+
+
+NoticeKind = StrEnum("NoticeKind", [(kind.name, kind.value) for kind in NOTICE_KINDS])  # type: ignore[misc]
+MutedMails = Annotated[
+    list[Annotated[NoticeKind, Field(strict=False)]],
+    Field(max_length=len(NOTICE_KINDS), description="The kinds of notices that the account gets no mail about."),
+    at_most(len(NOTICE_KINDS), "kinds"),
+]
 
 
 class NewAccount(Input):
@@ -33,6 +42,7 @@ class AccountChanges(Changes):
     emails: Emails = UNCHANGED
     plan_limit: PlanLimit | None = UNCHANGED
     weekly_digest: bool = UNCHANGED
+    muted_mails: MutedMails = UNCHANGED
 
 
 class AccountDetails(Model):
@@ -43,6 +53,7 @@ class AccountDetails(Model):
     emails: list[str]
     plan_limit: int | None = None
     weekly_digest: bool
+    muted_mails: list[MailKind]
     created_at: Time
 
 
@@ -94,7 +105,7 @@ class Notification(Model):
     reason: Annotated[str | None, Field(description="Why it is not sent, or not to every address.")] = None
     sent_with: Annotated[
         str | None,
-        Field(description="The mail that lists this pause with others of the same minute: it was sent, not this."),
+        Field(description="The mail that lists this notice with others of the same minute: it was sent, not this."),
     ] = None
     tries: int
     due_at: Time | None = None

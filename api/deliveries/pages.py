@@ -30,7 +30,7 @@ from streams.features.deliveries.service import EventStatus
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PAGE_ROWS = 50
-CSV_HEADER = ("event", "type", "sequence", "state", "first_seen_at", "changed_at", "attempts", "delivery")
+CSV_HEADER = ("event", "type", "sequence", "state", "target", "first_seen_at", "changed_at", "attempts", "delivery")
 
 
 @router.get("/deliveries")
@@ -187,7 +187,7 @@ def _time_in_query(visit: Visit, name: str) -> datetime | None:
 def _csv_cells(status: EventStatus) -> Sequence[object]:
     row = status.delivery_state
     times = (format_time(row.first_seen_at), format_time(row.changed_at))
-    return (row.event_id, row.event_type, status.sequence, row.state, *times, row.attempts, row.delivery_id)
+    return (row.event_id, row.event_type, status.sequence, row.state, row.target, *times, row.attempts, row.delivery_id)
 
 
 @router.post("/deliveries/{delivery_id}/retry")

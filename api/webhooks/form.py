@@ -42,6 +42,11 @@ TYPE_DESCRIPTIONS = {
     "session.reset": "a course took back that it was completed or passed",
     "package.updated": "a new version of a package is there",
     "usage.threshold": "the plan's launches are nearly used, or used up",
+    "webhook.failing": "another webhook has failed for five minutes",
+    "webhook.paused": "another webhook was paused, or has been for a day",
+    "webhook.recovered": "another webhook delivers again",
+    "webhook.deadletters": "another webhook has had dead letters for a day",
+    "webhook.secret.ending": "the old secret of another webhook ends within a day",
 }
 assert TYPE_DESCRIPTIONS.keys() == EVENT_TYPES.keys()
 # The same page always has the same text.

@@ -63,8 +63,8 @@ DataFields = Annotated[
         min_length=1,
         max_length=MAX_FIELDS_SENT,
         examples=[["sessionId", "successStatus", "metadata.department"]],
-        description="The fields of `data` that are sent. The rest is in no request, and in nothing that is kept "
-        "of one. Filters see all. Absent: all fields.",
+        description="The fields of `data` that are sent. Other fields are not sent, and not stored with the attempt. "
+        "Filters see all. Absent: all fields.",
     ),
     at_most(MAX_FIELDS_SENT, "fields"),
 ]

@@ -8,15 +8,20 @@ import typer
 
 from streams.cli.client import open_api
 from streams.cli.deployment import current_actor, run_in_deployment
-from streams.cli.output import JsonOption, LimitOption, show, without_none
+from streams.cli.output import JsonOption, LimitOption, choice_option, show, without_none
 from streams.cli.text import say
 from streams.core.accounts.access import Role, Scope
+from streams.core.accounts.mail import NOTICE_KINDS
 from streams.core.errors import Forbidden
 from streams.core.page import MAX_PAGE_ROWS
 from streams.core.times import format_time
 
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
+
+# Instead of kinds of mails to mute.
+NONE = "none"
+MUTE_CHOICES = (*NOTICE_KINDS, NONE)
 
 accounts = typer.Typer(no_args_is_help=True)
 api_keys = typer.Typer(no_args_is_help=True)
@@ -73,10 +78,17 @@ def accounts_update(
         bool | None,
         typer.Option("--weekly-digest/--no-weekly-digest", help="Send a reminder of dead letters every week."),
     ] = None,
+    mute: Annotated[
+        list[str] | None,
+        typer.Option("--mute", help="Send no mail about this; may be repeated.", **choice_option(MUTE_CHOICES)),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change an account; options that are not given do not change."""
-    changes = without_none(name=name, emails=email or None, planLimit=plan_limit, weeklyDigest=weekly_digest)
+    """Change an account; options that are not given do not change. `--mute none` sends all mails."""
+    muted = None if mute is None else [kind for kind in mute if kind != NONE]
+    changes = without_none(
+        name=name, emails=email or None, planLimit=plan_limit, weeklyDigest=weekly_digest, mutedMails=muted
+    )
     with open_api() as api:
         show(api.patch("accounts", account, body=changes), as_json)
 

@@ -30,7 +30,7 @@ def run_reconcile(webhook: str, since: str | None, until: str | None, is_retry: 
         for name, text in (("since", since), ("until", until))
         if text
     }
-    received_ids = set(_parse_ids(sys.stdin))
+    received_ids = set(_parse_ids(_read_input()))
     with open_api() as api, progress_bar(is_quiet=as_json) as progress:
         task_id = progress.add_task("comparing", total=None)
         missing: list[Row] = []
@@ -40,12 +40,23 @@ def run_reconcile(webhook: str, since: str | None, until: str | None, is_retry: 
             delivered_count += len(delivered)
             missing += [row for row in delivered if row["eventId"] not in received_ids]
             progress.update(task_id, advance=len(page))
+        if is_retry and len(missing) == delivered_count > 0:
+            message = "has no id of a delivered event: --retry would send all of them again. Is it the right file?"
+            raise Invalid(FieldError("standard input", message))
         retried_count = sum(_retry(api, missing)) if is_retry else 0
     if as_json or missing:
         show(missing, as_json, _COLUMNS)
     say(_result_text(delivered_count, len(missing), retried_count if is_retry else None), err=True)
     if len(missing) > retried_count:
         raise typer.Exit(1)
+
+
+def _read_input() -> list[str]:
+    """The lines of standard input. Raises `Invalid` if it is not UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise Invalid(FieldError("standard input", "must be in UTF-8")) from None
 
 
 def _parse_ids(lines: Iterable[str]) -> Iterator[str]:

@@ -88,7 +88,12 @@ class HeldDeliveries(Protocol):
     async def due_probes(
         self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[Probe]:
-        """The oldest held delivery of each paused webhook whose probe is due and which has none under way."""
+        """A held delivery of each paused webhook whose probe is due and which has none under way: the oldest first,
+        and a newer one each time.
+        """
+
+    async def move_probe(self, webhook_id: str, pause_id: str, now: datetime) -> None:
+        """Set the time of the next probe of this pause."""
 
     async def progress(
         self, delivery_ids: Sequence[str], failed_rows: FailedRows = None

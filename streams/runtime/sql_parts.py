@@ -22,7 +22,7 @@ from streams.adapters.sql.deliveries.recorder import SqlRecorder
 from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erasures.erasure_outbox import SqlErasureOutbox
 from streams.adapters.sql.failed_work import SqlFailedWork
-from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter, SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.webhooks.outbox import SqlLease, SqlOutbox
 from streams.core.accounts.session import CODE_DIGITS, format_code
@@ -170,7 +170,7 @@ class SqlParts(Deployment):
         return {prunable: timedelta(days=count) for prunable, count in retention_days.items()}
 
     def stored_mails(self) -> SqlMails:
-        return SqlMails(self.database)
+        return SqlMails(self.database, OutgoingEventWriter(self.codec))
 
     def mail_transport(self) -> MailTransport | None:
         """The mail server of SMTP_URL; None if it is not set."""

@@ -19,9 +19,10 @@ CYCLE_SECONDS = 5.0
 
 
 class ProbePaused:
-    """Sends probes. `deliver` makes one attempt of each, and `record` enables the webhook or sets the next time.
+    """Sends probes. `deliver` makes one attempt of each, and `record` enables the webhook if it succeeds.
 
-    Produce → acknowledged → stored: a crash in between produces the same record again, with the same step.
+    Produce → acknowledged → stored → the next time: after a crash the same record is produced again, with the same
+    step, or `record` sets the next time.
     """
 
     def __init__(
@@ -78,5 +79,8 @@ class ProbePaused:
             await self._producer.produce([record])
         except RecordsRefused as error:
             raise InvalidRecord(str(error)) from None
-        await self._recorder.record(Batch([state_of_record(delivery, self._clock.now())]))
+        now = self._clock.now()
+        await self._recorder.record(Batch([state_of_record(delivery, now)]))
+        # Not when its attempt is stored: `record` may store that it is held again long before.
+        await self._held_deliveries.move_probe(delivery.webhook_id, probe.pause_id, now)
         self._telemetry.info("webhook_probed", **delivery.ids, pause_id=probe.pause_id)

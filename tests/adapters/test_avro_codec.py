@@ -42,7 +42,8 @@ moments = st.datetimes(datetime(1970, 1, 1), datetime(9899, 12, 31), timezones=s
 headers = st.dictionaries(texts, texts, max_size=3)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("scoreRaw", "scoreMin", "scoreMax", "scoreScaled"), numbers),
-    **dict.fromkeys(("launches", "limit"), st.integers(0, 2**63 - 1)),
+    **dict.fromkeys(("launches", "limit", "failures", "count", "lastStatus"), st.integers(0, 2**63 - 1)),
+    "pausedHours": st.sampled_from((0, 24)),
     "thresholdPercent": st.sampled_from((80, 100)),
     "sequence": st.integers(0, 2**53 - 1),
     "metadata": st.dictionaries(texts, texts, min_size=1, max_size=3),

@@ -1,13 +1,16 @@
 """`reconcile` compares what was delivered with the ids that the receiver has."""
 
+import asyncio
 import json
 from datetime import timedelta
 
 import pytest
 from cli.command import run
+from typer.testing import CliRunner
 
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture
+from streams.cli.app import app
 from streams.core.errors import Invalid, NotFound
 
 
@@ -71,3 +74,21 @@ async def test_a_wrong_time_or_webhook_is_named(webhook_id: str) -> None:
     assert isinstance(wrong_time, Invalid)
     assert "--since" in str(wrong_time)
     assert isinstance((await run("reconcile", "--webhook", "wh_unknown")).exception, NotFound)
+
+
+async def test_a_wrong_file_sends_nothing_again(api: ApiFixture, webhook_id: str) -> None:
+    for text in ("", "name;id\n1;evt_1\n"):
+        refused = await run("reconcile", "--webhook", webhook_id, "--retry", answer=text)
+        assert isinstance(refused.exception, Invalid)
+        assert "Is it the right file?" in str(refused.exception)
+    states = {row["eventId"]: row["state"] for row in (await api.acme.get("/v1/deliveries"))["data"]}
+    assert "held" not in states.values()
+
+
+async def test_a_file_of_another_encoding_is_refused(webhook_id: str) -> None:
+    mark = await run("reconcile", "--webhook", webhook_id, answer="\ufeffevt_1\nevt_2\nevt_3")
+    assert mark.exit_code == 0
+    done = await asyncio.to_thread(
+        CliRunner().invoke, app, ["reconcile", "--webhook", webhook_id], input="evt_1\n".encode("utf-16")
+    )
+    assert "must be in UTF-8" in str(done.exception)

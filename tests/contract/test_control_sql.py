@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed, sql_store
+from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables.accounts import mails as mails_table
 from streams.adapters.sql.tables.deliveries import attempts, deliveries, events
@@ -31,7 +33,7 @@ from streams.core.webhooks.webhook import Registration
 from streams.features.events import storage as account_webhooks
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.mails.storage import SqlMails
-from streams.features.mails.text import group_pauses
+from streams.features.mails.text import group_mails
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.shared.idempotency import SqlIdempotencyStore
@@ -267,7 +269,7 @@ async def test_only_the_first_request_of_an_idempotency_key_runs(database: SqlSt
 async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
     database: SqlStore,
 ) -> None:
-    mails = SqlMails(database.database)
+    mails = SqlMails(database.database, OutgoingEventWriter(AvroCodec()))
     await database.recorder.record(merge_records([RecordedValue(dead_letter(), NOON)]))
     assert await mails.enqueue_reminders(NOON + DAY - timedelta(seconds=1)) == 0
     assert await mails.enqueue_reminders(NOON + DAY) == 1
@@ -315,14 +317,14 @@ async def test_mails_are_read_account_by_account(database: SqlStore) -> None:
     ]
     async with database.database.transaction() as connection:
         await connection.execute(insert(mails_table), [asdict(row) for row in rows])
-    mails = SqlMails(database.database)
+    mails = SqlMails(database.database, OutgoingEventWriter(AvroCodec()))
     for after, following in (("acme", "beta"), ("beta", "zeta"), ("zeta", "acme"), ("", "acme")):
         owed = await mails.next_due(MailKind.PAUSED, after, NOON)
         assert owed is not None
         assert [one.account_id for one in owed.mails] == [following] * 3
     assert await mails.next_due(MailKind.PAUSED, "", NOON - timedelta(seconds=1)) is None
     assert owed is not None
-    sent = [replace(one, due_at=None, sent_at=NOON) for one in group_pauses(owed.mails)]
+    sent = [replace(one, due_at=None, sent_at=NOON) for one in group_mails(owed.mails)]
     await mails.settle(sent)
     assert (await mails.list("acme", None, 10)).rows[::-1] == sent
     owed = await mails.next_due(MailKind.PAUSED, "", NOON)
@@ -401,7 +403,7 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     await SqlSessions(base).add(Session("session_1", "user:usr_1", NOON, NOON, NOON, user_id="usr_1"), "hash")
     for number in range(5):
         await database.recorder.record(merge_records([failed(number)]))
-    mails = SqlMails(base)
+    mails = SqlMails(base, OutgoingEventWriter(AvroCodec()))
     owed = await mails.next_due(MailKind.PAUSED, "", NOON + DAY)
     assert owed is not None
     found = {

@@ -36,6 +36,7 @@ from fakes import (
 )
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.failed_work import SqlFailedWork
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.adapters.sql.tables.accounts import jobs, mails
 from streams.adapters.sql.tables.course_sessions import course_sessions
 from streams.adapters.sql.tables.deliveries import deliveries, webhooks
@@ -526,7 +527,7 @@ class Transport:
 
 def notify(database: SqlStore, work: Work, transport: Transport) -> Notify:
     return Notify(
-        SqlMails(database.database),
+        SqlMails(database.database, OutgoingEventWriter(AvroCodec())),
         transport,
         FakeLease(),
         FakeEncryption(),
@@ -569,7 +570,7 @@ async def test_a_wrong_reminder_stops_no_other(database: SqlStore, work: Work) -
     for name in ("wh_crm", "wh_other"):
         dead = dead_letter(delivery=delivery(event_id=f"evt_{name}", webhook_id=name))
         await database.recorder.record(merge_records([RecordedValue(dead, NOON)]))
-    stored_mails, failed = SqlMails(database.database), list[FailedRow]()
+    stored_mails, failed = SqlMails(database.database, OutgoingEventWriter(AvroCodec())), list[FailedRow]()
     reminder = stored_mails._reminder
 
     def make_reminder(row: Any, now: Any) -> Mail:

@@ -14,6 +14,7 @@ from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore
 from fakes.delivery import FakeEncryption, FakeTelemetry
 from streams.adapters.sql.tables.course_sessions import course_sessions, player_states
+from streams.adapters.sql.tables.deliveries import webhooks
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.deliveries.delivery import HoldReason, State
 from streams.core.deliveries.delivery_state import RecordedValue, merge_records
@@ -149,3 +150,15 @@ async def test_events_that_are_stored_are_found_by_their_key(database: SqlStore)
         )
     (plan,) = found
     assert re.search(r"SEARCH events|Index Scan|Bitmap Index Scan", plan), plan
+
+
+async def test_due_probes_read_no_delivered_rows(database: SqlStore) -> None:
+    paused = {"status": "paused", "pause_id": "pause_1", "probe_at": NOON, "paused_at": NOON}
+    async with database.database.transaction() as connection:
+        await connection.execute(update(webhooks).values(paused))
+    with plans(database, "probe_at") as found:
+        await database.held.due_probes(NOON)
+    assert len(found) == 1
+    assert re.search("ix_webhooks_probe_at|SCAN webhooks|Seq Scan on webhooks", found[0])
+    for index in ("ix_deliveries_held", "ix_deliveries_under_way"):
+        assert index in found[0], found[0]

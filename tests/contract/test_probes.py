@@ -25,8 +25,8 @@ def held(number: int, reason: HoldReason = HoldReason.PAUSED, pause_id: str | No
     return first.to_held(reason, pause_id, is_attempted=False)
 
 
-async def record(store: Store, *values: Delivery) -> None:
-    await store.recorder.record(merge_records(RecordedValue(value, NOON) for value in values))
+async def record(store: Store, *values: Delivery, hours: float = 0) -> None:
+    await store.recorder.record(merge_records(RecordedValue(value, NOON + hours * HOUR) for value in values))
 
 
 async def record_probe(store: Store, probed: Delivery, **changes: object) -> None:
@@ -61,13 +61,27 @@ async def test_the_oldest_held_delivery_is_due_at_its_time(probed: Store) -> Non
     await record(probed, held(2), held(1), held(0, pause_id="pause_0"), held(3, HoldReason.BUSY, None))
     assert await due(probed, 0.99) == []
     assert await due(probed) == [("evt_1", "pause_1")]
-    assert await due(probed, 100, [held(1).id, held(2).id]) == [("evt_3", "pause_1")]
+    assert await due(probed, excluded=[held(1).id]) == [("evt_2", "pause_1")]
+    # Another one each time, and the first again where there is no other.
+    assert [await due(probed, hours) for hours in (6, 24, 48)] == [
+        *([("evt_2", "pause_1")], [("evt_1", "pause_1")], [("evt_1", "pause_1")]),
+    ]
+
+
+async def test_a_probe_that_was_sent_has_a_time_for_the_next(probed: Store) -> None:
+    await record(probed, held(1))
+    await probed.held.move_probe("wh_crm", "pause_0", NOON + HOUR)
+    assert await due(probed) == [("evt_1", "pause_1")]
+    await probed.held.move_probe("wh_crm", "pause_1", NOON + HOUR)
+    assert [await due(probed, hours) for hours in (5.9, 6)] == [[], [("evt_1", "pause_1")]]
 
 
 async def test_no_other_is_due_while_a_probe_is_under_way(probed: Store) -> None:
     await record(probed, held(1), held(2))
-    await record(probed, held(1).to_probe("pause_1"))
-    assert await due(probed, 100) == []
+    await record(probed, held(1).to_probe("pause_1"), hours=1)
+    assert [await due(probed, hours) for hours in (1, 1.9)] == [[], []]
+    # It was lost, perhaps with its topic.
+    assert await due(probed, 2.1) == [("evt_2", "pause_1")]
 
 
 async def test_a_webhook_that_is_not_published_yet_has_to_wait(probed: Store) -> None:
@@ -120,12 +134,14 @@ async def test_a_probe_that_fails_is_repeated_later(probed: Store) -> None:
     assert (state.state, state.attempts, state.target_attempt) == (State.HELD, 1, 1)
 
 
-@pytest.mark.parametrize("case", ["earlier pause", "manual", "enabled"])
+@pytest.mark.parametrize("case", ["earlier pause", "manual", "enabled", "other URL"])
 async def test_a_success_after_a_change_of_mind_enables_nothing(probed: Store, case: str) -> None:
     await record(probed, held(1))
     probe = held(1).to_probe("pause_0" if case == "earlier pause" else "pause_1")
     if case == "manual":
         await pause(probed, options=parse_options({}))
+    if case == "other URL":
+        await pause(probed, health_epoch=7)
     if case == "enabled":
         await pause(probed, status=Status.PAUSED, pause=Pause("pause_2", PauseReason.MANUAL))
     before = await probed.webhooks.find("wh_crm")

@@ -48,10 +48,12 @@ def plain(most: int, least: int = 0) -> st.SearchStrategy[str]:
 
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    **dict.fromkeys(("sessionId", "packageId", "dispatchId"), ids),
-    **dict.fromkeys(("learnerId", "version", "title"), texts),
+    **dict.fromkeys(("sessionId", "packageId", "dispatchId", "webhookId"), ids),
+    **dict.fromkeys(("learnerId", "version", "title", "url"), texts),
     **dict.fromkeys(("scoreRaw", "scoreMin", "scoreMax"), numbers),
-    **dict.fromkeys(("launches", "limit"), whole),
+    **dict.fromkeys(("launches", "limit", "failures", "count", "lastStatus"), whole),
+    "reason": st.sampled_from(("failures", "gone")),
+    "pausedHours": st.sampled_from((0, 24)),
     "scoreScaled": st.floats(-1, 1) | st.integers(-1, 1),
     "completionStatus": st.sampled_from(("completed", "incomplete", "not attempted", "unknown")),
     "successStatus": st.sampled_from(("passed", "failed", "unknown")),
@@ -61,7 +63,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "previousCompletionStatus": st.sampled_from(("completed", "incomplete", "not attempted", "unknown")),
     "previousSuccessStatus": st.sampled_from(("passed", "failed", "unknown")),
     "reported": st.sampled_from(("nothing", "partly", "completed")),
-    "lastCommitAt": st.sampled_from(("2026-04-10T14:32:00Z", "2026-04-10T14:32:00.5+02:00")),
+    **dict.fromkeys(
+        ("lastCommitAt", "since", "until"), st.sampled_from(("2026-04-10T14:32:00Z", "2026-04-10T14:32:00.5+02:00"))
+    ),
     "sequence": st.integers(0, MAX_SEQUENCE),
     "metadata": st.dictionaries(plain(64, 1), plain(500), min_size=1, max_size=20),
 }

@@ -273,7 +273,7 @@ async def test_what_became_of_each_event_is_a_csv_file(api: ApiFixture, browser:
     paths = [unescape(path) for path in re.findall(r'href="([^"]+deliveries.csv[^"]*)"', page.html)]
     whole = await browser.open(paths[-1])
     heading, *rows = whole.html.splitlines()
-    assert heading == "event,type,sequence,state,first_seen_at,changed_at,attempts,delivery"
+    assert heading == "event,type,sequence,state,target,first_seen_at,changed_at,attempts,delivery"
     assert [row.split(",")[:4] for row in rows] == [
         ["evt_3", "session.completed", "7", "waiting"],
         ["evt_2", "session.completed", "", "waiting"],

@@ -15,6 +15,8 @@ from builders import NOON, attempt, dead_letter, delivery
 from fakes import FakeIdentityProvider
 from rest.api_fixture import OPERATOR_KEY, ApiClient, ApiFixture, open_api
 from rest.test_permissions import NEEDS as ROUTES
+from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.core.accounts.access import OPERATOR, PERMISSIONS, Role, Scope
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.features.mails.storage import SqlMails
@@ -136,7 +138,7 @@ async def failures(api: ApiFixture, mine: Mapping[str, str]) -> str:
     letter = dead_letter(delivery=delivery(**mine, event_id="evt_dead"))
     await api.record(letter)
     api.clock.advance(2 * 86_400)
-    await SqlMails(api.database).enqueue_reminders(api.clock.now())
+    await SqlMails(api.database, OutgoingEventWriter(AvroCodec())).enqueue_reminders(api.clock.now())
     return delivery(**mine, event_id="evt_1").id
 
 
@@ -164,7 +166,7 @@ async def test_an_operator_sees_no_secret(walk: Walk) -> None:
 
 
 async def test_a_mail_has_no_query_of_a_url(walk: Walk) -> None:
-    page = await SqlMails(walk.api.database).list(walk.api.acme.account_id, None, 10)
+    page = await SqlMails(walk.api.database, OutgoingEventWriter(AvroCodec())).list(walk.api.acme.account_id, None, 10)
     letters = [compose(mail, "https://hooks.example.com") for mail in page.rows]
     assert {mail.kind for mail in page.rows} == {"paused", "dead_letters"}
     for letter in letters:

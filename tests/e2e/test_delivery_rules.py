@@ -100,6 +100,24 @@ def test_a_probe_that_succeeds_enables_a_webhook(system: System, platform: Platf
     assert entry["details"] == {"held": "deliver", "reason": "probe"}
 
 
+def test_another_webhook_gets_the_event_of_a_pause(system: System, platform: Platform, receiver: Receiver) -> None:
+    system.launch("notify")
+    mine = system.account()
+    receiver.responses["/broken"] = receiver.responses["/operations"] = lambda request: 500
+    rules = ("--set", 'pauseAfter={"failures": 1}', "--events", "webhook.paused,session.launched")
+    broken = system.webhook(mine, receiver.url("/broken"), *rules)["id"]
+    operations = system.webhook(mine, receiver.url("/operations"), *rules)["id"]
+    publish(platform, mine, "broken")
+    # Each of them is paused, and the other one has the event of it; none has its own.
+    until(lambda: system.states(broken).get("held") == 2, 30, "the event of the other's pause")
+    until(lambda: system.states(operations).get("held") == 2, 30, "the event of the other's pause")
+    bodies = [system.run("deliveries", "show", row["id"], "--json") for row in system.deliveries(operations)]
+    [notice] = [shown["payload"] for shown in bodies if shown["eventType"] == "webhook.paused"]
+    assert notice["data"]["webhookId"] == broken
+    assert (notice["data"]["reason"], notice["data"]["pausedHours"]) == ("failures", 0)
+    assert notice["data"]["url"] == receiver.url("/broken")
+
+
 def test_410_may_delete_a_webhook(system: System, platform: Platform, receiver: Receiver) -> None:
     mine = system.account()
     receiver.responses["/gone"] = lambda request: 410

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from fakes.clock import FakeClock
 from fakes.records import FakeDeliveryStore, FakeRecorder
+from streams.adapters.sql.deliveries.held import LOST_PROBE_AGE
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.backfill import Backfill
@@ -17,6 +18,7 @@ from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import Conflict, Unavailable
 from streams.core.failed_work import FailedRow, FailedRows
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
+from streams.core.webhooks.probe import next_probe_at, probe_number
 
 
 @dataclass
@@ -56,13 +58,23 @@ class FakeHeld:
         if live is None or live.probe_at is None or live.probe_at > now or live.webhook.pause is None:
             return None
         pause_id, states = live.webhook.pause.id, self.recorder.of(webhook_id)
-        is_under_way = any(one.state is State.WAITING and one.pause_id == pause_id for one in states)
+        is_under_way = any(
+            one.state is State.WAITING and one.pause_id == pause_id and one.changed_at > now - LOST_PROBE_AGE
+            for one in states
+        )
         if is_under_way or self.recorder.webhooks.is_dirty(webhook_id):
             return None
-        held = [one for one in states if one.state is State.HELD and one.pause_id in (None, pause_id)]
+        held = [one for one in states if one.state is State.HELD and one.pause_id == pause_id]
         held = [one for one in held if one.delivery_id not in excluded]
-        oldest = min(held, key=lambda state: (state.first_seen_at, state.delivery_id), default=None)
-        return None if oldest is None else Probe(self._delivery(oldest), pause_id)
+        held.sort(key=lambda state: (state.first_seen_at, state.delivery_id))
+        number = probe_number(live.paused_at or now, now)
+        return Probe(self._delivery(held[number if number < len(held) else 0]), pause_id) if held else None
+
+    async def move_probe(self, webhook_id: str, pause_id: str, now: datetime) -> None:
+        self._check()
+        live = self.recorder.webhooks.live(webhook_id)
+        if live and live.paused_at and live.probe_at and live.webhook.pause and live.webhook.pause.id == pause_id:
+            self.recorder.webhooks.set_probe_at(webhook_id, next_probe_at(live.paused_at, now))
 
     async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         self._check()

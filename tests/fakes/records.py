@@ -113,11 +113,11 @@ class FakeRecorder:
         webhook = registered.webhook
         if webhook.pause is None or attempt.pause_id != webhook.pause.id or webhook.options.resume is Resume.MANUAL:
             return
-        if attempt.outcome is OutcomeKind.DELIVERED:
+        if attempt.outcome is not OutcomeKind.DELIVERED:
+            if registered.paused_at and registered.probe_at and registered.probe_at <= attempt.ended_at:
+                self.webhooks.set_probe_at(webhook.id, next_probe_at(registered.paused_at, attempt.ended_at))
+        elif attempt.health_epoch == webhook.health_epoch:
             self.webhooks.put_registration(to_active(registered))
-        elif registered.paused_at is not None:
-            probe_at = next_probe_at(registered.paused_at, attempt.ended_at)
-            self.webhooks.put_registration(replace(registered, probe_at=probe_at))
 
 
 @dataclass

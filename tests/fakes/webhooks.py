@@ -53,6 +53,10 @@ class FakeOutbox:
         """Store what people see of a webhook too, such as the time of its next probe."""
         self._store(registration)
 
+    def set_probe_at(self, webhook_id: str, at: datetime) -> None:
+        """Set when a probe is due, which is not on the topic."""
+        self._stored[webhook_id] = replace(self._stored[webhook_id], probe_at=at)
+
     def set_version(self, webhook_id: str, version: int) -> None:
         """Set a version as a wrong clock would."""
         stored = self._stored[webhook_id]

@@ -27,7 +27,12 @@ SUSPECT = re.compile(
 # Fields that are called so and hold neither a URL of a customer nor a secret.
 NEITHER = {
     # Whether there is one, how many, how large, and until when.
-    *("_Webhook.has_headers", "_Webhook.has_fallback_headers", "_Webhook.old_secret_until"),
+    *(
+        "_Webhook.has_headers",
+        "_Webhook.has_fallback_headers",
+        "_Webhook.old_secret_until",
+        "webhooks.old_secret_until",
+    ),
     *("ListedWebhook.has_headers", "ListedWebhook.has_fallback_headers", "ListedWebhook.secret_ends"),
     "Request.kept_body_bytes",
     *("ConnectionLimits.body_bytes", "ConnectionLimits.body_seconds", "ConnectionLimits.header_bytes"),

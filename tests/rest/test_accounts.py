@@ -16,6 +16,7 @@ async def test_a_new_account_has_a_key_with_every_scope(api: ApiFixture) -> None
         "emails": ["a@b.example"],
         "planLimit": 9,
         "weeklyDigest": True,
+        "mutedMails": [],
         "createdAt": "2026-04-10T12:00:00Z",
     }
     assert await api.operator.get(f"/v1/accounts/{made['id']}") == made

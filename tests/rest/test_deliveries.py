@@ -14,6 +14,7 @@ from builders import NOON, attempt, delivery
 from fakes import postponed_work
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.deliveries.attempt import DeadLetter, NextStep
 from streams.core.deliveries.delivery import DeathReason, Delivery, Trigger
@@ -22,7 +23,7 @@ from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.times import format_time
 from streams.features.mails.storage import SqlMails
-from streams.features.mails.text import group_pauses
+from streams.features.mails.text import group_mails
 from streams.features.replays.stage import run_jobs
 from streams.topics import TEST_DELIVERIES
 
@@ -259,6 +260,7 @@ async def test_a_receiver_compares_what_it_has_with_the_summary(api: ApiFixture)
         "eventId": "evt_1",
         "eventType": "session.completed",
         "state": "delivered",
+        "target": "primary",
         "attemptCount": 1,
         "firstSeenAt": "2026-04-10T12:00:01Z",
         "changedAt": oldest["changedAt"],
@@ -382,7 +384,7 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     webhook = (await api.acme.webhook())["id"]
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
-    mails = SqlMails(api.database)
+    mails = SqlMails(api.database, OutgoingEventWriter(AvroCodec()))
     owed = await mails.next_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
     await mails.settle([replace(one, due_at=None, problem="No mail server is configured.") for one in owed.mails])
@@ -396,17 +398,17 @@ async def test_pauses_in_one_mail_say_so(api: ApiFixture) -> None:
         webhook = (await api.acme.webhook(description=name))["id"]
         for number in range(1, 6):
             await api.record(failure(api, webhook, number))
-    mails = SqlMails(api.database)
+    mails = SqlMails(api.database, OutgoingEventWriter(AvroCodec()))
     owed = await mails.next_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
-    await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in group_pauses(owed.mails)])
+    await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in group_mails(owed.mails)])
     listed = (await api.acme.get("/v1/notifications"))["data"]
     [first] = [mail for mail in listed if "sentWith" not in mail]
     [other] = [mail for mail in listed if mail is not first]
     assert first["subject"][:18] == "2 webhooks paused:"
     assert all(name in first["text"] for name in ("CRM", "Billing", "https://hooks.example.com/webhooks"))
     assert (other["sentWith"], other["status"]) == (first["id"], "sent")
-    assert f"Sent in one mail with other pauses of the same minute: {first['id']}." in other["text"]
+    assert f"Sent in one mail with others of the same minute: {first['id']}." in other["text"]
 
 
 async def test_stats_count_attempts_by_hour_and_outcome(api: ApiFixture) -> None:

@@ -6,13 +6,15 @@ from datetime import timedelta
 import pytest
 
 from builders import NEW_SECRET, NOON, ciphertext, event, paused, webhook
-from fakes import quiet
+from fakes import quiet, until
 from stages.pipeline import BACKUP, BROKEN, URL, Pipeline
 from stages.test_crash_points import run_until_crash
 from streams.core.deliveries.delivery import State
+from streams.core.deliveries.held import HeldChoice
 from streams.core.deliveries.outcome import Response
 from streams.core.webhooks.delivery_options import Resume, parse_options
-from streams.core.webhooks.webhook import PauseReason, Registration, Status, Webhook
+from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status, Webhook
+from streams.features.webhooks.changes import to_paused
 
 PROBED = parse_options({"resume": "probe"})
 HOUR = timedelta(hours=1)
@@ -82,7 +84,9 @@ async def test_a_probe_that_fails_is_repeated_later_each_time(pipeline: Pipeline
     await until_next_probe(pipeline)
     assert await probe(pipeline) == 1
     assert registration(pipeline).webhook.status is Status.ACTIVE
-    assert [attempt.number for attempt in pipeline.attempts()] == [1, 2, 3, 4, 5, 6, 7]
+    # Another event each time, as long as there are others: the endpoint may refuse one for ever.
+    assert [attempt.event_id for attempt in pipeline.attempts()][:3] == ["evt_0", "evt_1", "evt_2"]
+    assert [attempt.number for attempt in pipeline.attempts()] == [1, 1, 1, 2, 3, 4, 5]
 
 
 async def test_two_probes_are_never_under_way_at_once(pipeline: Pipeline) -> None:
@@ -107,6 +111,31 @@ async def test_a_webhook_without_held_events_is_probed_by_the_first(pipeline: Pi
     assert await probe(pipeline) == 0
     await pipeline.fan_out_events(event())
     assert await probe(pipeline) == 1
+
+
+async def test_a_probe_whose_pause_is_over_does_as_its_end_decided(pipeline: Pipeline) -> None:
+    await hold(pipeline)
+    await until_next_probe(pipeline)
+    await pipeline.crash_at("deliver.sender", "send", after=False)
+    await pipeline.probe_paused.cycle()
+    await until(lambda: pipeline.is_dead)
+    await pipeline.enable(HeldChoice.DISCARD)
+    pipeline.crashing_ports.clear()
+    await pipeline.crash()
+    await quiet()
+    await pipeline.release_held.cycle()
+    await quiet()
+    assert pipeline.sender.requests == []
+    assert states(pipeline) == [State.DISCARDED] * 3
+
+
+async def test_a_person_may_stop_the_probes_of_a_pause(pipeline: Pipeline) -> None:
+    await hold(pipeline)
+    stopped = to_paused(registration(pipeline), Pause("pause_2", PauseReason.MANUAL), pipeline.clock.now())
+    pipeline.outbox.put_registration(stopped)
+    await pipeline.wait(100 * 3600)
+    assert await probe(pipeline) == 0
+    assert stopped.webhook.pause == Pause("pause_1", PauseReason.MANUAL)
 
 
 async def test_a_probe_goes_to_the_url_and_never_to_the_fallback(pipeline: Pipeline) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from streams.core.accounts.access import Role
+from streams.core.accounts.mail import MailKind
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.events.event import EventSubjects, metadata_hash
@@ -17,7 +18,8 @@ from streams.core.page import Cursor
 class Account:
     """A customer of the platform. `emails` receive its notifications, `plan_limit` is in launches a month.
 
-    With `weekly_digest`, a weekly mail reminds of dead letters while there are any.
+    With `weekly_digest`, a weekly mail reminds of dead letters while there are any. `muted_mails` are the kinds of
+    notices that it gets no mail about.
     """
 
     id: str
@@ -26,6 +28,7 @@ class Account:
     created_at: datetime
     plan_limit: int | None = None
     weekly_digest: bool = True
+    muted_mails: tuple[MailKind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 RETRY_WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
 MAX_RETRY_WAIT = timedelta(hours=1)
 MAX_ATTEMPTS = 75
-# Pauses of an account within this time share one mail, which leaves this long after the first pause.
+# Notices of one kind to an account within this time share one mail, which leaves this long after the first.
 PAUSE_GROUPING_WINDOW = timedelta(minutes=1)
 MAX_GROUPED_MAILS = 500
 
@@ -18,9 +18,18 @@ MAX_GROUPED_MAILS = 500
 class MailKind(StrEnum):
     """What a mail is about."""
 
+    FAILING = "failing"
     PAUSED = "paused"
+    STILL_PAUSED = "still_paused"
+    RECOVERED = "recovered"
     DEAD_LETTERS = "dead_letters"
+    SECRET_ENDING = "secret_ending"
     SIGN_IN = "sign_in"
+
+
+# The mails about a webhook. An account may mute kinds of them.
+NOTICE_KINDS = tuple(kind for kind in MailKind if kind is not MailKind.SIGN_IN)
+MUTED_MESSAGE = "The account does not want mails about this."
 
 
 class MailStatus(StrEnum):
@@ -32,8 +41,8 @@ class MailStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OtherPausedWebhooks:
-    """The other paused webhooks in a mail: the name and the reason of each, and how many more are not listed."""
+class OtherWebhooks:
+    """The other webhooks in a mail: the name of each and what happened, and how many more are not listed."""
 
     listed: Sequence[Sequence[str]]
     more: int = 0
@@ -44,12 +53,12 @@ class Mail:
     """One mail. `key` identifies its reason: each reason causes one mail. `due_at` is None when nothing is left to do.
 
     `unreached` lists the recipients that still wait for this mail after others got it; empty when all or none got it.
-    The pauses of an account within a minute are sent as one mail: the first, with `others`. The other mails have its id
-    in `sent_with`.
+    The notices of one kind to an account within a minute are sent as one mail: the first, with `others`. The other
+    mails have its id in `sent_with`.
 
-    `details` of a sign-in: email, and as ciphertext the token of its link and its code; of a pause: reason, url,
-    description, failures, since, lastAt, lastStatus, lastMessage; of dead letters: url, description, count, since,
-    reminder. Absent values are left out; times are strings.
+    `details` of a sign-in: email, and as ciphertext the token of its link and its code; of a notice: url, description,
+    and what its kind has of reason, deleted, failures, since, lastAt, lastStatus, lastMessage, count, reminder, held,
+    probeAt, until. Absent values are left out; times are strings.
     """
 
     id: str
@@ -64,7 +73,7 @@ class Mail:
     sent_at: datetime | None = None
     problem: str | None = None
     unreached: tuple[str, ...] = ()
-    others: OtherPausedWebhooks | None = None
+    others: OtherWebhooks | None = None
     sent_with: str | None = None
 
     @property

@@ -141,13 +141,17 @@ def decide_before_attempt(
     - A delivery that would wait too long for its endpoint is held for this `hold_reason`, whatever its webhook's state.
     - A test is sent even to a paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`.
     - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
-    - A probe of this pause is sent.
+    - A probe of an automatic pause is sent. One that cannot be, or whose pause is over, is held in that pause again.
     - A delivery whose fallback URL was removed continues as if there had been none: with the remaining attempts at the
       primary endpoint, or else as a dead letter.
     - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
 
     `schedule` is the deployment's.
     """
+    is_in_pause = webhook is not None and webhook.pause is not None and webhook.pause.id == delivery.pause_id
+    if delivery.is_probe and webhook is not None and (hold_reason is not None or not is_in_pause):
+        # The choice at the end of its pause decides.
+        return Hold(delivery.to_held(HoldReason.PAUSED, delivery.pause_id, is_attempted=False))
     if hold_reason is not None:
         return Hold(delivery.to_held(hold_reason, None, is_attempted=False))
     if delivery.trigger is Trigger.TEST and elapsed > TEST_EXPIRY:
@@ -158,7 +162,7 @@ def decide_before_attempt(
         return SendNow(webhook, _url_of(delivery, webhook))
     if webhook.status is Status.PAUSED:
         pause = webhook.pause
-        if delivery.is_probe and pause and delivery.pause_id == pause.id and pause.reason.is_automatic:
+        if delivery.is_probe and pause and pause.reason.is_automatic:
             return SendNow(webhook, webhook.url)
         if not (pause and pause.reason.is_automatic and webhook.fallback_url is not None):
             return Hold(delivery.to_held(HoldReason.PAUSED, pause.id if pause else None, is_attempted=False))
@@ -239,7 +243,7 @@ def decide_after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedul
         return Done()
     if delivery.trigger is Trigger.TEST:
         return EndTest()
-    if delivery.is_probe and webhook.status is Status.PAUSED:
+    if delivery.is_probe:
         return Hold(delivery.to_held_after_probe())
     if delivery.target is Target.FALLBACK:
         return _decide_after_fallback(delivery, outcome, schedule, webhook)

@@ -11,7 +11,10 @@ MAX_BACKOFF_SECONDS = 30.0
 
 
 class HeldChoice(StrEnum):
-    """The choice for a pause's held deliveries, made by the person who ends the pause. Late ones are included."""
+    """The choice for a pause's held deliveries, made by the person who ends the pause. Late ones are included.
+
+    A probe that ends it delivers them.
+    """
 
     DELIVER = "deliver"
     KEEP = "keep"

@@ -180,6 +180,10 @@ _PREVIOUS = {
     "previousCompletionStatus": Field(_COMPLETION, is_required=False),
     "previousSuccessStatus": Field(_SUCCESS, is_required=False),
 }
+# Of every event about a webhook itself.
+_WEBHOOK = {"webhookId": Field(_ID), "url": Field(_TEXT)}
+# Without the endpoint's message: it may name a learner, whose erasure would not find it here.
+_LAST_ATTEMPT = {"lastStatus": Field(_INTEGER, is_required=False)}
 EVENT_TYPE_FORM = r"[a-z.]{1,64}"
 EVENT_TYPES: dict[str, dict[str, Field]] = {
     "session.launched": {**_SESSION, **_SESSION_TAIL},
@@ -207,10 +211,24 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "limit": Field(_INTEGER),
         "thresholdPercent": Field(_enum(80, 100)),
     },
+    "webhook.failing": {**_WEBHOOK, "failures": Field(_INTEGER), "since": Field(_MOMENT), **_LAST_ATTEMPT},
+    "webhook.paused": {
+        **_WEBHOOK,
+        "reason": Field(_enum("failures", "gone")),
+        "pausedHours": Field(_enum(0, 24)),
+        "failures": Field(_INTEGER, is_required=False),
+        "since": Field(_MOMENT, is_required=False),
+        **_LAST_ATTEMPT,
+    },
+    "webhook.recovered": {**_WEBHOOK, "since": Field(_MOMENT)},
+    "webhook.deadletters": {**_WEBHOOK, "count": Field(_INTEGER), "since": Field(_MOMENT)},
+    "webhook.secret.ending": {**_WEBHOOK, "until": Field(_MOMENT)},
 }
 FIELD_NAMES = frozenset(name for fields in EVENT_TYPES.values() for name in fields)
+# Events about a webhook itself, which this system publishes. No webhook gets one about itself.
+WEBHOOK_TYPES = frozenset(name for name in EVENT_TYPES if name.startswith("webhook."))
 # A webhook gets these only if it names them: a new type must not break a receiver that takes all types.
-OPT_IN_TYPES = frozenset({"session.ended", "session.reset"})
+OPT_IN_TYPES = frozenset({"session.ended", "session.reset"}) | WEBHOOK_TYPES
 
 
 def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
@@ -245,6 +263,14 @@ EVENT_DESCRIPTIONS = {
     "session.reset": ("A course took back that it was completed or passed. Only webhooks that name this type get it."),
     "package.updated": "A new version of a package was uploaded.",
     "usage.threshold": "The account's launches in a calendar month of UTC reached 80 or 100 percent of its plan limit.",
+    "webhook.failing": "Another webhook's requests have failed for five minutes.",
+    "webhook.paused": (
+        "Another webhook was paused because its endpoint failed or responded with 410 (`pausedHours` 0), or has been "
+        "paused for a day (24)."
+    ),
+    "webhook.recovered": "Another webhook delivers again, after it was failing or paused.",
+    "webhook.deadletters": "Another webhook has had dead letters for a day.",
+    "webhook.secret.ending": "The old signing secret of another webhook ends within a day.",
 }
 
 

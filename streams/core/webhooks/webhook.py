@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core.events.event import Event
-from streams.core.events.event_data import OPT_IN_TYPES
+from streams.core.events.event_data import OPT_IN_TYPES, WEBHOOK_TYPES
 from streams.core.events.event_filter import EventFilter
 from streams.core.page import json_bytes
 from streams.core.webhooks.auth import Auth
@@ -152,10 +152,13 @@ class MismatchReason(StrEnum):
 def in_scope(webhooks: Sequence[Webhook], event: Event) -> Sequence[Webhook]:
     """The webhooks that have no scope, or one with the event's package or dispatch.
 
-    All of them for an event that has neither, which matches by type alone.
+    All of them for an event that has neither, which matches by type alone; but not the webhook that it is about.
     """
     package, dispatch = event.data.get("packageId"), event.data.get("dispatchId")
     if package is None and dispatch is None:
+        if event.type in WEBHOOK_TYPES:
+            # An event about a webhook never goes to it: its failure would cause the next one.
+            return [webhook for webhook in webhooks if webhook.id != event.data.get("webhookId")]
         return webhooks
     return [
         webhook

@@ -58,11 +58,13 @@ class AccountService:
         return await self._accounts.require(account_id)
 
     async def change(self, account_id: str, changes: Mapping[str, Any], *, actor: str) -> Account:
-        """Set some of `name`, `emails`, `plan_limit`, `weekly_digest`. Raises `Invalid` and `NotFound`."""
+        """Set some fields of an account. Raises `Invalid` and `NotFound`."""
 
         def apply_changes(account: Account) -> Account:
             updated = replace(account, **changes)
-            return _check_account(replace(updated, name=updated.name.strip(), emails=tuple(updated.emails)))
+            muted_mails, emails = tuple(dict.fromkeys(updated.muted_mails)), tuple(updated.emails)
+            updated = replace(updated, name=updated.name.strip(), emails=emails, muted_mails=muted_mails)
+            return _check_account(updated)
 
         def audit(previous: Account, updated: Account) -> AuditEntry:
             changed_values = differences(asdict(previous), asdict(updated))

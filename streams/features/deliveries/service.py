@@ -106,7 +106,7 @@ class DeliveryService:
         return (await self.find(delivery_id)).delivery_state
 
     async def retry_some(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
-        """Send those of these deliveries again that can be: those that `retry` accepts, in any state."""
+        """Send those of these deliveries again that `retry` accepts."""
         retried_filter = DeliveryFilter(account_id, ids=ids, limit=len(ids))
         return await self._change(self._replays.replay, "deliveries.retried", retried_filter, actor)
 

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streams.core.accounts.mail import Mail, MailKind, RenderedMail, next_due_at
+from streams.core.accounts.mail import NOTICE_KINDS, Mail, MailKind, RenderedMail, next_due_at
 from streams.core.accounts.session import LINK_LIFETIME
 from streams.core.encryption import WrongKeys
 from streams.core.errors import ROW_ERRORS, InvalidRecord, PartiallySent, RowRefused, Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
 from streams.features.mails.storage import SqlMails
-from streams.features.mails.text import compose, compose_sign_in, group_pauses
+from streams.features.mails.text import compose, compose_sign_in, group_mails
 from streams.outage import DATABASE, ENCRYPTION_KEYS, MAIL_SERVER, Outages
 from streams.ports.delivery import Encryption, MailTransport
 from streams.ports.runtime import Clock, Lease, Telemetry
@@ -22,7 +22,9 @@ from streams.stages.postponed_work import PostponedWork
 
 MAX_INVALID_PER_TURN = 10
 # A sign-in waits for at most one other mail besides the one that is being sent.
-KIND_TURNS = (MailKind.SIGN_IN, MailKind.PAUSED, MailKind.SIGN_IN, MailKind.DEAD_LETTERS)
+KIND_TURNS = tuple(turn for kind in NOTICE_KINDS for turn in (MailKind.SIGN_IN, kind))
+# Events of notices that are stored in one turn.
+MAX_EVENTS_PER_TURN = 100
 
 NO_RECIPIENT_MESSAGE = "The account has no e-mail address."
 NO_RECIPIENT_LEFT_MESSAGE = "The recipients that still waited for this mail were removed from the account."
@@ -36,6 +38,7 @@ class NotifyTimes:
     """How often mails and reminders are looked for and the lease is renewed, in seconds."""
 
     poll_interval: float = 1.0
+    notice_interval: float = 30.0
     reminder_interval: float = 600.0
     renew_interval: float = 3.0
 
@@ -43,9 +46,9 @@ class NotifyTimes:
 class Notify:
     """Sends mails, one process at a time by lease: send → store that it was sent.
 
-    Kinds of mails take turns, and so do the accounts in each kind. The pauses of an account within a minute are one
-    mail. A crash between the two sends one mail twice, with the same Message-ID, by which mailboxes detect duplicates.
-    Without a mail server (`transport` is None) no mail is sent, and none is tried again.
+    Kinds of mails take turns, and so do the accounts in each kind. The notices of one kind to an account within a
+    minute are one mail. A crash between the two sends one mail twice, with the same Message-ID, by which mailboxes
+    detect duplicates. Without a mail server (`transport` is None) no mail is sent, and none is tried again.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Notify:
         }
         # For each kind, the account that had the last turn.
         self._last_account = dict.fromkeys(KIND_TURNS, "")
+        self._noticed_at: float | None = None
         self._reminded_at: float | None = None
         self._is_stopping = False
         self._idle = asyncio.Event()
@@ -92,7 +96,9 @@ class Notify:
             sent_count = 0
             try:
                 if await self._lease.renew():
+                    await self._look_for_notices()
                     await self._remind()
+                    await self._store_events()
                     sent_count = await self._send_due()
             except Unavailable as error:
                 self._database.begin(self, str(error))
@@ -120,6 +126,20 @@ class Notify:
             self._telemetry.warning(
                 "public_url_not_set", effect="mails have no link", setting="SCORM_WEBHOOKS_PUBLIC_URL"
             )
+
+    async def _look_for_notices(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._noticed_at is None or now - self._noticed_at >= self._times.notice_interval:
+            failed_rows: list[FailedRow] = []
+            await self._mails.enqueue_notices(self._clock.now(), failed_rows)
+            await self._postponed_work.postpone_rows(WorkKind.REMINDER, failed_rows)
+            self._noticed_at = now
+
+    async def _store_events(self) -> None:
+        failed_rows: list[FailedRow] = []
+        excluded = self._postponed_work.postponed_ids(WorkKind.MAIL)
+        await self._mails.store_events(MAX_EVENTS_PER_TURN, excluded, failed_rows)
+        await self._postponed_work.postpone_rows(WorkKind.MAIL, failed_rows)
 
     async def _remind(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -190,7 +210,7 @@ class Notify:
         """Send one mail. Returns the mails that it combines, with the result."""
         if self._transport is None:
             return [replace(mail, due_at=None, problem=NO_MAIL_SERVER_MESSAGE) for mail in due_mails.mails]
-        mails = [replace(mail, tries=mail.tries + 1) for mail in group_pauses(due_mails.mails)]
+        mails = [replace(mail, tries=mail.tries + 1) for mail in group_mails(due_mails.mails)]
         first_mail, now = mails[0], self._clock.now()
         if first_mail.kind is MailKind.SIGN_IN and now >= first_mail.created_at + LINK_LIFETIME:
             return _give_up(mails, CODE_EXPIRED_MESSAGE)

@@ -1,25 +1,36 @@
-"""Store mails, and decide when dead letters need one."""
+"""Store mails, and find the notices that accounts need."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.dialects import insert
 from streams.adapters.sql.engine.keyset import read_page
 from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.adapters.sql.tables.accounts import accounts, mails
 from streams.adapters.sql.tables.deliveries import IS_NOT_DELIVERED, deliveries, webhooks
-from streams.core.accounts.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPausedWebhooks
+from streams.core.accounts.mail import (
+    MAX_GROUPED_MAILS,
+    MUTED_MESSAGE,
+    PAUSE_GROUPING_WINDOW,
+    Mail,
+    MailKind,
+    OtherWebhooks,
+)
+from streams.core.accounts.notice_event import notice_event
 from streams.core.deliveries.delivery import State
 from streams.core.errors import ROW_ERRORS
 from streams.core.failed_work import FailedRows, put_aside, read_rows
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.times import format_time
+from streams.features.mails import notices
 from streams.ids import new_id
 from streams.ports.storage import DueMails
 
@@ -27,8 +38,12 @@ REMINDER_DELAY = timedelta(days=1)
 REMINDER_INTERVAL = timedelta(days=7)
 
 
-class SqlMails(SqlStorage):
-    """`Mails` in SQL."""
+class SqlMails:
+    """`Mails` in SQL. `event_writer` stores the events of notices."""
+
+    def __init__(self, database: Database, event_writer: OutgoingEventWriter) -> None:
+        self._database = database
+        self._event_writer = event_writer
 
     async def list(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[Mail]:
         """The mails, newest first. A page ends early when its rows have more than `MAX_LIST_BYTES`."""
@@ -50,7 +65,7 @@ class SqlMails(SqlStorage):
 
         The `excluded` ids are left out.
 
-        A pause comes with the account's other pauses that are due within `PAUSE_GROUPING_WINDOW`.
+        A notice comes with the account's others of its kind that are due within `PAUSE_GROUPING_WINDOW`.
         """
         query = (
             select(mails, accounts.c.emails)
@@ -72,10 +87,10 @@ class SqlMails(SqlStorage):
             except ROW_ERRORS as error:
                 put_aside(failed_rows, row.id, row.account_id, error)
                 return None
-            if kind is not MailKind.PAUSED:
+            if kind in _UNGROUPED_KINDS:
                 return DueMails([first], recipients)
-            pauses = await _due_pauses(connection, first, now, excluded)
-            return DueMails(pauses, recipients)
+            grouped_mails = await _due_with(connection, first, now, excluded)
+            return DueMails(grouped_mails, recipients)
 
     async def settle(self, settled_mails: Sequence[Mail]) -> None:
         """Store the result of an attempt to send these mails."""
@@ -122,6 +137,39 @@ class SqlMails(SqlStorage):
         except ROW_ERRORS:
             return sum([await self._try_to_add(reminder, failed_rows) for reminder in reminders])
 
+    async def enqueue_notices(self, now: datetime, failed_rows: FailedRows = None) -> int:
+        """Add a mail for what accounts should be told now. Returns how many were added."""
+        looks: Sequence[tuple[Select[Any], Callable[[datetime, Any], Mail]]] = (
+            (notices.failing(now), notices.failing_mail),
+            (notices.still_paused(now), notices.still_paused_mail),
+            (notices.recovered(), notices.recovered_mail),
+            (notices.secret_ending(now), notices.secret_ending_mail),
+        )
+        added_count = 0
+        for query, to_mail in looks:
+            rows = await self._database.rows(query)
+            for notice in read_rows(rows, partial(to_mail, now), failed_rows):
+                added_count += await self._try_to_add(notice, failed_rows)
+        return added_count
+
+    async def store_events(self, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None) -> int:
+        """Store the events of new notices, which `publish` sends. Returns how many notices were handled."""
+        query = select(mails).where(mails.c.is_event_due).order_by(mails.c.created_at, mails.c.id).limit(limit)
+        if excluded:
+            query = query.where(mails.c.id.not_in(excluded))
+        handled_count = 0
+        for row in await self._database.rows(query):
+            try:
+                event = notice_event(_to_mail(row))
+                async with self._database.transaction() as connection:
+                    await self._event_writer.store(connection, [(event, row.created_at)] if event else [])
+                    done = update(mails).where(mails.c.id == row.id).values(is_event_due=False)
+                    await connection.execute(done)
+                handled_count += 1
+            except ROW_ERRORS as error:
+                put_aside(failed_rows, row.id, row.account_id, error)
+        return handled_count
+
     async def _try_to_add(self, reminder: Mail, failed_rows: FailedRows) -> int:
         try:
             return await self._add([reminder])
@@ -132,7 +180,11 @@ class SqlMails(SqlStorage):
     async def _add(self, new_mails: Sequence[Mail]) -> int:
         statement = insert(mails).on_conflict_do_nothing().returning(mails.c.id)
         async with self._database.transaction() as connection:
-            return len((await connection.execute(statement, [asdict(mail) for mail in new_mails])).all())
+            rows = [await _notice_row(connection, mail) for mail in new_mails]
+            for mail in new_mails:
+                if mail.kind is MailKind.RECOVERED:
+                    await connection.execute(update(mails).where(_is_open_of(mail)).values(is_open=False))
+            return len((await connection.execute(statement, rows)).all())
 
     def _reminder(self, row: Any, now: datetime) -> Mail:
         is_repeated = row.mailed_at is not None and row.since <= row.mailed_at
@@ -156,10 +208,25 @@ class SqlMails(SqlStorage):
         )
 
 
-async def _due_pauses(
+# One mail about dead letters names their number; a sign-in is of one person.
+_UNGROUPED_KINDS = (MailKind.DEAD_LETTERS, MailKind.SIGN_IN)
+
+
+def _is_open_of(mail: Mail) -> ColumnElement[bool]:
+    return mails.c.is_open & (mails.c.webhook_id == mail.webhook_id)
+
+
+async def _notice_row(connection: AsyncConnection, mail: Mail) -> dict[str, Any]:
+    """The row of a new notice. One of a kind that the account muted is stored, for its event, and never sent."""
+    row = {**asdict(mail), "is_open": mail.kind in notices.TROUBLE_KINDS, "is_event_due": True}
+    muted = await connection.scalar(select(accounts.c.muted_mails).where(accounts.c.id == mail.account_id))
+    return {**row, "due_at": None, "problem": MUTED_MESSAGE} if mail.kind in (muted or ()) else row
+
+
+async def _due_with(
     connection: AsyncConnection, first: Mail, now: datetime, excluded: Collection[str]
 ) -> Sequence[Mail]:
-    """The mails about pauses that are sent as one, oldest first: those with the same recipients left."""
+    """The notices of one kind that are sent as one mail, oldest first: those with the same recipients left."""
     condition = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
     query = select(mails).where(condition, mails.c.due_at <= now + PAUSE_GROUPING_WINDOW)
     query = query.order_by(mails.c.due_at, mails.c.id).limit(MAX_GROUPED_MAILS)
@@ -187,7 +254,7 @@ def _to_mail(row: Any) -> Mail:
         row,
         kind=MailKind(row.kind),
         unreached=tuple(row.unreached or ()),
-        others=OtherPausedWebhooks(**row.others) if row.others else None,
+        others=OtherWebhooks(**row.others) if row.others else None,
     )
 
 

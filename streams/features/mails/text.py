@@ -1,11 +1,11 @@
 """The text of mails to accounts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
-from streams.core.accounts.mail import Mail, MailKind, OtherPausedWebhooks, RenderedMail
+from streams.core.accounts.mail import Mail, MailKind, OtherWebhooks, RenderedMail
 from streams.core.text import escape_controls
 from streams.core.webhooks.url import without_query
 
@@ -14,17 +14,17 @@ MAX_LISTED_WEBHOOKS = 20
 MAX_LISTED_NAME_CHARACTERS = 100
 
 
-def group_pauses(mails: Sequence[Mail]) -> Sequence[Mail]:
-    """Combine these mails about pauses of one account, to be sent as one."""
+def group_mails(mails: Sequence[Mail]) -> Sequence[Mail]:
+    """Combine these notices of one kind to one account, to be sent as one mail."""
     first, *others = mails
     if not others:
         return [replace(first, others=None, sent_with=None)]
     rows = [
-        [_name(other_mail)[:MAX_LISTED_NAME_CHARACTERS], _pause_cause(other_mail)]
+        [_name(other_mail)[:MAX_LISTED_NAME_CHARACTERS], _what_happened(other_mail)]
         for other_mail in others[: MAX_LISTED_WEBHOOKS - 1]
     ]
     return [
-        replace(first, others=OtherPausedWebhooks(rows, len(others) - len(rows)), sent_with=None),
+        replace(first, others=OtherWebhooks(rows, len(others) - len(rows)), sent_with=None),
         *(replace(other_mail, others=None, sent_with=first.id) for other_mail in others),
     ]
 
@@ -54,31 +54,59 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     """
     base = (public_url or "").rstrip("/")
     if mail.others is not None:
-        return _render(_grouped_pause_parts(mail, mail.others, base), f"{base}/webhooks" if base else None)
+        grouped = _grouped_pause_parts if mail.kind is MailKind.PAUSED else _grouped_parts
+        return _render(grouped(mail, mail.others, base), f"{base}/webhooks" if base else None)
     is_deleted = bool(mail.details.get("deleted"))
     link = f"{base}/webhooks{'' if is_deleted else f'/{mail.webhook_id}'}" if base else None
     printable_mail = replace(mail, details={name: _to_printable(name, entry) for name, entry in mail.details.items()})
-    if mail.kind is MailKind.PAUSED:
-        parts = _paused_parts(printable_mail, _name(mail))
-        call = f"POST {base}/v1/webhooks" if is_deleted else f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
-    else:
-        parts = _dead_letter_parts(printable_mail, _name(mail))
-        call = f"POST {base}/v1/dead-letters/retry"
-    parts.paragraphs.append(f"By the API: {call}")
+    parts = _PARTS[mail.kind](printable_mail, _name(mail))
+    if call := _api_call(mail, base, is_deleted):
+        parts.paragraphs.append(f"By the API: {call}")
     if link is None and not is_deleted:
         parts.paragraphs.append(
             f"To see the webhook: GET /v1/webhooks/{mail.webhook_id}/health in the API, or the command "
             f"`scorm-webhooks webhooks show {mail.webhook_id}`."
         )
     if mail.sent_with is not None:
-        parts.paragraphs.append(f"Sent in one mail with other pauses of the same minute: {mail.sent_with}.")
+        parts.paragraphs.append(f"Sent in one mail with others of the same minute: {mail.sent_with}.")
     return _render(parts, link)
+
+
+def _api_call(mail: Mail, base: str, is_deleted: bool) -> str | None:
+    """The call that a reader may need after a notice."""
+    match mail.kind:
+        case MailKind.PAUSED | MailKind.STILL_PAUSED:
+            return f"POST {base}/v1/webhooks" if is_deleted else f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
+        case MailKind.DEAD_LETTERS:
+            return f"POST {base}/v1/dead-letters/retry"
+        case MailKind.SECRET_ENDING:
+            return f"POST {base}/v1/webhooks/{mail.webhook_id}/secret"
+        case MailKind.FAILING:
+            return f"GET {base}/v1/webhooks/{mail.webhook_id}/health"
+        case _:
+            return None
 
 
 def _name(mail: Mail) -> str:
     details = mail.details
     field_name = "description" if details.get("description") else "url"
     return str(_to_printable(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
+
+
+def _what_happened(mail: Mail) -> str:
+    """What a notice says of its webhook, in a list of several."""
+    details = mail.details
+    match mail.kind:
+        case MailKind.FAILING:
+            return f"fails since {details.get('since')}"
+        case MailKind.STILL_PAUSED:
+            return f"is paused since {details.get('since')}"
+        case MailKind.RECOVERED:
+            return "delivers again"
+        case MailKind.SECRET_ENDING:
+            return f"its old secret ends at {details.get('until')}"
+        case _:
+            return _pause_cause(mail)
 
 
 def _pause_cause(mail: Mail) -> str:
@@ -88,7 +116,7 @@ def _pause_cause(mail: Mail) -> str:
     return f"{mail.details.get('failures', 5)} attempts in a row failed"
 
 
-def _has_deletion(mail: Mail, others: OtherPausedWebhooks) -> bool:
+def _has_deletion(mail: Mail, others: OtherWebhooks) -> bool:
     return bool(mail.details.get("deleted")) or any(cause.startswith("deleted") for _, cause in others.listed)
 
 
@@ -144,10 +172,14 @@ def _paused_parts(mail: Mail, name: str) -> _Parts:
     state = "deleted" if details.get("deleted") else "paused"
     kept = _DELETED_MESSAGE if details.get("deleted") else _NOTHING_LOST_MESSAGE
     paragraphs = [f"The webhook “{name}” is {state}. {reason}", kept, advice]
+    if probe_at := details.get("probeAt"):
+        paragraphs.insert(
+            2, f"One held event is tried at {probe_at}. If the endpoint takes it, the others are sent too."
+        )
     return _Parts(f"Webhook {state}: {name}", paragraphs, _table_rows(table))
 
 
-def _grouped_pause_parts(mail: Mail, others: OtherPausedWebhooks, base: str) -> _Parts:
+def _grouped_pause_parts(mail: Mail, others: OtherWebhooks, base: str) -> _Parts:
     count = 1 + len(others.listed) + others.more
     paragraphs = [f"We stopped sending to {count} webhooks.", _NOTHING_LOST_MESSAGE, _PAUSE_ADVICE]
     if _has_deletion(mail, others):
@@ -164,6 +196,75 @@ def _grouped_pause_parts(mail: Mail, others: OtherPausedWebhooks, base: str) -> 
     return _Parts(subject, paragraphs, [(_name(mail), _pause_cause(mail)), *others.listed])
 
 
+_GROUPED_SUBJECTS = {
+    MailKind.FAILING: "webhooks are failing",
+    MailKind.STILL_PAUSED: "webhooks are still paused",
+    MailKind.RECOVERED: "webhooks deliver again",
+    MailKind.SECRET_ENDING: "old signing secrets end soon",
+}
+
+
+def _grouped_parts(mail: Mail, others: OtherWebhooks, base: str) -> _Parts:
+    count = 1 + len(others.listed) + others.more
+    subject = f"{count} {_GROUPED_SUBJECTS[mail.kind]}"
+    paragraphs = [f"{subject}.", f"By the API: GET {base}/v1/webhooks lists all webhooks"]
+    if others.more:
+        paragraphs.insert(1, f"… and {others.more} more.")
+    if not base:
+        paragraphs.append("By the command line: `scorm-webhooks webhooks list`.")
+    return _Parts(subject, paragraphs, [(_name(mail), _what_happened(mail)), *others.listed])
+
+
+def _failing_parts(mail: Mail, name: str) -> _Parts:
+    details = mail.details
+    failures = details.get("failures", 1)
+    table = {
+        "Endpoint": details.get("url"),
+        "Failing since": details.get("since"),
+        "Failures": failures,
+        "Last attempt": details.get("lastAt"),
+        "Last status": details.get("lastStatus"),
+        "What happened": details.get("lastMessage"),
+    }
+    paragraphs = [
+        f"The webhook “{name}” has failed for five minutes.",
+        "Its events are sent again later, so nothing is lost. If it goes on, it is paused, and its events are held.",
+    ]
+    return _Parts(f"Webhook failing: {name}", paragraphs, _table_rows(table))
+
+
+def _still_paused_parts(mail: Mail, name: str) -> _Parts:
+    details = mail.details
+    held = details.get("held", 0)
+    events = "1 event is" if held == 1 else f"{held} events are"
+    probe_at = details.get("probeAt")
+    table = {"Endpoint": details.get("url"), "Paused since": details.get("since"), "Next try": probe_at}
+    paragraphs = [
+        f"The webhook “{name}” has been paused for a day. {events} held for it.",
+        "Repair the endpoint, send a test event, and enable the webhook.",
+    ]
+    if probe_at:
+        paragraphs.append("When the endpoint takes the event of the next try, the webhook is enabled by that.")
+    return _Parts(f"Webhook still paused: {name}", paragraphs, _table_rows(table))
+
+
+def _recovered_parts(mail: Mail, name: str) -> _Parts:
+    details = mail.details
+    table = {"Endpoint": details.get("url"), "First notice": details.get("since")}
+    paragraphs = [f"The webhook “{name}” delivers again.", "Events that were held are sent at the endpoint's pace."]
+    return _Parts(f"Webhook recovered: {name}", paragraphs, _table_rows(table))
+
+
+def _secret_ending_parts(mail: Mail, name: str) -> _Parts:
+    details = mail.details
+    table = {"Endpoint": details.get("url"), "Old secret ends": details.get("until")}
+    paragraphs = [
+        f"The signing secret of the webhook “{name}” was rotated, and the old one ends within a day.",
+        "A receiver that still verifies with the old secret alone will refuse every event. Give it the new one now.",
+    ]
+    return _Parts(f"Old signing secret ends: {name}", paragraphs, _table_rows(table))
+
+
 def _dead_letter_parts(mail: Mail, name: str) -> _Parts:
     details = mail.details
     count = details.get("count", 1)
@@ -175,6 +276,16 @@ def _dead_letter_parts(mail: Mail, name: str) -> _Parts:
     ]
     table = {"Endpoint": details.get("url"), "Oldest since": details.get("since")}
     return _Parts(subject, paragraphs, _table_rows(table))
+
+
+_PARTS: Mapping[MailKind, Callable[[Mail, str], _Parts]] = {
+    MailKind.FAILING: _failing_parts,
+    MailKind.PAUSED: _paused_parts,
+    MailKind.STILL_PAUSED: _still_paused_parts,
+    MailKind.RECOVERED: _recovered_parts,
+    MailKind.DEAD_LETTERS: _dead_letter_parts,
+    MailKind.SECRET_ENDING: _secret_ending_parts,
+}
 
 
 def _table_rows(table: Mapping[str, Any]) -> Sequence[Sequence[str]]:

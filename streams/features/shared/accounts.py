@@ -19,6 +19,7 @@ from streams.adapters.sql.webhooks.account_limits import require_row_limit
 from streams.core.accounts.access import ApiKey, Role, Scope
 from streams.core.accounts.account import Account, User
 from streams.core.accounts.audit import AuditEntry
+from streams.core.accounts.mail import MailKind
 from streams.core.errors import NotFound
 from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
@@ -208,15 +209,15 @@ def _user(row: Any) -> User:
 
 
 def _account_row(account: Account) -> dict[str, Any]:
-    return {**asdict(account), "emails": list(account.emails)}
+    return {**asdict(account), "emails": list(account.emails), "muted_mails": list(account.muted_mails)}
 
 
 def _account(row: Any) -> Account:
-    return Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit, row.weekly_digest)
+    return to_value(Account, row, emails=tuple(row.emails), muted_mails=tuple(map(MailKind, row.muted_mails)))
 
 
 def _response_bytes(account: Account) -> int:
-    return 300 + json_bytes((account.name, account.emails))
+    return 400 + json_bytes((account.name, account.emails))
 
 
 def _key_row(key: ApiKey) -> dict[str, Any]:

@@ -7,13 +7,20 @@ from typing import Any
 
 from streams.core.webhooks.delivery_options import Resume
 from streams.core.webhooks.probe import next_probe_at
-from streams.core.webhooks.webhook import Pause, Registration, Status
+from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status
 from streams.features.shared.audit_trail import Masked
 from streams.features.webhooks.input import to_webhook_input
 
 
 def to_paused(registration: Registration, pause: Pause, now: datetime) -> Registration:
-    """The registration of a paused webhook. A second pause changes nothing."""
+    """The registration of a webhook that a person paused. A second pause changes nothing.
+
+    An automatic pause becomes one by a person, who ends it: the events that it holds stay in it.
+    """
+    known_pause = registration.webhook.pause
+    if known_pause is not None and known_pause.reason.is_automatic:
+        pause_by_person = replace(known_pause, reason=PauseReason.MANUAL)
+        return replace(registration, webhook=replace(registration.webhook, pause=pause_by_person), probe_at=None)
     if registration.webhook.status is Status.PAUSED:
         return registration
     return replace(

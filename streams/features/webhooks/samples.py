@@ -18,6 +18,10 @@ _SESSION: Data = {
 _SCORE: Data = {"scoreRaw": 92, "scoreMin": 0, "scoreMax": 100, "scoreScaled": 0.92}
 
 
+_WEBHOOK: Data = {"webhookId": "wh_test", "url": "https://crm.example.com/hooks"}
+_LAST_ATTEMPT: Data = {"lastStatus": 500}
+
+
 def sample_event(event_type: str, event_id: str, account_id: str, now: datetime) -> Event:
     """A sample event of a type, marked as a test. Raises KeyError for an unknown type."""
     data: dict[str, Data] = {
@@ -52,6 +56,18 @@ def sample_event(event_type: str, event_id: str, account_id: str, now: datetime)
             "metadata": {"department": "sales"},
         },
         "usage.threshold": {"period": f"{now:%Y-%m}", "launches": 800, "limit": 1000, "thresholdPercent": 80},
+        "webhook.failing": {**_WEBHOOK, "failures": 3, "since": format_time(now), **_LAST_ATTEMPT},
+        "webhook.paused": {
+            **_WEBHOOK,
+            "reason": "failures",
+            "pausedHours": 0,
+            "failures": 5,
+            "since": format_time(now),
+            **_LAST_ATTEMPT,
+        },
+        "webhook.recovered": {**_WEBHOOK, "since": format_time(now)},
+        "webhook.deadletters": {**_WEBHOOK, "count": 4, "since": format_time(now)},
+        "webhook.secret.ending": {**_WEBHOOK, "until": format_time(now)},
     }
     assert data.keys() == EVENT_TYPES.keys()
     return Event(event_id, event_type, account_id, now, data[event_type], test=True)

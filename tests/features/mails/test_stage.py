@@ -17,7 +17,9 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contract.stores import SqlStore, failed, sql_store
 from fakes import FakeEncryption, FakeLease, FakeTelemetry, postponed_work
+from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.engine.database import database_url
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.adapters.sql.tables.accounts import accounts, mails
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
 from streams.core.accounts.session import LINK_LIFETIME, SignIn
@@ -120,7 +122,7 @@ async def notify_fixture(tmp_path: Path) -> AsyncIterator[NotifyFixture]:
         for number in range(5):
             await store.recorder.record(merge_records([failed(number)]))
         store.clock.advance(PAUSE_GROUPING_WINDOW.total_seconds())
-        mails = SqlMails(store.database)
+        mails = SqlMails(store.database, OutgoingEventWriter(AvroCodec()))
         yield NotifyFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
 
 

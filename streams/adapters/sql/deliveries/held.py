@@ -1,15 +1,14 @@
 """Read held deliveries whose webhook can take them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, bindparam, exists, or_, select, text
+from sqlalchemy import Select, bindparam, exists, literal_column, or_, select, text, update
 
 from streams.adapters.sql.engine.database import SqlStorage
 from streams.adapters.sql.engine.keyset import prefer_index_order
 from streams.adapters.sql.tables.deliveries import (
-    IS_NOT_DELIVERED,
     deliveries,
     dirty_webhooks,
     events,
@@ -21,10 +20,12 @@ from streams.core.deliveries.delivery import Delivery, HoldReason, State, Subscr
 from streams.core.deliveries.held import HeldChoice, HeldDelivery, Probe, ReleaseProgress
 from streams.core.events.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
+from streams.core.webhooks.probe import next_probe_at, probe_number
 from streams.core.webhooks.webhook import Status
 
 # Probes of one cycle.
 MAX_PROBES = 100
+LOST_PROBE_AGE = timedelta(hours=1)
 
 # Steps through the index by webhook: of a webhook with a million held deliveries it reads one entry.
 _SELECT_RELEASABLE = text(
@@ -47,18 +48,21 @@ _SELECT_RELEASABLE = text(
 )
 
 
-_is_of_webhook = deliveries.c.webhook_id == webhooks.c.id
-_is_of_pause = deliveries.c.pause_id == webhooks.c.pause_id
-_is_probe = IS_NOT_DELIVERED & (deliveries.c.state == State.WAITING) & _is_of_pause
-_may_be_probe = (deliveries.c.state == State.HELD) & (deliveries.c.pause_id.is_(None) | _is_of_pause)
+_is_of_pause = (deliveries.c.webhook_id == webhooks.c.id) & (deliveries.c.pause_id == webhooks.c.pause_id)
+# The words of the indexes: a prepared statement finds them only so.
+_is_held = deliveries.c.state == literal_column("'held'")
+_is_waiting = deliveries.c.state == literal_column("'waiting'")
+_is_under_way = _is_waiting & deliveries.c.tier.is_(None) & (deliveries.c.step > literal_column("1"))
+# A probe that was lost, such as with its topic, does not stop the others for ever.
+_is_recent = deliveries.c.changed_at > bindparam("lost_before", type_=Moment())
 _SELECT_DUE = (
-    select(webhooks.c.id, webhooks.c.pause_id)
+    select(webhooks.c.id, webhooks.c.pause_id, webhooks.c.paused_at)
     .where(webhooks.c.probe_at <= bindparam("now", type_=Moment()))
     .where(webhooks.c.status == Status.PAUSED, webhooks.c.deleted_at.is_(None))
     .where(~exists().where(dirty_webhooks.c.webhook_id == webhooks.c.id))
     # Never two at once: the row of a probe has the id of its pause.
-    .where(~exists().where(_is_of_webhook, _is_probe))
-    .where(exists().where(_is_of_webhook, _may_be_probe))
+    .where(~exists().where(_is_of_pause, _is_under_way, _is_recent))
+    .where(exists().where(_is_of_pause, _is_held))
     .order_by(webhooks.c.probe_at)
     .limit(MAX_PROBES)
 )
@@ -88,12 +92,24 @@ class SqlHeldDeliveries(SqlStorage):
         probes: list[Probe] = []
         async with self._database.read_transaction() as connection:
             await prefer_index_order(connection)
-            for webhook in (await connection.execute(_SELECT_DUE, {"now": now})).all():
-                is_of_pause = or_(deliveries.c.pause_id.is_(None), deliveries.c.pause_id == webhook.pause_id)
-                oldest = _select_oldest(webhook.id, excluded).where(is_of_pause).limit(1)
-                held = read_rows(await connection.execute(oldest), _to_held, failed_rows)
-                probes += (Probe(one.delivery, webhook.pause_id) for one in held)
+            due = await connection.execute(_SELECT_DUE, {"now": now, "lost_before": now - LOST_PROBE_AGE})
+            for webhook in due.all():
+                of_pause = _select_oldest(webhook.id, excluded).where(deliveries.c.pause_id == webhook.pause_id)
+                # Each time another one: an endpoint may refuse one event for ever.
+                for offset in dict.fromkeys((probe_number(webhook.paused_at, now), 0)):
+                    rows = await connection.execute(of_pause.limit(1).offset(offset))
+                    if held := read_rows(rows, _to_held, failed_rows):
+                        probes.append(Probe(held[0].delivery, webhook.pause_id))
+                        break
         return probes
+
+    async def move_probe(self, webhook_id: str, pause_id: str, now: datetime) -> None:
+        is_in_pause = (webhooks.c.id == webhook_id) & (webhooks.c.pause_id == pause_id)
+        async with self._database.transaction() as connection:
+            paused_at = await connection.scalar(select(webhooks.c.paused_at).where(is_in_pause))
+            if paused_at is not None:
+                later = update(webhooks).where(is_in_pause, webhooks.c.probe_at.is_not(None))
+                await connection.execute(later.values(probe_at=next_probe_at(paused_at, now)))
 
     async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         columns = deliveries.c

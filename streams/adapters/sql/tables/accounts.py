@@ -27,6 +27,7 @@ accounts = Table(
     Column("plan_limit", BigInteger),
     Column("created_at", Moment, nullable=False),
     Column("weekly_digest", Boolean, nullable=False, server_default=true()),
+    Column("muted_mails", Json, nullable=False, server_default="[]"),
 )
 
 api_keys = Table(
@@ -185,8 +186,15 @@ mails = Table(
     Column("unreached", Json),
     Column("others", Json(none_as_null=True)),
     Column("sent_with", Text),
+    # Whether it tells of trouble that has not ended.
+    Column("is_open", Boolean, nullable=False, server_default=false()),
+    # Whether its event for other webhooks is not stored yet.
+    Column("is_event_due", Boolean, nullable=False, server_default=false()),
     Index(None, "account_id", "created_at", "id"),
+    Index(None, "webhook_id", "created_at"),
 )
+for _name in ("is_open", "is_event_due"):
+    Index(f"ix_mails_{_name}", mails.c.created_at, postgresql_where=mails.c[_name], sqlite_where=mails.c[_name])
 # The accounts with due mails of a kind, one after the other.
 Index(
     "ix_mails_turns",

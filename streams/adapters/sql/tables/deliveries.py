@@ -52,6 +52,8 @@ webhooks = Table(
     Column("options", Text),
     # When a held delivery is tried, if the pause may end by that.
     Column("probe_at", Moment),
+    # When the old secret of a rotation ends, copied from `secrets`.
+    Column("old_secret_until", Moment),
 )
 _has_probe = webhooks.c.probe_at.is_not(None)
 Index("ix_webhooks_probe_at", webhooks.c.probe_at, postgresql_where=_has_probe, sqlite_where=_has_probe)

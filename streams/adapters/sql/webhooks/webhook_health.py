@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.engine.dialects import insert
 from streams.adapters.sql.engine.rows import to_value
-from streams.adapters.sql.tables.accounts import mails
+from streams.adapters.sql.tables.accounts import accounts, mails
 from streams.adapters.sql.tables.deliveries import pauses, webhook_health, webhooks
 from streams.adapters.sql.webhooks.dirty_webhooks import mark_webhook_dirty, next_version
 from streams.adapters.sql.webhooks.webhook_rows import readable_options
 from streams.core.accounts.audit import AuditEntry
-from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
+from streams.core.accounts.mail import MUTED_MESSAGE, PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery_state import Batch
 from streams.core.deliveries.held import HeldChoice
@@ -146,6 +146,11 @@ class WebhookHealth:
                 pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
             )
         mail_row = self._mail_row(row, health, pause_id, now, is_deleted)
+        if (probe_at := changes.get("probe_at")) is not None:
+            mail_row["details"]["probeAt"] = format_time(probe_at)
+        muted = await connection.scalar(select(accounts.c.muted_mails).where(accounts.c.id == row.account_id))
+        if MailKind.PAUSED in (muted or ()):
+            mail_row |= {"due_at": None, "problem": MUTED_MESSAGE}
         await connection.execute(mails.insert().values(mail_row))
         action = "webhook.deleted" if is_deleted else "webhook.paused"
         audit_entry = AuditEntry(new_id("audit"), "record", action, webhook_id, now, row.account_id, {"reason": reason})
@@ -156,7 +161,7 @@ class WebhookHealth:
     async def end_probes(
         self, connection: AsyncConnection, attempts: Sequence[Attempt], locked_webhooks: Mapping[str, LockedWebhook]
     ) -> list[dict[str, str]]:
-        """Enable webhooks whose probe succeeded; the next probe of the others has a time. Returns fields of log lines.
+        """Enable webhooks whose probe succeeded. Returns fields of log lines.
 
         A probe of an earlier pause changes nothing.
         """
@@ -174,8 +179,14 @@ class WebhookHealth:
             if row is None or locked_webhooks[row.id].options.resume is not Resume.PROBE:
                 continue
             if attempt.outcome is not OutcomeKind.DELIVERED:
-                probe_at = next_probe_at(row.paused_at, now)
-                await connection.execute(update(webhooks).where(condition).values(probe_at=probe_at))
+                # After a crash of `publish` it is not set yet.
+                is_due = condition & (webhooks.c.probe_at <= now)
+                await connection.execute(
+                    update(webhooks).where(is_due).values(probe_at=next_probe_at(row.paused_at, now))
+                )
+                continue
+            if attempt.health_epoch != row.health_epoch:
+                # The URL has changed since.
                 continue
             await self._enable(connection, row, now)
             enabled.append({"webhook_id": row.id, "account_id": row.account_id, "pause_id": row.pause_id})
@@ -217,6 +228,8 @@ class WebhookHealth:
             "details": {name: value for name, value in details.items() if value is not None},
             "created_at": now,
             "due_at": now + PAUSE_GROUPING_WINDOW,
+            "is_open": not is_deleted,
+            "is_event_due": not is_deleted,
         }
 
 

@@ -127,6 +127,7 @@ def from_registration(registration: Registration) -> dict[str, Any]:
         "pause_reason": webhook.pause.reason if webhook.pause else None,
         "filter": webhook.filter_text,
         "options": webhook.options.text,
+        "old_secret_until": min((secret.valid_until for secret in webhook.secrets if secret.valid_until), default=None),
     }
 
 

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("plan_limit", sa.BigInteger(), nullable=True),
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("weekly_digest", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.Column("muted_mails", sa.JSON(), server_default="[]", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
     op.create_table(
@@ -383,11 +384,30 @@ def upgrade() -> None:
         sa.Column("unreached", sa.JSON(), nullable=True),
         sa.Column("others", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("sent_with", sa.Text(), nullable=True),
+        sa.Column("is_open", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("is_event_due", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mails")),
         sa.UniqueConstraint("key", name=op.f("uq_mails_key")),
     )
     op.create_index(
         op.f("ix_mails_account_id_created_at_id"), "mails", ["account_id", "created_at", "id"], unique=False
+    )
+    op.create_index(op.f("ix_mails_webhook_id_created_at"), "mails", ["webhook_id", "created_at"], unique=False)
+    op.create_index(
+        "ix_mails_is_event_due",
+        "mails",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text("is_event_due"),
+        sqlite_where=sa.text("is_event_due"),
+    )
+    op.create_index(
+        "ix_mails_is_open",
+        "mails",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text("is_open"),
+        sqlite_where=sa.text("is_open"),
     )
     op.create_index(
         "ix_mails_turns",
@@ -621,6 +641,7 @@ def upgrade() -> None:
         sa.Column("filter", sa.Text(), nullable=True),
         sa.Column("options", sa.Text(), nullable=True),
         sa.Column("probe_at", Moment(), nullable=True),
+        sa.Column("old_secret_until", Moment(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_webhooks_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )

@@ -1,0 +1,48 @@
+"""The events that tell webhooks of an account about another of its webhooks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streams.core.accounts.mail import Mail, MailKind
+from streams.core.events.event import Event
+from streams.core.ids import derived_id
+from streams.core.limits import MAX_TEXT_CHARACTERS
+from streams.core.text import shorten
+from streams.core.webhooks.url import without_query
+
+# The type of the event of each notice, and the values that it has besides those of the notice.
+_TYPES: Mapping[MailKind, tuple[str, Mapping[str, Any]]] = {
+    MailKind.FAILING: ("webhook.failing", {}),
+    MailKind.PAUSED: ("webhook.paused", {"pausedHours": 0}),
+    MailKind.STILL_PAUSED: ("webhook.paused", {"pausedHours": 24}),
+    MailKind.RECOVERED: ("webhook.recovered", {}),
+    MailKind.DEAD_LETTERS: ("webhook.deadletters", {}),
+    MailKind.SECRET_ENDING: ("webhook.secret.ending", {}),
+}
+# The details of a mail that its event has. Not the endpoint's message, which may name a learner.
+_FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
+    "webhook.failing": ("failures", "since", "lastStatus"),
+    "webhook.paused": ("reason", "failures", "since", "lastStatus"),
+    "webhook.recovered": ("since",),
+    "webhook.deadletters": ("count", "since"),
+    "webhook.secret.ending": ("until",),
+}
+
+
+def notice_event(mail: Mail) -> Event | None:
+    """The event of a notice; None for a sign-in, and for a webhook that was deleted.
+
+    Its id is computed, so every event of the same notice has the same id.
+    """
+    if mail.kind not in _TYPES or mail.details.get("deleted"):
+        return None
+    event_type, constants = _TYPES[mail.kind]
+    details = {name: mail.details[name] for name in _FIELDS_BY_TYPE[event_type] if name in mail.details}
+    url = shorten(without_query(str(mail.details["url"])), MAX_TEXT_CHARACTERS)
+    return Event(
+        id=derived_id("evt", mail.account_id, mail.key),
+        type=event_type,
+        account_id=mail.account_id,
+        occurred_at=mail.created_at,
+        data={"webhookId": mail.webhook_id, "url": url, **constants, **details},
+    )

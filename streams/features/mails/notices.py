@@ -1,0 +1,135 @@
+"""Find what accounts should be told about their webhooks, in SQL."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, exists, func, or_, select
+
+from streams.adapters.sql.tables.accounts import mails
+from streams.adapters.sql.tables.deliveries import deliveries, hourly_attempts, webhook_health, webhooks
+from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.times import format_time
+from streams.core.webhooks.webhook import PauseReason, Status
+from streams.ids import new_id
+
+FAILING_DELAY = timedelta(minutes=5)
+STILL_PAUSED_DELAY = timedelta(days=1)
+SECRET_ENDING_DELAY = timedelta(days=1)
+# Notices of one look; the next one finds the others.
+MAX_NOTICES = 1000
+# The kinds that tell of trouble, which a recovery ends.
+TROUBLE_KINDS = (MailKind.FAILING, MailKind.PAUSED, MailKind.STILL_PAUSED)
+
+_webhooks = webhooks.c
+_is_live = _webhooks.deleted_at.is_(None)
+_COLUMNS = (_webhooks.id, _webhooks.account_id, _webhooks.url, _webhooks.description)
+
+
+def _untold(query: Select[Any], kind: MailKind, since: Any) -> Select[Any]:
+    """Leave out webhooks that have had a mail of this kind since then."""
+    told = exists().where(mails.c.webhook_id == _webhooks.id, mails.c.kind == kind, mails.c.created_at >= since)
+    return query.where(_is_live, ~told).limit(MAX_NOTICES)
+
+
+def failing(now: datetime) -> Select[Any]:
+    """Active webhooks that have failed for five minutes, once for each row of failures."""
+    health = webhook_health.c
+    query = (
+        select(*_COLUMNS, health.failures, health.first_failed_at, health.last_failed_at, health.last_status)
+        .add_columns(health.last_message)
+        .join(webhooks, _webhooks.id == health.webhook_id)
+        .where(health.failures > 0, health.first_failed_at <= now - FAILING_DELAY)
+        .where(health.epoch == _webhooks.health_epoch, _webhooks.status == Status.ACTIVE)
+    )
+    return _untold(query, MailKind.FAILING, health.first_failed_at)
+
+
+def still_paused(now: datetime) -> Select[Any]:
+    """Webhooks that have been paused automatically for a day, once for each pause."""
+    held = select(func.count()).where(deliveries.c.webhook_id == _webhooks.id, deliveries.c.state == State.HELD)
+    query = (
+        select(*_COLUMNS, _webhooks.pause_id, _webhooks.pause_reason, _webhooks.paused_at, _webhooks.probe_at)
+        .add_columns(held.scalar_subquery().label("held"))
+        .where(_webhooks.status == Status.PAUSED, _webhooks.pause_reason != PauseReason.MANUAL)
+        .where(_webhooks.paused_at <= now - STILL_PAUSED_DELAY)
+    )
+    return _untold(query, MailKind.STILL_PAUSED, _webhooks.paused_at)
+
+
+def secret_ending(now: datetime) -> Select[Any]:
+    """Webhooks whose old secret ends within a day; each at most once a day."""
+    is_soon = _webhooks.old_secret_until.between(now, now + SECRET_ENDING_DELAY)
+    query = select(*_COLUMNS, _webhooks.old_secret_until).where(is_soon)
+    return _untold(query, MailKind.SECRET_ENDING, now - SECRET_ENDING_DELAY)
+
+
+def recovered() -> Select[Any]:
+    """Active webhooks that were told of as failing or paused, and have delivered since without a failure."""
+    trouble, health = mails.alias("trouble").c, webhook_health.c
+    is_healthy = or_(health.webhook_id.is_(None), health.failures == 0, health.epoch != _webhooks.health_epoch)
+    delivered_since = exists().where(
+        hourly_attempts.c.webhook_id == trouble.webhook_id,
+        hourly_attempts.c.outcome == OutcomeKind.DELIVERED,
+        hourly_attempts.c.last_at > trouble.created_at,
+    )
+    return (
+        select(*_COLUMNS, func.min(trouble.created_at).label("since"), func.max(trouble.id).label("trouble_id"))
+        .join(webhooks, _webhooks.id == trouble.webhook_id)
+        .outerjoin(webhook_health, health.webhook_id == _webhooks.id)
+        .where(trouble.is_open, _is_live, _webhooks.status == Status.ACTIVE, is_healthy, delivered_since)
+        .group_by(*_COLUMNS)
+        .limit(MAX_NOTICES)
+    )
+
+
+def failing_mail(now: datetime, row: Any) -> Mail:
+    return _mail(
+        MailKind.FAILING,
+        row,
+        row.first_failed_at.isoformat(),
+        now,
+        failures=row.failures,
+        since=format_time(row.first_failed_at),
+        lastAt=format_time(row.last_failed_at),
+        lastStatus=row.last_status,
+        lastMessage=row.last_message,
+    )
+
+
+def still_paused_mail(now: datetime, row: Any) -> Mail:
+    return _mail(
+        MailKind.STILL_PAUSED,
+        row,
+        row.pause_id,
+        now,
+        reason=row.pause_reason,
+        since=format_time(row.paused_at),
+        probeAt=format_time(row.probe_at) if row.probe_at else None,
+        held=row.held,
+    )
+
+
+def secret_ending_mail(now: datetime, row: Any) -> Mail:
+    until = row.old_secret_until
+    return _mail(MailKind.SECRET_ENDING, row, until.isoformat(), now, until=format_time(until))
+
+
+def recovered_mail(now: datetime, row: Any) -> Mail:
+    return _mail(MailKind.RECOVERED, row, row.trouble_id, now, since=format_time(row.since))
+
+
+def _mail(kind: MailKind, row: Any, cause: str, now: datetime, **details: Any) -> Mail:
+    """A notice. `cause` makes it unique among those of its kind and webhook."""
+    details = {"url": row.url, "description": row.description or None, **details}
+    return Mail(
+        id=new_id("mail"),
+        key=f"{kind}/{row.id}/{cause}",
+        account_id=row.account_id,
+        webhook_id=row.id,
+        kind=kind,
+        details={name: value for name, value in details.items() if value is not None},
+        created_at=now,
+        due_at=now + PAUSE_GROUPING_WINDOW,
+    )
