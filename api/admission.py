@@ -135,6 +135,7 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /jobs/{job_id}
         POST /jobs/{job_id}/cancel
         GET /account
+        POST /notifications
         POST /account/keys
         POST /account/keys/{key_id}/revoke
         POST /account/users

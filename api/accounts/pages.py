@@ -15,6 +15,7 @@ from api.shell.rows import actor_name, actor_names, names_by_id
 from api.shell.visits import MayManage, SignedIn, Visit
 from streams.core.accounts.access import MANAGE_ACCOUNT, NewKey, Role, Scope
 from streams.core.accounts.audit import AuditEntry, AuditFilter
+from streams.core.accounts.mail import NOTICE_KINDS, MailKind
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import is_storable
 from streams.core.ids import is_id
@@ -29,6 +30,17 @@ SCOPE_DESCRIPTIONS = {
     Scope.LEARNERS_ERASE: "erase learners for good",
 }
 assert SCOPE_DESCRIPTIONS.keys() == set(Scope)
+
+# What each kind of notice tells, for the form of the mails.
+NOTICE_DESCRIPTIONS = {
+    MailKind.FAILING: "a webhook has failed for five minutes",
+    MailKind.PAUSED: "a webhook was paused",
+    MailKind.STILL_PAUSED: "a webhook has been paused for a day",
+    MailKind.RECOVERED: "a webhook delivers again",
+    MailKind.DEAD_LETTERS: "a webhook has had dead letters for a day",
+    MailKind.SECRET_ENDING: "the old signing secret of a webhook ends within a day",
+}
+assert tuple(NOTICE_DESCRIPTIONS) == NOTICE_KINDS
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -152,4 +164,16 @@ async def notifications_page(visit: SignedIn, after: str | None = None) -> Respo
         "notifications.html",
         rows=page.rows,
         next=page.next_cursor,
+        manage=visit.may(MANAGE_ACCOUNT),
+        kinds=NOTICE_DESCRIPTIONS,
+        muted=visit.account.muted_mails,
     )
+
+
+@router.post("/notifications")
+async def choose_mails(visit: MayManage, form: SentForm) -> Response:
+    """Choose the kinds of notices that are mailed."""
+    chosen = form.values("mailed")
+    muted_mails = tuple(kind for kind in NOTICE_KINDS if kind not in chosen)
+    await visit.services.accounts.change(visit.account.id, {"muted_mails": muted_mails}, actor=visit.actor)
+    return redirect("/notifications?done=saved")

@@ -72,6 +72,7 @@ NEEDS = {
     "GET /usage/{month}.csv": ANYBODY,
     "GET /webhooks/{webhook_id}/deliveries.csv": ANYBODY,
     "GET /notifications": ANYBODY,
+    "POST /notifications": MANAGE_ACCOUNT,
     "GET /operator/sign-in": OPEN,
     "POST /operator/sign-in": OPEN,
     "GET /operator": OPERATOR,
