@@ -97,7 +97,7 @@ class Notification(Model):
 
     id: str
     kind: MailKind
-    webhook_id: str
+    webhook_id: Annotated[str | None, Field(description="Absent for a notice about launches.")] = None
     subject: str
     text: str
     created_at: Time
@@ -114,4 +114,5 @@ class Notification(Model):
 
 def notification_of(details: MailDetails) -> Notification:
     """A mail."""
-    return Notification.of(details.mail, details.letter, reason=details.mail.problem)
+    mail = details.mail
+    return Notification.of(mail, details.letter, reason=mail.problem, webhook_id=mail.webhook_id or None)

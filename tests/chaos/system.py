@@ -1,9 +1,11 @@
 """A whole system under load: broker, database, stages, endpoints."""
 
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +20,17 @@ from real.kafka_cluster import KafkaCluster
 from real.postgres import Postgres
 
 DELAY_MS = 20
+# Every rule that a webhook may have; the rate is beyond what an account has, but below a burst after an outage.
+RULES = {
+    "fields": ["sessionId", "packageId"],
+    "ratePerSecond": 100,
+    "rateBurst": 20,
+    "timeoutSeconds": 5,
+    "pauseAfter": {"failures": 50, "minutes": 1},
+    "onGone": "delete",
+    "resume": "probe",
+    "auth": {"type": "basic", "username": "chaos", "password": "chaos-password"},
+}
 
 
 class FastSessionKafka(Kafka):
@@ -58,7 +71,7 @@ class LoadedSystem:
         self.supervisor.start()
         self.supervisor.wait_until_ready()
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.map(lambda _: self.account(), range(2))
+            first, second, third = pool.map(lambda _: self.account(), range(3))
             customers = [
                 (first, "crm", f"delay={DELAY_MS}", ""),
                 (first, "lms", f"delay={DELAY_MS}", "session.completed"),
@@ -66,16 +79,21 @@ class LoadedSystem:
                 (second, "other", f"delay={DELAY_MS}", ""),
             ]
             list(pool.map(lambda customer: self.webhook(*customer), customers))
-        self.load.busy = frozenset({first, second})
+        self.webhook(third, "rules", f"delay={DELAY_MS}&flaky=11", rules=RULES)
+        self.load.busy = frozenset({first, second, third})
 
     def account(self) -> str:
         return self.system.account()
 
-    def webhook(self, account: str, path: str, behaviour: str = "", types: str = "") -> str:
+    def webhook(
+        self, account: str, path: str, behaviour: str = "", types: str = "", rules: Mapping[str, object] | None = None
+    ) -> str:
         """Register a webhook; return its id. Its account must not have events yet: they would not be counted."""
         assert account not in self.load.busy
         url = f"http://127.0.0.1:{self._port}/{path}?{behaviour}"
-        webhook: str = self.system.webhook(account, url, *(("--events", types) if types else ()))["id"]
+        options = [("--events", types)] if types else []
+        options += [("--set", f"{name}={json.dumps(rule)}") for name, rule in (rules or {}).items()]
+        webhook: str = self.system.webhook(account, url, *(part for option in options for part in option))["id"]
         with (self.folder / "paths").open("a") as paths:
             paths.write(f"/{path} {webhook}\n")
         self.load.wants(account, webhook, types)

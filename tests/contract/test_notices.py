@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import insert
 
 from builders import NEW_SECRET, NOON, attempt, ciphertext, webhook
 from contract.stores import SqlStore
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import OutgoingEventWriter, SqlOutgoingEvents
+from streams.adapters.sql.tables.usage import usage_notices
 from streams.core.accounts.mail import MUTED_MESSAGE, Mail, MailKind, MailStatus
 from streams.core.deliveries.attempt import NextStep
 from streams.core.deliveries.delivery_state import RecordedValue, merge_records
@@ -200,3 +202,19 @@ async def test_each_notice_has_a_mail_for_people(fixture: NoticeFixture, public_
     ]
     for mail in await fixture.all():
         assert (public_url or "scorm-webhooks webhooks show wh_crm") in compose(mail, public_url).text
+
+
+async def test_a_threshold_of_launches_is_mailed_once(fixture: NoticeFixture) -> None:
+    reached = {"account_id": "acme", "month": "2026-04", "launches": 80, "plan_limit": 100}
+    async with fixture.store.database.transaction() as connection:
+        for percent, at in ((80, NOON), (100, NOON), (80, NOON - 3 * DAY)):
+            month = "2026-04" if at == NOON else "2026-03"
+            await connection.execute(
+                insert(usage_notices).values({**reached, "percent": percent, "at": at, "month": month})
+            )
+    assert await fixture.look(MINUTE) == [MailKind.QUOTA] * 2
+    assert await fixture.look(2 * MINUTE) == []
+    # Webhooks get `usage.threshold` from `meter`.
+    assert await fixture.events() == []
+    subjects = {compose(mail, None).subject for mail in await fixture.all()}
+    assert subjects == {f"{percent} percent of the launches of 2026-04 are used" for percent in (80, 100)}

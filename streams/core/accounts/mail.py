@@ -24,10 +24,11 @@ class MailKind(StrEnum):
     RECOVERED = "recovered"
     DEAD_LETTERS = "dead_letters"
     SECRET_ENDING = "secret_ending"
+    QUOTA = "quota"
     SIGN_IN = "sign_in"
 
 
-# The mails about a webhook. An account may mute kinds of them.
+# The mails about a webhook, or about the plan's launches. An account may mute kinds of them.
 NOTICE_KINDS = tuple(kind for kind in MailKind if kind is not MailKind.SIGN_IN)
 MUTED_MESSAGE = "The account does not want mails about this."
 
@@ -56,9 +57,10 @@ class Mail:
     The notices of one kind to an account within a minute are sent as one mail: the first, with `others`. The other
     mails have its id in `sent_with`.
 
-    `details` of a sign-in: email, and as ciphertext the token of its link and its code; of a notice: url, description,
-    and what its kind has of reason, deleted, failures, since, lastAt, lastStatus, lastMessage, count, reminder, held,
-    probeAt, until. Absent values are left out; times are strings.
+    `webhook_id` is empty for a sign-in and for launches. `details` of a sign-in: email, and as ciphertext the token of
+    its link and its code; of launches: month, percent, launches, limit; of another notice: url, description, and what
+    its kind has of reason, deleted, failures, since, lastAt, lastStatus, lastMessage, count, reminder, held, probeAt,
+    until. Absent values are left out; times are strings.
     """
 
     id: str

@@ -7,6 +7,7 @@ from sqlalchemy import Select, exists, func, or_, select
 
 from streams.adapters.sql.tables.accounts import mails
 from streams.adapters.sql.tables.deliveries import deliveries, hourly_attempts, webhook_health, webhooks
+from streams.adapters.sql.tables.usage import usage_notices
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.outcome import OutcomeKind
@@ -17,6 +18,8 @@ from streams.ids import new_id
 FAILING_DELAY = timedelta(minutes=5)
 STILL_PAUSED_DELAY = timedelta(days=1)
 SECRET_ENDING_DELAY = timedelta(days=1)
+# An older threshold is not reported any more, such as after a restore.
+QUOTA_PERIOD = timedelta(days=2)
 # Notices of one look; the next one finds the others.
 MAX_NOTICES = 1000
 # The kinds that tell of trouble, which a recovery ends.
@@ -84,6 +87,15 @@ def recovered() -> Select[Any]:
     )
 
 
+def quota(now: datetime) -> Select[Any]:
+    """Thresholds of plans that launches have reached, each once."""
+    reached = usage_notices.c
+    told = exists().where(
+        mails.c.account_id == reached.account_id, mails.c.kind == MailKind.QUOTA, mails.c.created_at >= reached.at
+    )
+    return select(usage_notices).where(reached.at >= now - QUOTA_PERIOD, ~told).limit(MAX_NOTICES)
+
+
 def failing_mail(now: datetime, row: Any) -> Mail:
     return _mail(
         MailKind.FAILING,
@@ -118,6 +130,19 @@ def secret_ending_mail(now: datetime, row: Any) -> Mail:
 
 def recovered_mail(now: datetime, row: Any) -> Mail:
     return _mail(MailKind.RECOVERED, row, row.trouble_id, now, since=format_time(row.since))
+
+
+def quota_mail(now: datetime, row: Any) -> Mail:
+    return Mail(
+        id=new_id("mail"),
+        key=f"{MailKind.QUOTA}/{row.account_id}/{row.month}/{row.percent}",
+        account_id=row.account_id,
+        webhook_id="",
+        kind=MailKind.QUOTA,
+        details={"month": row.month, "percent": row.percent, "launches": row.launches, "limit": row.plan_limit},
+        created_at=now,
+        due_at=now + PAUSE_GROUPING_WINDOW,
+    )
 
 
 def _mail(kind: MailKind, row: Any, cause: str, now: datetime, **details: Any) -> Mail:

@@ -144,11 +144,12 @@ class SqlMails:
             (notices.still_paused(now), notices.still_paused_mail),
             (notices.recovered(), notices.recovered_mail),
             (notices.secret_ending(now), notices.secret_ending_mail),
+            (notices.quota(now), notices.quota_mail),
         )
         added_count = 0
         for query, to_mail in looks:
             rows = await self._database.rows(query)
-            for notice in read_rows(rows, partial(to_mail, now), failed_rows):
+            for notice in read_rows(rows, partial(to_mail, now), failed_rows, lambda row: str(row[0])):
                 added_count += await self._try_to_add(notice, failed_rows)
         return added_count
 
@@ -209,7 +210,7 @@ class SqlMails:
 
 
 # One mail about dead letters names their number; a sign-in is of one person.
-_UNGROUPED_KINDS = (MailKind.DEAD_LETTERS, MailKind.SIGN_IN)
+_UNGROUPED_KINDS = (MailKind.DEAD_LETTERS, MailKind.QUOTA, MailKind.SIGN_IN)
 
 
 def _is_open_of(mail: Mail) -> ColumnElement[bool]:

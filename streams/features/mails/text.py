@@ -56,6 +56,8 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     if mail.others is not None:
         grouped = _grouped_pause_parts if mail.kind is MailKind.PAUSED else _grouped_parts
         return _render(grouped(mail, mail.others, base), f"{base}/webhooks" if base else None)
+    if mail.kind is MailKind.QUOTA:
+        return _render(_quota_parts(mail, base), f"{base}/usage" if base else None)
     is_deleted = bool(mail.details.get("deleted"))
     link = f"{base}/webhooks{'' if is_deleted else f'/{mail.webhook_id}'}" if base else None
     printable_mail = replace(mail, details={name: _to_printable(name, entry) for name, entry in mail.details.items()})
@@ -263,6 +265,18 @@ def _secret_ending_parts(mail: Mail, name: str) -> _Parts:
         "A receiver that still verifies with the old secret alone will refuse every event. Give it the new one now.",
     ]
     return _Parts(f"Old signing secret ends: {name}", paragraphs, _table_rows(table))
+
+
+def _quota_parts(mail: Mail, base: str) -> _Parts:
+    details = mail.details
+    percent, month = details.get("percent"), details.get("month")
+    table = {"Month": month, "Launches": details.get("launches"), "Limit of the plan": details.get("limit")}
+    paragraphs = [
+        f"{percent} percent of the plan's launches of {month} (UTC) are used.",
+        "Events are delivered whatever the number of launches. The platform decides what follows.",
+        f"By the API: GET {base}/v1/usage/{month}",
+    ]
+    return _Parts(f"{percent} percent of the launches of {month} are used", paragraphs, _table_rows(table))
 
 
 def _dead_letter_parts(mail: Mail, name: str) -> _Parts:
