@@ -72,7 +72,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
     ),
     URL_IN_A_MAIL: (
         *("Mail.details", "WebhookFailing.url", "WebhookPaused.url", "WebhookRecovered.url", "WebhookDeadletters.url"),
-        "WebhookSecretEnding.url",
+        *("WebhookSecretEnding.url", "WebhookCertificateEnding.url"),
     ),
     REQUEST_AND_RESPONSE: (
         *("Attempt.request_headers", "Attempt.response_headers", "Attempt.response_body"),

@@ -47,6 +47,7 @@ TYPE_DESCRIPTIONS = {
     "webhook.recovered": "another webhook delivers again",
     "webhook.deadletters": "another webhook has had dead letters for a day",
     "webhook.secret.ending": "the old secret of another webhook ends within a day",
+    "webhook.certificate.ending": "the certificate of another webhook's endpoint ends within 14 days",
 }
 assert TYPE_DESCRIPTIONS.keys() == EVENT_TYPES.keys()
 # The same page always has the same text.

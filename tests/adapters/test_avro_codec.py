@@ -125,6 +125,8 @@ attempts = st.builds(
     tier=st.none() | tiers,
     waits=st.integers(1, 28),
     webhook_version=st.integers(0, 2**63 - 1),
+    certificate_ends_at=st.none() | moments,
+    pause_id=st.none() | ids,
     fields=st.none() | st.lists(texts, max_size=50).map(tuple),
 )
 dead_letters = st.builds(DeadLetter, deliveries, st.sampled_from(DeathReason), texts)

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,14 @@ async def test_a_certificate_of_another_host(authority: trustme.CA, ca_file: Pat
 async def test_an_expired_certificate(authority: trustme.CA, ca_file: Path) -> None:
     expired = authority.issue_cert("hooks.example", not_after=datetime(2020, 1, 1, tzinfo=UTC))
     assert await sent_by_tls(serving(expired), ca_file) == Failure(OutcomeKind.TLS, "certificate has expired")
+
+
+async def test_a_certificate_that_ends_soon_is_noted(authority: trustme.CA, ca_file: Path) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=13)).replace(microsecond=0)
+    ending = authority.issue_cert("hooks.example", not_after=soon)
+    assert answered(await sent_by_tls(serving(ending), ca_file)).certificate_ends_at == soon
+    later = authority.issue_cert("hooks.example", not_after=soon + timedelta(days=2))
+    assert answered(await sent_by_tls(serving(later), ca_file)).certificate_ends_at is None
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")

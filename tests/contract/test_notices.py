@@ -218,3 +218,15 @@ async def test_a_threshold_of_launches_is_mailed_once(fixture: NoticeFixture) ->
     assert await fixture.events() == []
     subjects = {compose(mail, None).subject for mail in await fixture.all()}
     assert subjects == {f"{percent} percent of the launches of 2026-04 are used" for percent in (80, 100)}
+
+
+async def test_a_certificate_that_ends_is_reported_once(fixture: NoticeFixture) -> None:
+    ends_at = NOON + 10 * DAY
+    for number in range(2):
+        seen = attempt(event_id=f"evt_{number}", certificate_ends_at=ends_at)
+        await fixture.store.recorder.record(merge_records([RecordedValue(seen, NOON)]))
+        assert await fixture.look(number * DAY) == [MailKind.CERTIFICATE_ENDING][number:]
+    [event] = await fixture.events()
+    assert (event.type, event.data["until"]) == ("webhook.certificate.ending", "2026-04-20T12:00:00Z")
+    [mail] = await fixture.all()
+    assert "ends within two weeks" in compose(mail, None).text

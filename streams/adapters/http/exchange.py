@@ -1,7 +1,10 @@
 """Send a POST over an idle or a new connection, and read its response."""
 
+import asyncio
 import re
+import ssl
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import cast
 
@@ -13,7 +16,7 @@ from yarl import URL
 from streams.adapters.http.connector import ConnectTrace, GuardedConnector
 from streams.adapters.http.idle_connections import IdleConnections
 from streams.adapters.http.response_parser import EndpointConnection
-from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.outcome import CERTIFICATE_ENDING_DELAY, Response
 from streams.core.deliveries.request import Request
 from streams.core.errors import Unavailable
 from streams.core.webhooks.headers import is_connection_header
@@ -79,7 +82,9 @@ class PostExchange:
                 trace.handler = None
         self._free_connection()
         connection = await self._open(target, trace)
-        cast(EndpointConnection, connection.protocol).opened_at = self._monotonic()
+        handler = cast(EndpointConnection, connection.protocol)
+        handler.opened_at = self._monotonic()
+        handler.certificate_ends_at = _certificate_end(connection.transport)
         return await self._send(key, connection, message, trace, request.kept_body_bytes)
 
     async def _open(self, target: RequestTarget, trace: ConnectTrace) -> Connection:
@@ -108,7 +113,10 @@ class PostExchange:
         trace.handler = handler = cast(EndpointConnection, connection.protocol)
         self._in_use_count += 1
         try:
-            return await handler.send(message, trace.deadline, kept_body_bytes)
+            response = await handler.send(message, trace.deadline, kept_body_bytes)
+            if handler.certificate_ends_at is None:
+                return response
+            return response._replace(certificate_ends_at=handler.certificate_ends_at)
         finally:
             self._in_use_count -= 1
             if handler.is_reusable:
@@ -116,6 +124,18 @@ class PostExchange:
             else:
                 # Unread bytes of this response, or unsent bytes of this request, would precede the next one.
                 connection.close()
+
+
+def _certificate_end(transport: asyncio.Transport | None) -> datetime | None:
+    """When the certificate of a new connection ends, if that is soon. None without TLS."""
+    certificate = transport.get_extra_info("peercert") if transport else None
+    if not certificate:
+        return None
+    try:
+        ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return ends_at if ends_at - datetime.now(UTC) < CERTIFICATE_ENDING_DELAY else None
 
 
 def _build_head(target: RequestTarget, request: Request) -> bytes:

@@ -1,6 +1,7 @@
 """Parse the responses that arrive on one connection."""
 
 import asyncio
+from datetime import datetime
 
 from aiohttp import ClientOSError, ClientPayloadError, ServerDisconnectedError
 from aiohttp.client_proto import ResponseHandler
@@ -31,10 +32,12 @@ class InvalidResponse(Exception):
 class EndpointConnection(ResponseHandler):
     """One connection, with one request at a time. llhttp (httptools) parses the responses.
 
-    `opened_at` is when it was opened. `received_bytes` counts the bytes that arrived since its last request.
+    `opened_at` is when it was opened, `certificate_ends_at` when its certificate ends, if that is soon.
+    `received_bytes` counts the bytes that arrived since its last request.
     """
 
     opened_at = 0.0
+    certificate_ends_at: datetime | None = None
     received_bytes = 0
 
     def __init__(self, loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlines: Deadlines) -> None:

@@ -24,6 +24,7 @@ class MailKind(StrEnum):
     RECOVERED = "recovered"
     DEAD_LETTERS = "dead_letters"
     SECRET_ENDING = "secret_ending"
+    CERTIFICATE_ENDING = "certificate_ending"
     QUOTA = "quota"
     SIGN_IN = "sign_in"
 

@@ -18,6 +18,7 @@ _TYPES: Mapping[MailKind, tuple[str, Mapping[str, Any]]] = {
     MailKind.RECOVERED: ("webhook.recovered", {}),
     MailKind.DEAD_LETTERS: ("webhook.deadletters", {}),
     MailKind.SECRET_ENDING: ("webhook.secret.ending", {}),
+    MailKind.CERTIFICATE_ENDING: ("webhook.certificate.ending", {}),
 }
 # The details of a mail that its event has. Not the endpoint's message, which may name a learner.
 _FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
@@ -26,6 +27,7 @@ _FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "webhook.recovered": ("since",),
     "webhook.deadletters": ("count", "since"),
     "webhook.secret.ending": ("until",),
+    "webhook.certificate.ending": ("until",),
 }
 
 

@@ -31,6 +31,7 @@ class Attempt(NamedTuple):
     The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
     `webhook_version` is the version of the webhook that was read, and `fields` are those that its settings chose; None
     means that the whole body was sent. `pause_id` is the pause that it probes, if it is a probe.
+    `certificate_ends_at` is when the endpoint's certificate ends, if that is soon.
     """
 
     account_id: str
@@ -60,6 +61,7 @@ class Attempt(NamedTuple):
     webhook_version: int = 1
     fields: tuple[str, ...] | None = None
     pause_id: str | None = None
+    certificate_ends_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"Attempt({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.number})"

@@ -233,6 +233,7 @@ def judge_attempt(
         webhook_version=webhook.version,
         fields=webhook.options.fields,
         pause_id=delivery.pause_id if delivery.is_probe else None,
+        certificate_ends_at=response.certificate_ends_at if response else None,
     )
     return attempt, decision
 

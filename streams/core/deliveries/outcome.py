@@ -44,12 +44,20 @@ RESPONSE_KINDS = frozenset(
 NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT})
 
 
+# An account is told of a certificate of an endpoint that ends within this time.
+CERTIFICATE_ENDING_DELAY = timedelta(days=14)
+
+
 class Response(NamedTuple):
-    """The endpoint's response. Header names are lower-case; `body` is the start of the body."""
+    """The endpoint's response. Header names are lower-case; `body` is the start of the body.
+
+    `certificate_ends_at` is set only if that is within `CERTIFICATE_ENDING_DELAY`.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
+    certificate_ends_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"Response({self.status})"

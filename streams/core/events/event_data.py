@@ -223,6 +223,7 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
     "webhook.recovered": {**_WEBHOOK, "since": Field(_MOMENT)},
     "webhook.deadletters": {**_WEBHOOK, "count": Field(_INTEGER), "since": Field(_MOMENT)},
     "webhook.secret.ending": {**_WEBHOOK, "until": Field(_MOMENT)},
+    "webhook.certificate.ending": {**_WEBHOOK, "until": Field(_MOMENT)},
 }
 FIELD_NAMES = frozenset(name for fields in EVENT_TYPES.values() for name in fields)
 # Events about a webhook itself, which this system publishes. No webhook gets one about itself.
@@ -271,6 +272,7 @@ EVENT_DESCRIPTIONS = {
     "webhook.recovered": "Another webhook delivers again, after it was failing or paused.",
     "webhook.deadletters": "Another webhook has had dead letters for a day.",
     "webhook.secret.ending": "The old signing secret of another webhook ends within a day.",
+    "webhook.certificate.ending": "The certificate of another webhook's endpoint ends within 14 days.",
 }
 
 

@@ -91,6 +91,8 @@ def check_attempt(attempt: Attempt) -> Attempt:
     if not 1 <= attempt.waits <= MAX_WAITS_IN_TIER:
         raise InvalidRecord(f"waits: {attempt.waits} is not from 1 to {MAX_WAITS_IN_TIER}")
     _check_times(attempt.first_seen_at, attempt.started_at, attempt.ended_at)
+    if attempt.certificate_ends_at is not None:
+        _check_times(attempt.certificate_ends_at)
     if attempt.status is not None and not 100 <= attempt.status <= 999:
         raise InvalidRecord(f"status: {attempt.status} is not an HTTP status")
     if attempt.tier is not None and (problem := _tier_problem(attempt.tier)):

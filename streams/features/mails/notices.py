@@ -10,7 +10,7 @@ from streams.adapters.sql.tables.deliveries import deliveries, hourly_attempts, 
 from streams.adapters.sql.tables.usage import usage_notices
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind
 from streams.core.deliveries.delivery import State
-from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.deliveries.outcome import CERTIFICATE_ENDING_DELAY, OutcomeKind
 from streams.core.times import format_time
 from streams.core.webhooks.webhook import PauseReason, Status
 from streams.ids import new_id
@@ -66,6 +66,13 @@ def secret_ending(now: datetime) -> Select[Any]:
     is_soon = _webhooks.old_secret_until.between(now, now + SECRET_ENDING_DELAY)
     query = select(*_COLUMNS, _webhooks.old_secret_until).where(is_soon)
     return _untold(query, MailKind.SECRET_ENDING, now - SECRET_ENDING_DELAY)
+
+
+def certificate_ending(now: datetime) -> Select[Any]:
+    """Webhooks whose endpoint's certificate ends within two weeks, once."""
+    is_soon = _webhooks.certificate_ends_at.between(now, now + CERTIFICATE_ENDING_DELAY)
+    query = select(*_COLUMNS, _webhooks.certificate_ends_at).where(is_soon)
+    return _untold(query, MailKind.CERTIFICATE_ENDING, now - CERTIFICATE_ENDING_DELAY)
 
 
 def recovered() -> Select[Any]:
@@ -126,6 +133,11 @@ def still_paused_mail(now: datetime, row: Any) -> Mail:
 def secret_ending_mail(now: datetime, row: Any) -> Mail:
     until = row.old_secret_until
     return _mail(MailKind.SECRET_ENDING, row, until.isoformat(), now, until=format_time(until))
+
+
+def certificate_ending_mail(now: datetime, row: Any) -> Mail:
+    until = row.certificate_ends_at
+    return _mail(MailKind.CERTIFICATE_ENDING, row, until.isoformat(), now, until=format_time(until))
 
 
 def recovered_mail(now: datetime, row: Any) -> Mail:

@@ -144,6 +144,7 @@ class SqlMails:
             (notices.still_paused(now), notices.still_paused_mail),
             (notices.recovered(), notices.recovered_mail),
             (notices.secret_ending(now), notices.secret_ending_mail),
+            (notices.certificate_ending(now), notices.certificate_ending_mail),
             (notices.quota(now), notices.quota_mail),
         )
         added_count = 0

@@ -107,6 +107,8 @@ def _what_happened(mail: Mail) -> str:
             return "delivers again"
         case MailKind.SECRET_ENDING:
             return f"its old secret ends at {details.get('until')}"
+        case MailKind.CERTIFICATE_ENDING:
+            return f"its certificate ends at {details.get('until')}"
         case _:
             return _pause_cause(mail)
 
@@ -203,6 +205,7 @@ _GROUPED_SUBJECTS = {
     MailKind.STILL_PAUSED: "webhooks are still paused",
     MailKind.RECOVERED: "webhooks deliver again",
     MailKind.SECRET_ENDING: "old signing secrets end soon",
+    MailKind.CERTIFICATE_ENDING: "certificates of endpoints end soon",
 }
 
 
@@ -267,6 +270,16 @@ def _secret_ending_parts(mail: Mail, name: str) -> _Parts:
     return _Parts(f"Old signing secret ends: {name}", paragraphs, _table_rows(table))
 
 
+def _certificate_ending_parts(mail: Mail, name: str) -> _Parts:
+    details = mail.details
+    table = {"Endpoint": details.get("url"), "Certificate ends": details.get("until")}
+    paragraphs = [
+        f"The TLS certificate of the endpoint of the webhook “{name}” ends within two weeks.",
+        "After its end every attempt fails. Renew it. If that is done already, ignore this mail.",
+    ]
+    return _Parts(f"Certificate ends soon: {name}", paragraphs, _table_rows(table))
+
+
 def _quota_parts(mail: Mail, base: str) -> _Parts:
     details = mail.details
     percent, month = details.get("percent"), details.get("month")
@@ -299,6 +312,7 @@ _PARTS: Mapping[MailKind, Callable[[Mail, str], _Parts]] = {
     MailKind.RECOVERED: _recovered_parts,
     MailKind.DEAD_LETTERS: _dead_letter_parts,
     MailKind.SECRET_ENDING: _secret_ending_parts,
+    MailKind.CERTIFICATE_ENDING: _certificate_ending_parts,
 }
 
 

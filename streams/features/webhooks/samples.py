@@ -68,6 +68,7 @@ def sample_event(event_type: str, event_id: str, account_id: str, now: datetime)
         "webhook.recovered": {**_WEBHOOK, "since": format_time(now)},
         "webhook.deadletters": {**_WEBHOOK, "count": 4, "since": format_time(now)},
         "webhook.secret.ending": {**_WEBHOOK, "until": format_time(now)},
+        "webhook.certificate.ending": {**_WEBHOOK, "until": format_time(now)},
     }
     assert data.keys() == EVENT_TYPES.keys()
     return Event(event_id, event_type, account_id, now, data[event_type], test=True)

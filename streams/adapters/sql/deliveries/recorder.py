@@ -75,6 +75,7 @@ class SqlRecorder:
                 attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new_ids}
                 await self._add_stats(connection, list(attempts_by_id.values()))
                 pauses = await self._health.count(connection, batch, new_ids, locked_webhooks)
+                await self._health.note_certificates(connection, list(attempts_by_id.values()))
                 if probes := [attempt for attempt in attempts_by_id.values() if attempt.pause_id is not None]:
                     enabled = await self._health.end_probes(connection, probes, locked_webhooks)
         for fields in pauses:

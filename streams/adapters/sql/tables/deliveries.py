@@ -54,6 +54,8 @@ webhooks = Table(
     Column("probe_at", Moment),
     # When the old secret of a rotation ends, copied from `secrets`.
     Column("old_secret_until", Moment),
+    # When the endpoint's certificate ends, as the last attempt saw it within 14 days of that.
+    Column("certificate_ends_at", Moment),
 )
 _has_probe = webhooks.c.probe_at.is_not(None)
 Index("ix_webhooks_probe_at", webhooks.c.probe_at, postgresql_where=_has_probe, sqlite_where=_has_probe)

@@ -192,6 +192,14 @@ class WebhookHealth:
             enabled.append({"webhook_id": row.id, "account_id": row.account_id, "pause_id": row.pause_id})
         return enabled
 
+    async def note_certificates(self, connection: AsyncConnection, attempts: Sequence[Attempt]) -> None:
+        """Note when certificates of endpoints end, which are found to end soon."""
+        ends = {attempt.webhook_id: attempt.certificate_ends_at for attempt in attempts if attempt.certificate_ends_at}
+        for webhook_id, ends_at in sorted(ends.items()):
+            is_other = webhooks.c.certificate_ends_at.is_distinct_from(ends_at)
+            noted = update(webhooks).where(webhooks.c.id == webhook_id, is_other)
+            await connection.execute(noted.values(certificate_ends_at=ends_at))
+
     async def _enable(self, connection: AsyncConnection, row: Any, now: datetime) -> None:
         version = next_version(row.version, now)
         changes: dict[str, Any] = {

@@ -642,6 +642,7 @@ def upgrade() -> None:
         sa.Column("options", sa.Text(), nullable=True),
         sa.Column("probe_at", Moment(), nullable=True),
         sa.Column("old_secret_until", Moment(), nullable=True),
+        sa.Column("certificate_ends_at", Moment(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_webhooks_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )
