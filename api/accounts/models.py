@@ -53,7 +53,7 @@ class AccountDetails(Model):
     emails: list[str]
     plan_limit: int | None = None
     weekly_digest: bool
-    muted_mails: list[MailKind]
+    muted_mails: list[str]
     created_at: Time
 
 

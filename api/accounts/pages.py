@@ -38,7 +38,7 @@ NOTICE_DESCRIPTIONS = {
     MailKind.STILL_PAUSED: "a webhook has been paused for a day",
     MailKind.RECOVERED: "a webhook delivers again",
     MailKind.DEAD_LETTERS: "a webhook has had dead letters for a day",
-    MailKind.SECRET_ENDING: "the old signing secret of a webhook ends within a day",
+    MailKind.SECRET_ENDING: "the old signing secret of a webhook ends within six hours",
     MailKind.CERTIFICATE_ENDING: "the certificate of an endpoint ends within two weeks",
     MailKind.QUOTA: "80 or 100 percent of the plan's launches are used",
 }

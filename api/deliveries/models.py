@@ -98,7 +98,9 @@ class EventStatus(Model):
         int | None, Field(description="`data.sequence` of the event; absent without one, and after retention.")
     ] = None
     state: State
-    target: Annotated[Target, Field(description="Which of its URLs was tried last, and has it if it is delivered.")]
+    target: Annotated[
+        Target, Field(description="The URL that was tried last. If the event is delivered, this URL got it.")
+    ]
     attempt_count: int
     first_seen_at: Time
     changed_at: Annotated[Time, Field(description="When it came into this state.")]

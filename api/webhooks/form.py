@@ -46,7 +46,7 @@ TYPE_DESCRIPTIONS = {
     "webhook.paused": "another webhook was paused, or has been for a day",
     "webhook.recovered": "another webhook delivers again",
     "webhook.deadletters": "another webhook has had dead letters for a day",
-    "webhook.secret.ending": "the old secret of another webhook ends within a day",
+    "webhook.secret.ending": "the old secret of another webhook ends within six hours",
     "webhook.certificate.ending": "the certificate of another webhook's endpoint ends within 14 days",
 }
 assert TYPE_DESCRIPTIONS.keys() == EVENT_TYPES.keys()
@@ -112,7 +112,8 @@ async def _preview(visit: Visit, form: Form, registration: Registration | None) 
     try:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, registration))
         latest_events = await visit.services.latest_events.latest(visit.account.id)
-        previews = visit.services.latest_events.preview(latest_events, entered_input)
+        webhook_id = registration.webhook.id if registration else ""
+        previews = visit.services.latest_events.preview(latest_events, entered_input, webhook_id)
     except Invalid as error:
         return await _form_page(visit, registration, form_values, error.errors)
     return await _form_page(visit, registration, form_values, previews=previews, latest=latest_events)

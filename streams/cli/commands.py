@@ -104,6 +104,7 @@ def reconcile(
     since: Annotated[str | None, typer.Option(help="Only events first seen then or later.")] = None,
     until: Annotated[str | None, typer.Option(help="Only events first seen before.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Send the missing events again, with the same ids.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --retry: also if every delivered event is missing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Print the events that were delivered and that your receiver does not have.
@@ -113,4 +114,4 @@ def reconcile(
     """
     from streams.cli.reconcile import run_reconcile
 
-    run_reconcile(webhook, since, until, retry, as_json)
+    run_reconcile(webhook, since, until, is_retry=retry, is_confirmed=yes, as_json=as_json)

@@ -18,7 +18,9 @@ Row = Mapping[str, Any]
 _COLUMNS = {"event": "eventId", "type": "eventType", "sequence": "sequence", "delivered": "changedAt"}
 
 
-def run_reconcile(webhook: str, since: str | None, until: str | None, is_retry: bool, as_json: bool) -> None:
+def run_reconcile(
+    webhook: str, since: str | None, until: str | None, *, is_retry: bool, is_confirmed: bool, as_json: bool
+) -> None:
     """Print the delivered events that standard input lacks, and with `is_retry` send them again.
 
     Exits with 1 if some are missing and are not sent again.
@@ -40,8 +42,8 @@ def run_reconcile(webhook: str, since: str | None, until: str | None, is_retry: 
             delivered_count += len(delivered)
             missing += [row for row in delivered if row["eventId"] not in received_ids]
             progress.update(task_id, advance=len(page))
-        if is_retry and len(missing) == delivered_count > 0:
-            message = "has no id of a delivered event: --retry would send all of them again. Is it the right file?"
+        if is_retry and not is_confirmed and len(missing) == delivered_count > 0:
+            message = f"has none of the {delivered_count} delivered events. If it is the right file, add --yes"
             raise Invalid(FieldError("standard input", message))
         retried_count = sum(_retry(api, missing)) if is_retry else 0
     if as_json or missing:

@@ -80,9 +80,11 @@ async def test_a_wrong_file_sends_nothing_again(api: ApiFixture, webhook_id: str
     for text in ("", "name;id\n1;evt_1\n"):
         refused = await run("reconcile", "--webhook", webhook_id, "--retry", answer=text)
         assert isinstance(refused.exception, Invalid)
-        assert "Is it the right file?" in str(refused.exception)
+        assert "has none of the 3 delivered events. If it is the right file, add --yes" in str(refused.exception)
     states = {row["eventId"]: row["state"] for row in (await api.acme.get("/v1/deliveries"))["data"]}
     assert "held" not in states.values()
+    done = await run("reconcile", "--webhook", webhook_id, "--retry", "--yes", answer="evt_8")
+    assert (done.exit_code, "They are sent again" in done.stderr) == (0, True)
 
 
 async def test_a_file_of_another_encoding_is_refused(webhook_id: str) -> None:

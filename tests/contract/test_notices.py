@@ -41,6 +41,7 @@ class NoticeFixture:
             status, tier = (500, "30s") if outcome is OutcomeKind.SERVER_ERROR else (200, None)
             made = attempt(
                 event_id=f"evt_{at}_{outcome}",
+                first_seen_at=moment,
                 started_at=moment,
                 ended_at=moment,
                 outcome=outcome,
@@ -102,13 +103,16 @@ async def test_a_recovery_is_reported_after_trouble_and_only_then(fixture: Notic
     await fixture.attempts(0, outcome=OutcomeKind.DELIVERED)
     assert await fixture.look(MINUTE) == []
     await fixture.attempts(2)
+    # One failure, perhaps long ago, says little.
+    assert await fixture.look(8 * MINUTE) == []
+    await fixture.attempts(3)
     assert await fixture.look(8 * MINUTE) == [MailKind.FAILING]
     assert await fixture.look(9 * MINUTE) == []
     await fixture.attempts(10, outcome=OutcomeKind.DELIVERED)
     assert await fixture.look(11 * MINUTE) == [MailKind.RECOVERED]
     assert await fixture.look(12 * MINUTE) == []
     # The next trouble is reported too.
-    await fixture.attempts(20)
+    await fixture.attempts(20, 21)
     assert await fixture.look(26 * MINUTE) == [MailKind.FAILING]
     failing, recovered, _ = await fixture.events()
     assert (recovered.type, recovered.data["since"]) == ("webhook.recovered", "2026-04-10T12:08:00Z")
@@ -128,18 +132,18 @@ async def test_a_pause_is_reported_at_once_after_a_day_and_at_its_end(fixture: N
     assert await fixture.look(4 * DAY + MINUTE) == [MailKind.RECOVERED]
     first, later, recovered = await fixture.events()
     assert (first.type, first.data["reason"], first.data["pausedHours"]) == ("webhook.paused", "failures", 0)
-    assert (later.type, later.data["pausedHours"], later.data["since"]) == (
+    assert (later.type, later.data["pausedHours"], later.data["pausedAt"]) == (
         *("webhook.paused", 24, "2026-04-10T12:04:00Z"),
     )
     assert recovered.type == "webhook.recovered"
 
 
-async def test_a_secret_that_ends_is_reported_a_day_before(fixture: NoticeFixture) -> None:
+async def test_a_secret_that_ends_is_reported_hours_before(fixture: NoticeFixture) -> None:
     until = NOON + 3 * DAY
     old = replace(webhook().secrets[0], valid_until=until)
     await change(fixture, secrets=(old, ciphertext(NEW_SECRET)))
-    assert await fixture.look(1.9 * DAY) == []
-    assert await fixture.look(2 * DAY) == [MailKind.SECRET_ENDING]
+    assert await fixture.look(2.7 * DAY) == []
+    assert await fixture.look(2.75 * DAY) == [MailKind.SECRET_ENDING]
     assert await fixture.look(2.9 * DAY) == []
     assert await fixture.look(4 * DAY) == []
     [event] = await fixture.events()
@@ -165,7 +169,8 @@ async def test_notices_of_one_kind_within_a_minute_are_one_mail(fixture: NoticeF
         failed = attempt(
             webhook_id=f"wh_{number}", outcome=OutcomeKind.SERVER_ERROR, next_step=NextStep.TIER, tier="30s"
         )
-        await fixture.store.recorder.record(merge_records([RecordedValue(failed, NOON)]))
+        later = failed._replace(number=2, started_at=NOON + MINUTE, ended_at=NOON + MINUTE)
+        await fixture.store.recorder.record(merge_records([RecordedValue(one, NOON) for one in (failed, later)]))
     assert await fixture.look(60 * MINUTE) == [MailKind.FAILING] * 3
     owed = await fixture.mails.next_due(MailKind.FAILING, "", NOON + 62 * MINUTE)
     assert owed is not None
@@ -187,7 +192,7 @@ async def test_each_notice_has_a_mail_for_people(fixture: NoticeFixture, public_
     await fixture.look(2 * DAY)
     old = replace(webhook().secrets[0], valid_until=NOON + 3 * DAY)
     await change(fixture, secrets=(old, ciphertext(NEW_SECRET)))
-    await fixture.look(2.5 * DAY)
+    await fixture.look(2.8 * DAY)
     await fixture.store.webhooks.change("wh_crm", to_active)
     await fixture.attempts(4 * 1440, outcome=OutcomeKind.DELIVERED, epoch=2)
     await fixture.look(4 * DAY + MINUTE)

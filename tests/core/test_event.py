@@ -64,7 +64,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "previousSuccessStatus": st.sampled_from(("passed", "failed", "unknown")),
     "reported": st.sampled_from(("nothing", "partly", "completed")),
     **dict.fromkeys(
-        ("lastCommitAt", "since", "until"), st.sampled_from(("2026-04-10T14:32:00Z", "2026-04-10T14:32:00.5+02:00"))
+        ("lastCommitAt", "since", "until", "pausedAt", "failingSince"),
+        st.sampled_from(("2026-04-10T14:32:00Z", "2026-04-10T14:32:00.5+02:00")),
     ),
     "sequence": st.integers(0, MAX_SEQUENCE),
     "metadata": st.dictionaries(plain(64, 1), plain(500), min_size=1, max_size=20),

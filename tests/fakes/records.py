@@ -111,7 +111,12 @@ class FakeRecorder:
 
     def _end_probe(self, attempt: Attempt, registered: Registration) -> None:
         webhook = registered.webhook
-        if webhook.pause is None or attempt.pause_id != webhook.pause.id or webhook.options.resume is Resume.MANUAL:
+        if (
+            webhook.pause is None
+            or not webhook.pause.reason.is_automatic
+            or attempt.pause_id != webhook.pause.id
+            or webhook.options.resume is Resume.MANUAL
+        ):
             return
         if attempt.outcome is not OutcomeKind.DELIVERED:
             if registered.paused_at and registered.probe_at and registered.probe_at <= attempt.ended_at:

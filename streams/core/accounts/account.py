@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from streams.core.accounts.access import Role
-from streams.core.accounts.mail import MailKind
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.events.event import EventSubjects, metadata_hash
@@ -19,7 +18,7 @@ class Account:
     """A customer of the platform. `emails` receive its notifications, `plan_limit` is in launches a month.
 
     With `weekly_digest`, a weekly mail reminds of dead letters while there are any. `muted_mails` are the kinds of
-    notices that it gets no mail about.
+    notices that it gets no mail about; a newer release may know more.
     """
 
     id: str
@@ -28,7 +27,7 @@ class Account:
     created_at: datetime
     plan_limit: int | None = None
     weekly_digest: bool = True
-    muted_mails: tuple[MailKind, ...] = ()
+    muted_mails: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,8 @@ class Mail:
 
     `webhook_id` is empty for a sign-in and for launches. `details` of a sign-in: email, and as ciphertext the token of
     its link and its code; of launches: month, percent, launches, limit; of another notice: url, description, and what
-    its kind has of reason, deleted, failures, since, lastAt, lastStatus, lastMessage, count, reminder, held, probeAt,
-    until. Absent values are left out; times are strings.
+    its kind has of reason, deleted, pausedAt, failures, since, lastAt, lastStatus, lastMessage, count, reminder, held,
+    probeAt, until. Absent values are left out; times are strings.
     """
 
     id: str

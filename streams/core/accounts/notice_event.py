@@ -20,14 +20,22 @@ _TYPES: Mapping[MailKind, tuple[str, Mapping[str, Any]]] = {
     MailKind.SECRET_ENDING: ("webhook.secret.ending", {}),
     MailKind.CERTIFICATE_ENDING: ("webhook.certificate.ending", {}),
 }
-# The details of a mail that its event has. Not the endpoint's message, which may name a learner.
-_FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
-    "webhook.failing": ("failures", "since", "lastStatus"),
-    "webhook.paused": ("reason", "failures", "since", "lastStatus"),
-    "webhook.recovered": ("since",),
-    "webhook.deadletters": ("count", "since"),
-    "webhook.secret.ending": ("until",),
-    "webhook.certificate.ending": ("until",),
+# The details of a mail that its event has, each with its name there. Not the endpoint's message, which may name a
+# learner.
+_FIELDS: Mapping[MailKind, Mapping[str, str]] = {
+    MailKind.FAILING: {"failures": "failures", "since": "since", "lastStatus": "lastStatus"},
+    MailKind.PAUSED: {
+        "reason": "reason",
+        "pausedAt": "pausedAt",
+        "failures": "failures",
+        "since": "failingSince",
+        "lastStatus": "lastStatus",
+    },
+    MailKind.STILL_PAUSED: {"reason": "reason", "pausedAt": "pausedAt"},
+    MailKind.RECOVERED: {"since": "since"},
+    MailKind.DEAD_LETTERS: {"count": "count", "since": "since"},
+    MailKind.SECRET_ENDING: {"until": "until"},
+    MailKind.CERTIFICATE_ENDING: {"until": "until"},
 }
 
 
@@ -39,7 +47,9 @@ def notice_event(mail: Mail) -> Event | None:
     if mail.kind not in _TYPES or mail.details.get("deleted"):
         return None
     event_type, constants = _TYPES[mail.kind]
-    details = {name: mail.details[name] for name in _FIELDS_BY_TYPE[event_type] if name in mail.details}
+    details = {
+        field: mail.details[name] for name, field in _FIELDS[mail.kind].items() if mail.details.get(name) is not None
+    }
     url = shorten(without_query(str(mail.details["url"])), MAX_TEXT_CHARACTERS)
     return Event(
         id=derived_id("evt", mail.account_id, mail.key),

@@ -217,7 +217,8 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "reason": Field(_enum("failures", "gone")),
         "pausedHours": Field(_enum(0, 24)),
         "failures": Field(_INTEGER, is_required=False),
-        "since": Field(_MOMENT, is_required=False),
+        "pausedAt": Field(_MOMENT),
+        "failingSince": Field(_MOMENT, is_required=False),
         **_LAST_ATTEMPT,
     },
     "webhook.recovered": {**_WEBHOOK, "since": Field(_MOMENT)},
@@ -271,7 +272,7 @@ EVENT_DESCRIPTIONS = {
     ),
     "webhook.recovered": "Another webhook delivers again, after it was failing or paused.",
     "webhook.deadletters": "Another webhook has had dead letters for a day.",
-    "webhook.secret.ending": "The old signing secret of another webhook ends within a day.",
+    "webhook.secret.ending": "The old signing secret of another webhook ends within six hours.",
     "webhook.certificate.ending": "The certificate of another webhook's endpoint ends within 14 days.",
 }
 

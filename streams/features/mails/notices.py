@@ -3,25 +3,28 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, exists, func, or_, select
+from sqlalchemy import Select, exists, func, literal_column, or_, select
 
 from streams.adapters.sql.tables.accounts import mails
-from streams.adapters.sql.tables.deliveries import deliveries, hourly_attempts, webhook_health, webhooks
+from streams.adapters.sql.tables.deliveries import deliveries, webhook_health, webhooks
 from streams.adapters.sql.tables.usage import usage_notices
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind
-from streams.core.deliveries.delivery import State
-from streams.core.deliveries.outcome import CERTIFICATE_ENDING_DELAY, OutcomeKind
+from streams.core.deliveries.delivery import State, Target
+from streams.core.deliveries.outcome import CERTIFICATE_ENDING_DELAY
 from streams.core.times import format_time
 from streams.core.webhooks.webhook import PauseReason, Status
 from streams.ids import new_id
 
 FAILING_DELAY = timedelta(minutes=5)
+# One failure says little, and one without an attempt since does not say that the webhook fails now.
+MIN_FAILURES = 2
+FAILING_PERIOD = timedelta(hours=1)
 STILL_PAUSED_DELAY = timedelta(days=1)
-SECRET_ENDING_DELAY = timedelta(days=1)
+SECRET_ENDING_DELAY = timedelta(hours=6)
 # An older threshold is not reported any more, such as after a restore.
 QUOTA_PERIOD = timedelta(days=2)
 # Notices of one look; the next one finds the others.
-MAX_NOTICES = 1000
+MAX_NOTICES = 200
 # The kinds that tell of trouble, which a recovery ends.
 TROUBLE_KINDS = (MailKind.FAILING, MailKind.PAUSED, MailKind.STILL_PAUSED)
 
@@ -30,59 +33,63 @@ _is_live = _webhooks.deleted_at.is_(None)
 _COLUMNS = (_webhooks.id, _webhooks.account_id, _webhooks.url, _webhooks.description)
 
 
-def _untold(query: Select[Any], kind: MailKind, since: Any) -> Select[Any]:
+def _without_notice(query: Select[Any], kind: MailKind, since: Any) -> Select[Any]:
     """Leave out webhooks that have had a mail of this kind since then."""
-    told = exists().where(mails.c.webhook_id == _webhooks.id, mails.c.kind == kind, mails.c.created_at >= since)
-    return query.where(_is_live, ~told).limit(MAX_NOTICES)
+    has_notice = exists().where(mails.c.webhook_id == _webhooks.id, mails.c.kind == kind, mails.c.created_at >= since)
+    return query.where(_is_live, ~has_notice).limit(MAX_NOTICES)
 
 
 def failing(now: datetime) -> Select[Any]:
-    """Active webhooks that have failed for five minutes, once for each row of failures."""
+    """Active webhooks that began to fail five minutes ago and still do, once for each row of failures."""
     health = webhook_health.c
     query = (
         select(*_COLUMNS, health.failures, health.first_failed_at, health.last_failed_at, health.last_status)
-        .add_columns(health.last_message)
         .join(webhooks, _webhooks.id == health.webhook_id)
-        .where(health.failures > 0, health.first_failed_at <= now - FAILING_DELAY)
+        .where(health.failures >= MIN_FAILURES, health.first_failed_at <= now - FAILING_DELAY)
+        .where(health.failures > literal_column("0"), health.last_failed_at > now - FAILING_PERIOD)
         .where(health.epoch == _webhooks.health_epoch, _webhooks.status == Status.ACTIVE)
     )
-    return _untold(query, MailKind.FAILING, health.first_failed_at)
+    return _without_notice(query, MailKind.FAILING, health.first_failed_at)
 
 
 def still_paused(now: datetime) -> Select[Any]:
     """Webhooks that have been paused automatically for a day, once for each pause."""
-    held = select(func.count()).where(deliveries.c.webhook_id == _webhooks.id, deliveries.c.state == State.HELD)
+    held = select(func.count()).where(
+        deliveries.c.webhook_id == _webhooks.id, deliveries.c.state == literal_column("'held'")
+    )
     query = (
         select(*_COLUMNS, _webhooks.pause_id, _webhooks.pause_reason, _webhooks.paused_at, _webhooks.probe_at)
         .add_columns(held.scalar_subquery().label("held"))
         .where(_webhooks.status == Status.PAUSED, _webhooks.pause_reason != PauseReason.MANUAL)
         .where(_webhooks.paused_at <= now - STILL_PAUSED_DELAY)
     )
-    return _untold(query, MailKind.STILL_PAUSED, _webhooks.paused_at)
+    return _without_notice(query, MailKind.STILL_PAUSED, _webhooks.paused_at)
 
 
 def secret_ending(now: datetime) -> Select[Any]:
-    """Webhooks whose old secret ends within a day; each at most once a day."""
+    """Webhooks whose old secret ends within six hours; each at most once in that time."""
     is_soon = _webhooks.old_secret_until.between(now, now + SECRET_ENDING_DELAY)
     query = select(*_COLUMNS, _webhooks.old_secret_until).where(is_soon)
-    return _untold(query, MailKind.SECRET_ENDING, now - SECRET_ENDING_DELAY)
+    return _without_notice(query, MailKind.SECRET_ENDING, now - SECRET_ENDING_DELAY)
 
 
 def certificate_ending(now: datetime) -> Select[Any]:
     """Webhooks whose endpoint's certificate ends within two weeks, once."""
     is_soon = _webhooks.certificate_ends_at.between(now, now + CERTIFICATE_ENDING_DELAY)
     query = select(*_COLUMNS, _webhooks.certificate_ends_at).where(is_soon)
-    return _untold(query, MailKind.CERTIFICATE_ENDING, now - CERTIFICATE_ENDING_DELAY)
+    return _without_notice(query, MailKind.CERTIFICATE_ENDING, now - CERTIFICATE_ENDING_DELAY)
 
 
 def recovered() -> Select[Any]:
-    """Active webhooks that were told of as failing or paused, and have delivered since without a failure."""
+    """Active webhooks after a notice of trouble that have taken a newer event, without a failure since."""
     trouble, health = mails.alias("trouble").c, webhook_health.c
     is_healthy = or_(health.webhook_id.is_(None), health.failures == 0, health.epoch != _webhooks.health_epoch)
+    # Not by the fallback URL, and none of the events that were on their way.
     delivered_since = exists().where(
-        hourly_attempts.c.webhook_id == trouble.webhook_id,
-        hourly_attempts.c.outcome == OutcomeKind.DELIVERED,
-        hourly_attempts.c.last_at > trouble.created_at,
+        deliveries.c.webhook_id == trouble.webhook_id,
+        deliveries.c.first_seen_at > trouble.created_at,
+        deliveries.c.state == State.DELIVERED,
+        deliveries.c.target == Target.PRIMARY,
     )
     return (
         select(*_COLUMNS, func.min(trouble.created_at).label("since"), func.max(trouble.id).label("trouble_id"))
@@ -97,10 +104,10 @@ def recovered() -> Select[Any]:
 def quota(now: datetime) -> Select[Any]:
     """Thresholds of plans that launches have reached, each once."""
     reached = usage_notices.c
-    told = exists().where(
+    has_notice = exists().where(
         mails.c.account_id == reached.account_id, mails.c.kind == MailKind.QUOTA, mails.c.created_at >= reached.at
     )
-    return select(usage_notices).where(reached.at >= now - QUOTA_PERIOD, ~told).limit(MAX_NOTICES)
+    return select(usage_notices).where(reached.at >= now - QUOTA_PERIOD, ~has_notice).limit(MAX_NOTICES)
 
 
 def failing_mail(now: datetime, row: Any) -> Mail:
@@ -113,7 +120,6 @@ def failing_mail(now: datetime, row: Any) -> Mail:
         since=format_time(row.first_failed_at),
         lastAt=format_time(row.last_failed_at),
         lastStatus=row.last_status,
-        lastMessage=row.last_message,
     )
 
 
@@ -124,7 +130,7 @@ def still_paused_mail(now: datetime, row: Any) -> Mail:
         row.pause_id,
         now,
         reason=row.pause_reason,
-        since=format_time(row.paused_at),
+        pausedAt=format_time(row.paused_at),
         probeAt=format_time(row.probe_at) if row.probe_at else None,
         held=row.held,
     )

@@ -150,8 +150,11 @@ class SqlMails:
         added_count = 0
         for query, to_mail in looks:
             rows = await self._database.rows(query)
-            for notice in read_rows(rows, partial(to_mail, now), failed_rows, lambda row: str(row[0])):
-                added_count += await self._try_to_add(notice, failed_rows)
+            found = read_rows(rows, partial(to_mail, now), failed_rows, lambda row: str(row[0]))
+            try:
+                added_count += await self._add(found) if found else 0
+            except ROW_ERRORS:
+                added_count += sum([await self._try_to_add(notice, failed_rows) for notice in found])
         return added_count
 
     async def store_events(self, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None) -> int:
@@ -215,7 +218,8 @@ _UNGROUPED_KINDS = (MailKind.DEAD_LETTERS, MailKind.QUOTA, MailKind.SIGN_IN)
 
 
 def _is_open_of(mail: Mail) -> ColumnElement[bool]:
-    return mails.c.is_open & (mails.c.webhook_id == mail.webhook_id)
+    # Trouble that began after the look is open.
+    return mails.c.is_open & (mails.c.webhook_id == mail.webhook_id) & (mails.c.created_at <= mail.created_at)
 
 
 async def _notice_row(connection: AsyncConnection, mail: Mail) -> dict[str, Any]:

@@ -100,9 +100,9 @@ def _what_happened(mail: Mail) -> str:
     details = mail.details
     match mail.kind:
         case MailKind.FAILING:
-            return f"fails since {details.get('since')}"
+            return f"has failed since {details.get('since')}"
         case MailKind.STILL_PAUSED:
-            return f"is paused since {details.get('since')}"
+            return f"has been paused since {details.get('pausedAt')}"
         case MailKind.RECOVERED:
             return "delivers again"
         case MailKind.SECRET_ENDING:
@@ -243,13 +243,13 @@ def _still_paused_parts(mail: Mail, name: str) -> _Parts:
     held = details.get("held", 0)
     events = "1 event is" if held == 1 else f"{held} events are"
     probe_at = details.get("probeAt")
-    table = {"Endpoint": details.get("url"), "Paused since": details.get("since"), "Next try": probe_at}
+    table = {"Endpoint": details.get("url"), "Paused since": details.get("pausedAt"), "Next try": probe_at}
     paragraphs = [
         f"The webhook “{name}” has been paused for a day. {events} held for it.",
         "Repair the endpoint, send a test event, and enable the webhook.",
     ]
     if probe_at:
-        paragraphs.append("When the endpoint takes the event of the next try, the webhook is enabled by that.")
+        paragraphs.append("If the next try succeeds, the webhook is enabled, and the other events follow.")
     return _Parts(f"Webhook still paused: {name}", paragraphs, _table_rows(table))
 
 
@@ -264,7 +264,7 @@ def _secret_ending_parts(mail: Mail, name: str) -> _Parts:
     details = mail.details
     table = {"Endpoint": details.get("url"), "Old secret ends": details.get("until")}
     paragraphs = [
-        f"The signing secret of the webhook “{name}” was rotated, and the old one ends within a day.",
+        f"The signing secret of the webhook “{name}” was rotated, and the old one ends within six hours.",
         "A receiver that still verifies with the old secret alone will refuse every event. Give it the new one now.",
     ]
     return _Parts(f"Old signing secret ends: {name}", paragraphs, _table_rows(table))

@@ -19,7 +19,6 @@ from streams.adapters.sql.webhooks.account_limits import require_row_limit
 from streams.core.accounts.access import ApiKey, Role, Scope
 from streams.core.accounts.account import Account, User
 from streams.core.accounts.audit import AuditEntry
-from streams.core.accounts.mail import MailKind
 from streams.core.errors import NotFound
 from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
@@ -213,7 +212,7 @@ def _account_row(account: Account) -> dict[str, Any]:
 
 
 def _account(row: Any) -> Account:
-    return to_value(Account, row, emails=tuple(row.emails), muted_mails=tuple(map(MailKind, row.muted_mails)))
+    return to_value(Account, row, emails=tuple(row.emails), muted_mails=tuple(row.muted_mails))
 
 
 def _response_bytes(account: Account) -> int:

@@ -104,11 +104,16 @@ class LatestEventService:
             await asyncio.sleep(0)
         return events
 
-    def preview(self, latest_events: LatestEvents, webhook_input: WebhookInput) -> Sequence[FilterPreview]:
-        """Preview which of these events a webhook would get. Raises `Invalid` for wrong types, scopes and filters."""
+    def preview(
+        self, latest_events: LatestEvents, webhook_input: WebhookInput, webhook_id: str = ""
+    ) -> Sequence[FilterPreview]:
+        """Preview which of these events a webhook would get, a new one or the one with this id.
+
+        Raises `Invalid` for wrong types, scopes and filters.
+        """
         if errors := [error for error in input_errors(webhook_input) if _affects_matching(error)]:
             raise Invalid(*errors)
-        webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
+        webhook = Webhook(id=webhook_id, secrets=(), **to_webhook_fields(webhook_input))
         return [FilterPreview(event, _mismatch_text(webhook, event)) for event in latest_events.events]
 
     def _event(self, body: bytes, account_id: str) -> Event | None:
@@ -133,6 +138,8 @@ def _mismatch_text(webhook: Webhook, event: Event) -> str | None:
             return None
         case MismatchReason.FILTER if webhook.filter is not None:
             return webhook.filter.explain(event.data)
+        case MismatchReason.SCOPE if event.data.get("webhookId") == webhook.id:
+            return "it is about this webhook"
         case MismatchReason.SCOPE:
             return "its package and its dispatch are not listed"
         case _:

@@ -181,7 +181,10 @@ class WebhookService:
         return replace(changed_webhook, unresolved_hosts=unresolved_hosts)
 
     async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
-        """Pause a webhook: no request is sent, and its deliveries are held. A second call changes nothing."""
+        """Pause a webhook: no request is sent, and its deliveries are held. An automatic pause becomes one by a person.
+
+        A second call changes nothing.
+        """
         now = self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
         return await self.update(

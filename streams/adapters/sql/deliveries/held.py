@@ -49,11 +49,11 @@ _SELECT_RELEASABLE = text(
 
 
 _is_of_pause = (deliveries.c.webhook_id == webhooks.c.id) & (deliveries.c.pause_id == webhooks.c.pause_id)
-# The words of the indexes: a prepared statement finds them only so.
+# Literals, so that prepared statements can use the partial indexes.
 _is_held = deliveries.c.state == literal_column("'held'")
 _is_waiting = deliveries.c.state == literal_column("'waiting'")
 _is_under_way = _is_waiting & deliveries.c.tier.is_(None) & (deliveries.c.step > literal_column("1"))
-# A probe that was lost, such as with its topic, does not stop the others for ever.
+# A probe that was lost, such as with its topic, stops the others for an hour only.
 _is_recent = deliveries.c.changed_at > bindparam("lost_before", type_=Moment())
 _SELECT_DUE = (
     select(webhooks.c.id, webhooks.c.pause_id, webhooks.c.paused_at)
@@ -95,7 +95,7 @@ class SqlHeldDeliveries(SqlStorage):
             due = await connection.execute(_SELECT_DUE, {"now": now, "lost_before": now - LOST_PROBE_AGE})
             for webhook in due.all():
                 of_pause = _select_oldest(webhook.id, excluded).where(deliveries.c.pause_id == webhook.pause_id)
-                # Each time another one: an endpoint may refuse one event for ever.
+                # Each time another one: an endpoint may always refuse one event.
                 for offset in dict.fromkeys((probe_number(webhook.paused_at, now), 0)):
                     rows = await connection.execute(of_pause.limit(1).offset(offset))
                     if held := read_rows(rows, _to_held, failed_rows):

@@ -194,7 +194,7 @@ mails = Table(
     Index(None, "webhook_id", "created_at"),
 )
 for _name in ("is_open", "is_event_due"):
-    Index(f"ix_mails_{_name}", mails.c.created_at, postgresql_where=mails.c[_name], sqlite_where=mails.c[_name])
+    Index(f"ix_mails_{_name}", mails.c.created_at, postgresql_where=mails.c[_name], sqlite_where=text(f"{_name} = 1"))
 # The accounts with due mails of a kind, one after the other.
 Index(
     "ix_mails_turns",

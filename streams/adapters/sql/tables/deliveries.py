@@ -57,8 +57,11 @@ webhooks = Table(
     # When the endpoint's certificate ends, as the last attempt saw it within 14 days of that.
     Column("certificate_ends_at", Moment),
 )
-_has_probe = webhooks.c.probe_at.is_not(None)
-Index("ix_webhooks_probe_at", webhooks.c.probe_at, postgresql_where=_has_probe, sqlite_where=_has_probe)
+for _column in (
+    *(webhooks.c.probe_at, webhooks.c.paused_at, webhooks.c.old_secret_until, webhooks.c.certificate_ends_at),
+):
+    _has_time = _column.is_not(None)
+    Index(f"ix_webhooks_{_column.name}", _column, postgresql_where=_has_time, sqlite_where=_has_time)
 
 # Webhooks whose newest version is not on the topic yet: a set, not a queue.
 dirty_webhooks = Table(
@@ -261,6 +264,13 @@ webhook_health = Table(
     Column("last_failed_at", Moment),
     Column("last_status", Integer),
     Column("last_message", Text),
+)
+_is_failing = webhook_health.c.failures > 0
+Index(
+    "ix_webhook_health_failing",
+    webhook_health.c.first_failed_at,
+    postgresql_where=_is_failing,
+    sqlite_where=_is_failing,
 )
 
 # Attempts added up by webhook, hour and outcome.

@@ -173,6 +173,7 @@ class WebhookHealth:
             condition = (
                 (webhooks.c.id == attempt.webhook_id)
                 & (webhooks.c.pause_id == attempt.pause_id)
+                & (webhooks.c.pause_reason != PauseReason.MANUAL)
                 & webhooks.c.deleted_at.is_(None)
             )
             row = (await connection.execute(select(webhooks).where(condition))).one_or_none()
@@ -221,6 +222,7 @@ class WebhookHealth:
             "deleted": is_deleted or None,
             "url": webhook.url,
             "description": webhook.description or None,
+            "pausedAt": None if is_deleted else format_time(now),
             "failures": health.failures,
             "since": format_time(health.first_failed_at) if health.first_failed_at else None,
             "lastAt": format_time(health.last_failed_at) if health.last_failed_at else None,

@@ -399,7 +399,7 @@ def upgrade() -> None:
         ["created_at"],
         unique=False,
         postgresql_where=sa.text("is_event_due"),
-        sqlite_where=sa.text("is_event_due"),
+        sqlite_where=sa.text("is_event_due = 1"),
     )
     op.create_index(
         "ix_mails_is_open",
@@ -407,7 +407,7 @@ def upgrade() -> None:
         ["created_at"],
         unique=False,
         postgresql_where=sa.text("is_open"),
-        sqlite_where=sa.text("is_open"),
+        sqlite_where=sa.text("is_open = 1"),
     )
     op.create_index(
         "ix_mails_turns",
@@ -530,6 +530,14 @@ def upgrade() -> None:
         sa.Column("last_message", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("webhook_id", name=op.f("pk_webhook_health")),
     )
+    op.create_index(
+        "ix_webhook_health_failing",
+        "webhook_health",
+        ["first_failed_at"],
+        unique=False,
+        postgresql_where=sa.text("failures > 0"),
+        sqlite_where=sa.text("failures > 0"),
+    )
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Text(), nullable=False),
@@ -647,6 +655,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )
     op.create_index(op.f("ix_webhooks_account_id"), "webhooks", ["account_id"], unique=False)
+    op.create_index(
+        "ix_webhooks_paused_at",
+        "webhooks",
+        ["paused_at"],
+        unique=False,
+        postgresql_where=sa.text("paused_at IS NOT NULL"),
+        sqlite_where=sa.text("paused_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_webhooks_old_secret_until",
+        "webhooks",
+        ["old_secret_until"],
+        unique=False,
+        postgresql_where=sa.text("old_secret_until IS NOT NULL"),
+        sqlite_where=sa.text("old_secret_until IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_webhooks_certificate_ends_at",
+        "webhooks",
+        ["certificate_ends_at"],
+        unique=False,
+        postgresql_where=sa.text("certificate_ends_at IS NOT NULL"),
+        sqlite_where=sa.text("certificate_ends_at IS NOT NULL"),
+    )
     op.create_index(
         "ix_webhooks_probe_at",
         "webhooks",
