@@ -80,7 +80,7 @@ def test_slow_readers_do_not_block_the_api(attacked: AdversarySystem) -> None:
             client.connect(("127.0.0.1", attacked.api_port))
             client.sendall(request * 5)
         # As soon as their buffers are full.
-        until(attacked.is_api_alive, 15, "the API responds while clients do not read")
+        until(attacked.is_api_alive, 45, "the API responds while clients do not read")
         attacked.assert_other_account_is_served()
 
 

@@ -69,10 +69,16 @@ class SchemaRegistry:
     def frozen(self) -> Iterator[None]:
         """It accepts connections, and answers nothing."""
         os.kill(self._process.pid, signal.SIGSTOP)
+        # On a busy machine its threads go on for a moment.
+        self._process.wait_until(self._is_stopped)
         try:
             yield
         finally:
             os.kill(self._process.pid, signal.SIGCONT)
+
+    def _is_stopped(self) -> bool:
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def remove(self) -> None:
         self._process.end(signal.SIGKILL)
