@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from bench.alone import Stage, alone, usage
-from bench.apart import held, neighbours, pairs
+from bench.apart import held, neighbours, pairs, rated
 from bench.bursts import bursts
 from bench.commands import Keep, Results, as_command
 from bench.commits import commits
@@ -41,6 +41,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     pairs,
     bursts,
     held,
+    rated,
     memory,
     erasures,
     footprint,

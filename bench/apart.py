@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
@@ -141,3 +142,39 @@ def paced(stack: Stack, account: str, rate: float, seconds: float, name: str) ->
         found |= {event_id: at for _, event_id, at, _ in stack.take() if event_id in sent}
         time.sleep(0.1)
     return [1000 * (at - sent[event_id]) for event_id, at in found.items()]
+
+
+def rated(
+    rate: Annotated[float, typer.Option(help="Requests a second that the webhook may have.")] = 20,
+    times: Annotated[float, typer.Option(help="Its events a second, as a multiple of its rate.")] = 10,
+    others: Annotated[float, typer.Option(help="Events a second to another webhook meanwhile.")] = 50,
+    seconds: Annotated[float, typer.Option(help="Seconds of publishing.")] = 30,
+) -> dict[str, object]:
+    """Latency of another webhook while one gets more than its rate, beside the same load without that rate."""
+    with running(Stack()) as stack:
+        stack.start()
+        limited, free, other = stack.register(["/ok/limited", "/ok/free", "/ok/other"])
+        stack.system.run("webhooks", "update", limited[1], "--set", f"ratePerSecond={rate}")
+        stack.warm_up([free[0], other[0]])
+        waits: dict[str, list[float]] = {"alone": paced(stack, other[0], others, seconds, "alone")}
+        for name, (account, _) in (("free", free), ("limited", limited)):
+            with ThreadPoolExecutor(1) as pool:
+                publishing = pool.submit(_publish_at, stack, account, rate * times, seconds, name)
+                waits[name] = paced(stack, other[0], others, seconds, f"beside_{name}")
+                publishing.result()
+        stack.take()
+        arrived = sorted(at for path, _, at, _ in stack.receipts if path == "/ok/limited")
+        most = max((sum(start <= at < start + 1 for at in arrived) for start in arrived), default=0)
+        return stack.say(
+            experiment="rated",
+            rate=rate,
+            published_per_second=rate * times,
+            requests=len(arrived),
+            most_in_a_second=most,
+            **{f"p99_ms_{name}": round(percentile(found, 0.99), 1) for name, found in waits.items()},
+            **{f"p50_ms_{name}": round(statistics.median(found), 1) for name, found in waits.items()},
+        )
+
+
+def _publish_at(stack: Stack, account: str, rate: float, seconds: float, name: str) -> None:
+    stack.at_rate(rate, seconds, lambda number: stack.publish(f"{name}_{number}", account))
