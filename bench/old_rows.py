@@ -14,7 +14,7 @@ _COLUMNS = {
     "deliveries": "id, account_id, event_id, event_type, webhook_id, trigger, first_seen_at, generation, step, state,"
     " attempts, target, changed_at, message, target_attempt",
     "attempts": "id, delivery_id, webhook_id, generation, number, trigger, target, url, started_at, ended_at,"
-    " request_headers, status, response_headers, response_body, outcome, message, next_step",
+    " request_headers, status, response_headers, response_body, outcome, message, next_step, webhook_version",
 }
 _LINES_AT_ONCE = 1000
 _EVENT = json.dumps({"type": "session.scored", "data": {"title": "x" * 430}}).encode()
@@ -53,6 +53,6 @@ def _line(table: str, number: int, owner: tuple[str, str], begin: datetime) -> s
     else:
         name = hashlib.md5(delivery_id.encode()).hexdigest()
         request = (1, 1, "event", "primary", "https://example.com/hooks", at, at, _HEADERS)
-        response = (200, _HEADERS, "ok", "delivered", "The endpoint responded with 200.", "done")
+        response = (200, _HEADERS, "ok", "delivered", "The endpoint responded with 200.", "done", 1)
         values = (name, delivery_id, webhook_id, *request, *response)
     return "\t".join(map(str, values)) + "\n"

@@ -31,12 +31,13 @@ FROM generate_series(1, %(rows)s) AS n
 """
 ATTEMPTS = """
 INSERT INTO attempts (id, delivery_id, webhook_id, generation, number, trigger, target, url, started_at, ended_at,
-                      request_headers, status, response_headers, response_body, outcome, message, next_step)
+                      request_headers, status, response_headers, response_body, outcome, message, next_step,
+                      webhook_version)
 SELECT md5('a' || n), md5('d' || n), (%(webhooks)s::text[])[1 + n %% %(count)s], 1, 1, 'event', 'primary',
        'https://example.com/', now() - n * interval '1 second',
        now() - n * interval '1 second' + (40 + n %% 100) * interval '1 millisecond', %(headers)s,
        CASE WHEN n %% 50 = 0 THEN 503 ELSE 200 END, %(headers)s, 'thanks',
-       CASE WHEN n %% 50 = 0 THEN 'server_error' ELSE 'delivered' END, 'The endpoint responded.', 'done'
+       CASE WHEN n %% 50 = 0 THEN 'server_error' ELSE 'delivered' END, 'The endpoint responded.', 'done', 1
 FROM generate_series(1, %(rows)s) AS n
 """
 HOURS = """
