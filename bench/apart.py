@@ -147,7 +147,7 @@ def paced(stack: Stack, account: str, rate: float, seconds: float, name: str) ->
 def rated(
     rate: Annotated[float, typer.Option(help="Requests a second that the webhook may have.")] = 20,
     times: Annotated[float, typer.Option(help="Its events a second, as a multiple of its rate.")] = 10,
-    others: Annotated[float, typer.Option(help="Events a second to another webhook meanwhile.")] = 50,
+    others: Annotated[float, typer.Option(help="Events a second to another webhook at the same time.")] = 50,
     seconds: Annotated[float, typer.Option(help="Seconds of publishing.")] = 30,
 ) -> dict[str, object]:
     """Latency of another webhook while one gets more than its rate, beside the same load without that rate."""

@@ -84,7 +84,7 @@ async def test_a_probe_that_fails_is_repeated_later_each_time(pipeline: Pipeline
     await until_next_probe(pipeline)
     assert await probe(pipeline) == 1
     assert registration(pipeline).webhook.status is Status.ACTIVE
-    # Another event each time, as long as there are others: the endpoint may refuse one for ever.
+    # Another event each time, as long as there are others: the endpoint may always refuse one.
     assert [attempt.event_id for attempt in pipeline.attempts()][:3] == ["evt_0", "evt_1", "evt_2"]
     assert [attempt.number for attempt in pipeline.attempts()] == [1, 1, 1, 2, 3, 4, 5]
 

@@ -102,7 +102,7 @@ def build_request(
 
     `secrets` are oldest first. During a rotation the platform's header has the old secret's signature and
     `<header>-Next` the new one's; Standard Webhooks has both. `timestamp` is in Unix seconds. A customer's header
-    never replaces one of ours. `trace_parent` is the attempt's, if endpoints get one. `fields` are the ones to send;
+    never replaces one of ours. `trace_parent` is the attempt's, if endpoints get one. `fields` names those to send;
     None means all. Raises ValueError if no secret can sign, and `InvalidRecord` for a body without fields.
     """
     if not secrets:
