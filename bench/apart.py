@@ -3,7 +3,7 @@
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,13 +19,15 @@ def neighbours(
     webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 200,
     rate: Annotated[float, typer.Option(help="Events a second over all webhooks.")] = 150,
     seconds: Annotated[float, typer.Option(help="Seconds of publishing.")] = 110,
+    with_rules: Annotated[bool, typer.Option(help="Those that hang use every rule that a webhook may have.")] = False,
 ) -> dict[str, object]:
     """Latency of healthy webhooks while others hang (two of three requests, so that few are paused)."""
     with running(Stack()) as stack:
         stack.start()
         broken = round(hanging * webhooks)
         paths = [f"/hangs/{n}" if n < broken else f"/ok/{n}" for n in range(webhooks)]
-        accounts = [account for account, _ in stack.register(paths)]
+        rules = {path: _rules(stack, n) for n, path in enumerate(paths[:broken])} if with_rules else {}
+        accounts = [account for account, _ in stack.register(paths, rules=rules)]
         sent: dict[str, float] = {}
         healthy: set[str] = set()
 
@@ -54,6 +56,7 @@ def neighbours(
         return stack.say(
             experiment="neighbours",
             hanging=hanging,
+            with_rules=with_rules,
             rate=rate,
             healthy_events=len(healthy),
             healthy_delivered=len(waits),
@@ -64,11 +67,30 @@ def neighbours(
         )
 
 
+def _rules(stack: Stack, number: int) -> dict[str, Any]:
+    """Every rule of a webhook; the token server of one in four hangs as its endpoint would."""
+    oauth = {"type": "oauth2", "tokenUrl": stack.sink.url(f"/hangs/token/{number}"), "clientId": "bench"}
+    basic = {"type": "basic", "username": "bench"}
+    return {
+        "auth": oauth if number % 4 == 0 else basic,
+        "auth_secret": "bench-secret",
+        "fields": ["sessionId", "packageId"],
+        "rate_per_second": 0.5,
+        "rate_burst": 5,
+        "timeout_seconds": 30,
+        "retries": ["30s", "2m", "10m"],
+        "pause_after": {"failures": 20, "minutes": 5},
+        "on_gone": "delete",
+        "resume": "probe",
+    }
+
+
 def pairs(
     count: Annotated[int, typer.Option(help="Number of rounds.")] = 5,
     hanging: Annotated[list[float], typer.Option(help="Share that hangs; may be repeated.")] = SHARES,
     rate: Annotated[float, typer.Option(help="Events a second over all webhooks.")] = 150,
     seconds: Annotated[float, typer.Option(help="Seconds of publishing.")] = 110,
+    with_rules: Annotated[bool, typer.Option(help="Those that hang use every rule that a webhook may have.")] = False,
 ) -> dict[str, object]:
     """`neighbours` without and with webhooks that hang, in turn; for each share the median ratio of their p99."""
     p99: dict[float, list[float]] = {share: [] for share in (0.0, *hanging)}
@@ -76,7 +98,7 @@ def pairs(
     settings: object = None
     for _ in range(count):
         for share, found in p99.items():
-            result = neighbours(share, 200, rate, seconds)
+            result = neighbours(share, 200, rate, seconds, with_rules)
             found.append(float(str(result["p99_ms"])))
             settings = result["settings"]
             complete = complete and result["healthy_events"] == result["healthy_delivered"]
@@ -84,6 +106,7 @@ def pairs(
     return say(
         settings,
         experiment="pairs",
+        with_rules=with_rules,
         rate=rate,
         seconds=seconds,
         p99_ms=p99,

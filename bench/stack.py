@@ -7,11 +7,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import fastavro
 import psycopg
@@ -139,17 +139,24 @@ class Stack:
     def start_kafka(self) -> None:
         self._kafka.start()
 
-    def register(self, paths: Sequence[str], max_concurrency: int = 32) -> list[tuple[str, str]]:
-        """Create an account with one webhook for each path of the sink; return their ids."""
-        return [(webhook.account_id, webhook.id) for webhook in self.register_whole(paths, max_concurrency)]
+    def register(
+        self, paths: Sequence[str], max_concurrency: int = 32, rules: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> list[tuple[str, str]]:
+        """Create an account with one webhook for each path of the sink; return their ids. `rules` are by path."""
+        return [(webhook.account_id, webhook.id) for webhook in self.register_whole(paths, max_concurrency, rules)]
 
-    def register_whole(self, paths: Sequence[str], max_concurrency: int = 32) -> list[Webhook]:
+    def register_whole(
+        self, paths: Sequence[str], max_concurrency: int = 32, rules: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> list[Webhook]:
         """Create an account with one webhook for each path of the sink."""
         deployment = SqlDeployment.from_environment(self.system.env)
 
         async def open_one(path: str) -> Webhook:
             opened = await deployment.accounts().open(path, (), actor="bench")
-            webhook_input = WebhookInput(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
+            own_rules = (rules or {}).get(path, {})
+            webhook_input = WebhookInput(
+                opened.account.id, self.sink.url(path), max_concurrency=max_concurrency, **own_rules
+            )
             made = await deployment.webhooks().register(webhook_input, actor="bench")
             return made.change.registration.webhook
 
