@@ -80,10 +80,12 @@ class AttemptSender:
                 # A request that cannot be signed is retried like any failure, and stops no other webhook.
                 result = Failure(OutcomeKind.UNSENDABLE, str(error))
             else:
-                if (auth := target.webhook.auth_for(target.url)) is None:
+                auth = target.webhook.auth_for(target.url)
+                if auth is None or auth.type is AuthType.BASIC:
                     result = await ports.sender.send(request)
                 else:
-                    request, result = await self._send_authorized(request, target.webhook, auth, timeout_seconds)
+                    deadline = time.monotonic() + timeout_seconds
+                    request, result = await self._send_with_token(request, target.webhook, auth, deadline)
                     if request is not None and request.timeout_seconds is not None:
                         # What a token took is not the endpoint's.
                         timeout_seconds = request.timeout_seconds
@@ -106,33 +108,22 @@ class AttemptSender:
             span.end(_span_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
         return attempt, decision
 
-    async def _send_authorized(
-        self, request: Request, webhook: Webhook, auth: Auth, timeout_seconds: float
-    ) -> tuple[Request | None, Response | Failure]:
-        """Send a request with the webhook's credentials, in this time altogether. Without a token nothing is sent.
-
-        If the endpoint refuses a token with 401, the request is sent once more with a new one. Returns the last
-        request that was sent, and its result.
-        """
-        try:
-            if auth.type is AuthType.BASIC:
-                password = self._ports.encryption.decrypt(webhook.encrypted_auth_secret or "")
-                authorization = basic_credentials(auth.username or "", password)
-                request = request.with_authorization(authorization, timeout_seconds, password)
-                return request, await self._ports.sender.send(request)
-            return await self._send_with_token(request, webhook, auth, time.monotonic() + timeout_seconds)
-        except InvalidRecord as error:
-            return None, Failure(OutcomeKind.UNSENDABLE, str(error))
-
     async def _send_with_token(
         self, request: Request, webhook: Webhook, auth: Auth, deadline: float
     ) -> tuple[Request | None, Response | Failure]:
+        """Send a request with the webhook's token before the deadline. Without a token nothing is sent.
+
+        If the endpoint refuses the token with 401, the request is sent once more with a new one. Returns the last
+        request that was sent, and its result.
+        """
         sent_request: Request | None = None
         result: Response | Failure | None = None
         for _ in range(2):
             try:
                 token = await self._tokens.token(webhook, auth, max(0.0, deadline - time.monotonic()))
-            except (InvalidRecord, Unavailable):
+            except InvalidRecord as error:
+                return sent_request, result or Failure(OutcomeKind.UNSENDABLE, str(error))
+            except Unavailable:
                 if result is None:
                     raise
                 break
@@ -140,7 +131,9 @@ class AttemptSender:
             if isinstance(token, Failure) or seconds_left < MIN_SEND_SECONDS:
                 return sent_request, result or (token if isinstance(token, Failure) else late_token(auth))
             # A part of a second says nothing to a person.
-            sent_request = request.with_authorization(f"Bearer {token}", round(seconds_left, 1))
+            sent_request = request.with_authorization(f"Bearer {token}")._replace(
+                timeout_seconds=round(seconds_left, 1)
+            )
             result = await self._ports.sender.send(sent_request)
             is_refused = isinstance(result, Response) and result.status == 401
             if not is_refused or not self._tokens.reject(webhook.id, token):
@@ -150,7 +143,7 @@ class AttemptSender:
 
     def _build_request(self, delivery: Delivery, target: SendNow, now: datetime, trace_parent: str | None) -> Request:
         webhook, encryption = target.webhook, self._ports.encryption
-        return build_request(
+        request = build_request(
             delivery,
             target.url,
             [encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(now)],
@@ -161,6 +154,11 @@ class AttemptSender:
             webhook.options.timeout_seconds,
             webhook.options.fields,
         )
+        auth = webhook.auth_for(target.url)
+        if auth is None or auth.type is not AuthType.BASIC:
+            return request
+        password = encryption.decrypt(webhook.encrypted_auth_secret or "")
+        return request.with_authorization(basic_credentials(auth.username or "", password), password)
 
 
 def record_metrics(telemetry: Telemetry, attempt: Attempt) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
+
+import pytest
 
 from builders import event, webhook
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry, until
 from stages.test_deliver import DeliverFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
+from streams.core.webhooks.delivery_options import parse_options
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing
 from streams.stages.consuming.event_reader import EventReader
@@ -26,6 +30,18 @@ MAX_RETURNS_OF_FAN_OUT = 10
 # An event that is delivered at its first attempt.
 MAX_ENTERED = 20
 MAX_RETURNS = 6
+# Every rule that a webhook may have: the limiter keeps its rate, and the sender adds its credentials.
+EVERY_RULE = {
+    "auth": {"type": "basic", "username": "ada"},
+    "timeoutSeconds": 30,
+    "ratePerSecond": 5,
+    "rateBurst": 5,
+    "retries": ["30s", "2m"],
+    "pauseAfter": {"failures": 3, "minutes": 5},
+    "onGone": "delete",
+    "resume": "probe",
+    "fields": ["sessionId"],
+}
 
 
 class Walk:
@@ -73,8 +89,10 @@ class Walk:
         ]
 
 
-async def test_a_record_takes_few_functions_to_its_commit() -> None:
-    fixture, walk = DeliverFixture(webhook()), Walk()
+@pytest.mark.parametrize("rules", [{}, EVERY_RULE], ids=["none", "every rule"])
+async def test_a_record_takes_few_functions_to_its_commit(rules: Mapping[str, object]) -> None:
+    secret = "encrypted:password" if rules else None
+    fixture, walk = DeliverFixture(webhook(options=parse_options(rules), encrypted_auth_secret=secret)), Walk()
     fixture.telemetry.is_debug_enabled = fixture.telemetry.is_tracing = False
     sys.setprofile(walk)
     try:

@@ -33,7 +33,7 @@ class Request(NamedTuple):
     def __repr__(self) -> str:
         return f"Request({self.url})"
 
-    def with_authorization(self, authorization: str, timeout_seconds: float, *secrets: str) -> "Request":
+    def with_authorization(self, authorization: str, *secrets: str) -> "Request":
         """The request with these credentials, which replace the customer's own header of that name.
 
         `secrets` are the texts in the header that are encoded there.
@@ -41,9 +41,7 @@ class Request(NamedTuple):
         names = frozenset(name for name in self.private_names if name.lower() != "authorization")
         headers = {name: value for name, value in self.headers.items() if name.lower() != "authorization"}
         headers["Authorization"] = authorization
-        return self._replace(
-            headers=headers, private_names=names | {"Authorization"}, timeout_seconds=timeout_seconds, secrets=secrets
-        )
+        return self._replace(headers=headers, private_names=names | {"Authorization"}, secrets=secrets)
 
     @property
     def public_headers(self) -> Mapping[str, str]:
