@@ -142,7 +142,12 @@ class System:
         self._database.execute("UPDATE mails SET due_at = created_at WHERE due_at IS NOT NULL")
 
     def make_probe_due(self, webhook_id: str) -> None:
-        """Make the next probe of a paused webhook due, as an hour does."""
+        """Make the next probe of a paused webhook due, as an hour does.
+
+        `publish` sets the time of the next one a moment after it sends one: that would undo this.
+        """
+        is_later = "SELECT 1 FROM webhooks WHERE id = %(id)s AND probe_at > now()"
+        until(lambda: self._rows(is_later, id=webhook_id), message="the probe before has not moved the time")
         self._database.execute("UPDATE webhooks SET probe_at = paused_at WHERE id = %s", [webhook_id])
 
     def has_published(self) -> bool:
