@@ -30,6 +30,9 @@ _ROUTES: Mapping[RequestClass, str] = {
         POST /v1/sessions
         POST /v1/sessions/{session_id}/close
     """,
+    RequestClass.PULL: """
+        POST /v1/webhooks/{webhook_id}/pull
+    """,
     RequestClass.WAITING: """
         POST /v1/webhooks/{webhook_id}/test
         POST /webhooks/{webhook_id}/test
@@ -66,6 +69,8 @@ _ROUTES: Mapping[RequestClass, str] = {
         DELETE /v1/webhooks/{webhook_id}
         POST /v1/webhooks/{webhook_id}/pause
         POST /v1/webhooks/{webhook_id}/enable
+        POST /v1/webhooks/{webhook_id}/ack
+        POST /v1/webhooks/{webhook_id}/nack
         POST /v1/webhooks/{webhook_id}/retry-waiting
         POST /v1/webhooks/{webhook_id}/secret
         POST /v1/webhooks/{webhook_id}/secret/rotate

@@ -25,6 +25,7 @@ from api.middleware import RequestMiddleware
 from api.openapi import DESCRIPTION, complete_openapi
 from api.platform import pages as operator
 from api.problems import add_handlers
+from api.pulls import routes as pulls
 from api.replays import jobs
 from api.replays import pages as replay_pages
 from api.replays import routes as replays
@@ -93,7 +94,7 @@ def create_app(
     app.state.sign_in_rates = RateLimits(MAX_ATTEMPTS_PER_MINUTE)
     app.state.is_proxy_logged = False
     # Routes are tried in order, and commits are the most frequent requests.
-    api = webhooks, deliveries, replays, events, learners, accounts, probes, usage, course_sessions
+    api = webhooks, pulls, deliveries, replays, events, learners, accounts, probes, usage, course_sessions
     for module in (commits, *api):
         app.include_router(module.router)
     for page in PAGES:

@@ -17,7 +17,7 @@ from streams.fair_places import FairPlaces
 
 # The folders of `api/` with the routes below `/v1/<name>`.
 _FEATURES_BY_PATH: Mapping[str, tuple[str, ...]] = {
-    "webhooks": ("webhooks", "replays", "deliveries"),
+    "webhooks": ("webhooks", "pulls", "replays", "deliveries"),
     "deliveries": ("deliveries",),
     "dead-letters": ("deliveries",),
     "jobs": ("replays",),

@@ -75,7 +75,8 @@ class RequestMiddleware:
         route = getattr(scope.get("route"), "path", "unknown")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._telemetry.count("api_requests_total", method=method, route=route, status=str(status))
-        self._telemetry.observe("api_request_seconds", seconds)
+        # A reader that waits for a delivery is not slow.
+        self._telemetry.observe("api_request_seconds", seconds - scope["state"].get("waited_seconds", 0.0))
         caller = scope["state"].get("caller")
         # A log line for each published event would cost more than the event.
         log = self._telemetry.debug if scope["state"].get("is_frequent") else self._telemetry.info

@@ -17,6 +17,7 @@ from streams.features.events.search import EventSearchService
 from streams.features.learners.service import LearnerService
 from streams.features.mails.service import MailService
 from streams.features.platform.service import PlatformService
+from streams.features.pulls.service import PullService
 from streams.features.replays.service import ReplayService
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.shared.idempotency import SqlIdempotencyStore
@@ -47,6 +48,7 @@ class Services:
     webhooks: WebhookService
     secrets: SecretService
     deliveries: DeliveryService
+    pulls: PullService
     search: DeliverySearchService
     replays: ReplayService
     learners: LearnerService

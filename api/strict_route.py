@@ -15,6 +15,7 @@ from api.admission import class_of, owner_of, place
 from api.auth import authenticate
 from api.idempotency import Handler, handle_once
 from streams.core.errors import FieldError, Invalid
+from streams.core.queues.request_class import RequestClass
 
 
 class StrictRoute(APIRoute):
@@ -27,7 +28,8 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
         query_names = _query_names(self.dependant)
         request_class = class_of(self)
-        is_repeatable = "POST" in (self.methods or ())
+        # The same items again would be of no use: others may have them by then.
+        is_repeatable = "POST" in (self.methods or ()) and request_class is not RequestClass.PULL
 
         async def handler(request: Request) -> Response:
             # Authenticate before the body is read: without a valid key we do not buffer it.

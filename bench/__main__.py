@@ -22,6 +22,7 @@ from bench.kills import kills
 from bench.memory import memory
 from bench.pages import pages
 from bench.producer import producer
+from bench.pulls import pulled, readers
 from bench.rebalances import rebalances
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
 from bench.retention import retention
@@ -42,6 +43,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     bursts,
     held,
     rated,
+    pulled,
+    readers,
     memory,
     erasures,
     footprint,

@@ -27,6 +27,11 @@ COLUMNS: dict[str, Sequence[str]] = {
     "pairs": ("p99_ratio_median", "all_healthy_delivered"),
     "bursts": ("p50_ms", "p99_ms", "p99_ms_before", "p99_ms_fan_out", "p99_ms_deliver", "burst_delivered_per_second"),
     "held": ("drained_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
+    "pulled": ("requests_per_second", "pulled_per_second", "ratio_median"),
+    "readers": (
+        *("api_mb_before", "api_mb", "cpu_percent", "transactions_per_second_idle", "transactions_per_second"),
+        *("p50_ms", "p99_ms"),
+    ),
     "footprint": ("memory_mb_sum", "memory_mb"),
     "memory": ("memory_mb", "ready_seconds", "deliver_mb_with_waiting"),
     "scale": ("limit", "predicted_per_second", "per_second", "measured_over_predicted"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from streams.core.deliveries.delivery import DeathReason, HoldReason
-from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.deliveries.outcome import LEASE_KINDS, OutcomeKind
 from streams.core.failed_work import WorkKind
 from streams.core.webhooks.webhook import PauseReason
 from streams.topics import RECORD_INPUTS, SESSION_EVENTS
@@ -27,6 +27,7 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "deliveries_released_total": ("Held deliveries released, by the choice made for them.", ["choice"]),
     "dead_letters_total": ("Deliveries given up, by reason.", ["reason"]),
     "attempts_total": ("Attempts made, by outcome.", ["outcome"]),
+    "leases_total": ("Leases of pulled deliveries that have ended, by outcome.", ["outcome"]),
     "attempts_postponed_total": ("Attempts postponed because this machine lacks a resource. They do not count.", []),
     "duplicates_dropped_total": ("Delivery records that this process had handled before.", []),
     "conflicting_ids_total": (
@@ -71,7 +72,8 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
 }
 # Counters whose one label has known values. They start at 0: Prometheus sees no increase where a series begins.
 KNOWN_VALUES: dict[str, Iterable[str]] = {
-    "attempts_total": OutcomeKind,
+    "attempts_total": sorted(set(OutcomeKind) - LEASE_KINDS),
+    "leases_total": (OutcomeKind.DELIVERED, *sorted(LEASE_KINDS)),
     "dead_letters_total": DeathReason,
     "deliveries_held_total": HoldReason,
     "webhooks_paused_total": [reason for reason in PauseReason if reason.is_automatic],

@@ -91,6 +91,12 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel("Share of attempts delivered", "percentunit", {DELIVERED_SHARE: "delivered"}, "The customers' part."),
         Panel(
+            "Leases of readers, by outcome",
+            "ops",
+            {rate("leases_total", by="outcome"): "{{outcome}}"},
+            "Of pull webhooks.",
+        ),
+        Panel(
             "First attempts on time",
             "percentunit",
             {ON_TIME: "within 30 seconds"},

@@ -55,6 +55,8 @@ FAILURE_LABELS = {
     OutcomeKind.CREDENTIALS: "credentials refused",
     OutcomeKind.TOKEN_UNAVAILABLE: "no token",
     OutcomeKind.UNSENDABLE: "could not be built",
+    OutcomeKind.NOT_ACKNOWLEDGED: "given back by a reader",
+    OutcomeKind.LEASE_ENDED: "not acknowledged in time",
 }
 assert FAILURE_LABELS.keys() == set(OutcomeKind) - {OutcomeKind.DELIVERED}
 # Outcomes without a response, and those with a meaning of their own; the other outcomes are in the classes.

@@ -20,6 +20,7 @@ from api.shell.visits import MayWriteDeliveries, SignedIn, Visit, site_of
 from api.webhooks.code_samples import curl
 from streams.core.accounts.access import Scope
 from streams.core.accounts.account import AttemptDetails, DeliveryDetails, DeliveryFilter
+from streams.core.deliveries.delivery import HoldReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import parse_pair
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
@@ -133,7 +134,8 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
     if cursor is not None:
         page = await service.attempts(delivery_id, cursor, MAX_ATTEMPTS_SHOWN, visit.account.id)
         details = replace(details, attempts=page.rows[::-1], earlier_cursor=page.next_cursor)
-    row = details.delivery_state
+    row, now = details.delivery_state, visit.services.clock.now()
+    is_for_readers = (row.state, row.reason) == (State.HELD, HoldReason.PULL)
     webhook = await webhook_of(visit, row.webhook_id)
     body = (details.body or b"").decode(errors="replace")
     return render(
@@ -141,6 +143,8 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         "delivery.html",
         seen=details,
         row=row,
+        is_for_readers=is_for_readers,
+        is_leased=is_for_readers and row.due_at is not None and now < row.due_at,
         webhook_name=webhook_name(webhook),
         is_deleted=webhook is None or webhook.deleted_at is not None,
         steps=_timeline(details, is_newest_page=cursor is None),

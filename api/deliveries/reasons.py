@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from streams.core.deliveries.delivery import DeathReason
+from streams.core.deliveries.delivery import DeathReason, HoldReason
 from streams.core.deliveries.delivery_state import HELD_MESSAGES, DeliveryState
 from streams.core.erasures.erasure import ERASED_MESSAGE, ERASED_REASON
 
@@ -13,6 +13,7 @@ REASON_MESSAGES: Mapping[str, str] = {
     DeathReason.GONE: "The endpoint responded with 410 Gone.",
     DeathReason.EXPIRED: "It waited too long.",
     DeathReason.KEPT: "Kept when its webhook was enabled.",
+    DeathReason.NOT_PULLED: "No reader acknowledged it in time.",
     DeathReason.REFUSED: "Kafka refused its record.",
     DeathReason.BROKER_RESTARTED: "The embedded broker restarted before it was sent.",
     ERASED_REASON: ERASED_MESSAGE,
@@ -25,6 +26,9 @@ def reason_of(row: DeliveryState) -> str:
     """The reason as a sentence: `All 6 attempts failed.` Empty for a delivery that is neither held nor given up."""
     if row.reason == DeathReason.EXHAUSTED and row.attempts:
         return "Its only attempt failed." if row.attempts == 1 else f"All {row.attempts} attempts failed."
+    if row.reason == HoldReason.PULL and row.message:
+        # It says whether a reader has it.
+        return row.message
     return REASON_MESSAGES.get(row.reason, row.reason) if row.reason else ""
 
 

@@ -28,7 +28,7 @@ async def _webhook_name(visit: Visit, job: Job) -> str:
         return ""
     with suppress(NotFound):
         registration = await visit.services.webhooks.find(job.filter.webhook_id, visit.account.id)
-        return registration.description or registration.webhook.url
+        return registration.listed_webhook.title
     return job.filter.webhook_id
 
 

@@ -173,6 +173,9 @@ def format_capped_count(number: int) -> str:
 
 
 def format_milliseconds(value: float) -> str:
+    """A response time as `1 204 ms`; the lease of a reader may last for minutes."""
+    if value >= 60_000:
+        return format_duration(timedelta(milliseconds=value))
     return f"{format_count(round(value))} ms"
 
 

@@ -28,10 +28,10 @@ async def webhook_of(visit: Visit, webhook_id: str) -> ListedWebhook | None:
 
 
 def webhook_name(listed_webhook: ListedWebhook | None) -> str:
-    """The webhook's description; without one, its URL."""
+    """The webhook's title, and whether it is deleted."""
     if listed_webhook is None:
         return "a deleted webhook"
-    return f"{listed_webhook.description or listed_webhook.url}{', deleted' if listed_webhook.deleted_at else ''}"
+    return f"{listed_webhook.title}{', deleted' if listed_webhook.deleted_at else ''}"
 
 
 async def actor_names(visit: Visit) -> Mapping[str, str]:

@@ -23,7 +23,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.events import event as events
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import parse_filter, parse_filter_json
-from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Status
+from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, DeliveryMode, Registration, Status
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
 from streams.features.webhooks.latest_events import FilterPreview, LatestEvents
 from streams.features.webhooks.samples import sample_event
@@ -175,11 +175,12 @@ def _sample(fields: Sequence[str]) -> str:
 
 
 def _empty_fields() -> dict[str, Any]:
-    return _fields_of(WebhookInput("", ""))
+    return _fields_of(WebhookInput(""))
 
 
 def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
     return {
+        "delivery": entered_input.delivery,
         "url": entered_input.url,
         "description": entered_input.description,
         **_event_fields(entered_input.events),
@@ -208,18 +209,24 @@ def _form_values(form: Form) -> dict[str, Any]:
 
 
 def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]:
-    """The input of a form. Headers are never shown: fields left empty in an edit keep them. Raises `Invalid`."""
+    """The input of a form. Hidden fields, those of the other way of delivery, are ignored. Raises `Invalid`."""
     values: dict[str, Any] = {
-        "url": form["url"],
+        "delivery": form["delivery"] or DeliveryMode.PUSH,
         "description": form["description"],
         "events": _chosen_events(form),
         "packages": form.lines("packages"),
         "dispatches": form.lines("dispatches"),
-        "fallback_url": form["fallback_url"] or None,
-        "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
         "filter": chosen_filter(form),
         **parse_option_fields(form),
     }
+    if values["delivery"] == DeliveryMode.PULL:
+        return values
+    values |= {
+        "url": form["url"],
+        "fallback_url": form["fallback_url"] or None,
+        "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
+    }
+    # Headers are never shown: fields left empty in an edit keep them.
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
         if form[name] and form[f"no_{name}"]:
             raise Invalid(FieldError(label, "are written here, and “Send none” is checked: choose one of both"))

@@ -18,6 +18,7 @@ from api.webhooks.option_models import (
     RateBurst,
     RatePerSecond,
     ResumeChoice,
+    RetentionDays,
     Retries,
     Timeout,
     option_values,
@@ -40,6 +41,7 @@ from streams.core.webhooks.delivery_options import OnGone, Resume
 from streams.core.webhooks.webhook import (
     ALL_EVENTS,
     DEFAULT_MAX_CONCURRENCY,
+    DeliveryMode,
     PauseReason,
     Registration,
     Status,
@@ -89,13 +91,22 @@ FallbackHeaders = Annotated[
     ),
 ]
 Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests in flight at once, at most.")]
+Delivery = Annotated[
+    DeliveryMode,
+    Field(
+        strict=False,
+        description="`push`: requests to `url`. `pull`: readers pull, as `POST /v1/webhooks/{id}/pull` says; without a "
+        "`url`, and without what only requests need. A change takes back what the new way does not use.",
+    ),
+]
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 
 class NewWebhook(Input):
     """A webhook to register. One that is created paused gets no requests until it is enabled; its events are held."""
 
-    url: Url
+    url: Url | None = None
+    delivery: Delivery = DeliveryMode.PUSH
     events: Events = Field(default_factory=lambda: [ALL_EVENTS])
     description: Description = ""
     packages: Packages = Field(default_factory=list)
@@ -114,6 +125,7 @@ class NewWebhook(Input):
     rate_burst: RateBurst | None = None
     auth: NewAuth | None = None
     fields: DataFields | None = None
+    retention_days: RetentionDays | None = None
     status: Annotated[Status, Field(strict=False)] = Status.ACTIVE
 
     def webhook_input(self, account_id: str) -> WebhookInput:
@@ -124,7 +136,8 @@ class NewWebhook(Input):
 class WebhookChanges(Changes):
     """Changes of a webhook; a field that is left out does not change. `null` removes a value, or takes the default."""
 
-    url: Url = UNCHANGED
+    url: Url | None = UNCHANGED
+    delivery: Delivery = UNCHANGED
     events: Events = UNCHANGED
     description: Description = UNCHANGED
     packages: Packages = UNCHANGED
@@ -143,6 +156,7 @@ class WebhookChanges(Changes):
     rate_burst: RateBurst | None = UNCHANGED
     auth: NewAuth | None = UNCHANGED
     fields: DataFields | None = UNCHANGED
+    retention_days: RetentionDays | None = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
 
@@ -163,7 +177,14 @@ class _Webhook(Model):
 
     id: str
     account_id: str
-    url: Annotated[str, Field(description="For a key without `webhooks:write` it ends in `?…` instead of its query.")]
+    url: Annotated[
+        str | None,
+        Field(
+            description="For a key without `webhooks:write` it ends in `?…` instead of its query. "
+            "A pull webhook has none."
+        ),
+    ] = None
+    delivery: DeliveryMode
     events: list[str]
     description: str
     fallback_url: str | None = None
@@ -180,6 +201,7 @@ class _Webhook(Model):
     rate_burst: RateBurst | None = None
     auth: Basic | OAuth2 | None = None
     fields: list[str] | None = None
+    retention_days: RetentionDays | None = None
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None
@@ -206,6 +228,10 @@ class _Webhook(Model):
             events=to_entered_types(listed_webhook.event_types),
             filter=json.loads(listed_webhook.filter) if listed_webhook.filter else None,
             **option_values(listed_webhook.options),
+            url=listed_webhook.url or None,
+            retention_days=listed_webhook.options.retention.days
+            if listed_webhook.delivery is DeliveryMode.PULL
+            else None,
             pause_reason=listed_webhook.pause.reason if listed_webhook.pause else None,
             old_secret_until=min((end for end in listed_webhook.secret_ends if now < end), default=None),
             **computed_fields,

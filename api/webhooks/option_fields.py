@@ -1,6 +1,7 @@
 """The fields of the form for a webhook's own rules of delivery, and the sentences of its page about them."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from api.shell.forms import Form
@@ -8,6 +9,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.webhooks.auth import FIELD_NAMES, SECRET_NAMES, Auth, AuthType
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone, Resume
 from streams.core.webhooks.url import host_of
+from streams.core.webhooks.webhook import DeliveryMode, Webhook
 from streams.features.webhooks.input import WebhookInput
 
 # The form's fields of credentials without their secrets, each with its name in the API.
@@ -33,6 +35,7 @@ def option_fields(entered_input: WebhookInput) -> dict[str, str]:
         "rate_per_second": _text(entered_input.rate_per_second),
         "rate_burst": _text(entered_input.rate_burst),
         "fields": "\n".join(entered_input.fields or ()),
+        "retention_days": _text(entered_input.retention_days),
     }
 
 
@@ -41,23 +44,32 @@ def _text(number: float | None) -> str:
 
 
 def parse_option_fields(form: Form) -> dict[str, Any]:
-    """The input that the fields give. Raises `Invalid`."""
+    """The input that the fields of the chosen way of delivery give. Raises `Invalid`."""
+    values: dict[str, Any] = {
+        "rate_per_second": _decimal(form["rate_per_second"]),
+        "rate_burst": _number_or_none(form, "rate_burst", "rateBurst"),
+        "fields": form.lines("fields") or None,
+    }
+    if form["delivery"] == DeliveryMode.PULL:
+        return {**values, "retention_days": _number_or_none(form, "retention_days", "retentionDays")}
     failures = form.number("pause_failures", "pauseAfter.failures", DEFAULT_PAUSE_AFTER.failures)
     minutes = form.number("pause_minutes", "pauseAfter.minutes", DEFAULT_PAUSE_AFTER.minutes)
     waits = form["retries"].replace(",", " ").split()
     if waits and form["no_retries"]:
         raise Invalid(FieldError("retries", "are written here, and “No retries” is checked: choose one of both"))
     return {
-        "timeout_seconds": form.number("timeout_seconds", "timeoutSeconds", 0) if form["timeout_seconds"] else None,
+        **values,
+        "timeout_seconds": _number_or_none(form, "timeout_seconds", "timeoutSeconds"),
         "retries": waits or ([] if form["no_retries"] else None),
         "pause_after": {"failures": failures, "minutes": minutes},
         "on_gone": form["on_gone"] or None,
         "resume": form["resume"] or None,
         **_parse_auth_fields(form),
-        "rate_per_second": _decimal(form["rate_per_second"]),
-        "rate_burst": form.number("rate_burst", "rateBurst", 0) if form["rate_burst"] else None,
-        "fields": form.lines("fields") or None,
     }
+
+
+def _number_or_none(form: Form, name: str, label: str) -> int | None:
+    return form.number(name, label, 0) if form[name] else None
 
 
 def _parse_auth_fields(form: Form) -> dict[str, Any]:
@@ -85,15 +97,19 @@ def _decimal(text: str) -> float | None:
         raise Invalid(FieldError("ratePerSecond", "must be a number, such as 5 or 0.5")) from None
 
 
-def option_facts(options: DeliveryOptions, attempt_seconds: float, waits: Sequence[str]) -> dict[str, str]:
+def option_facts(webhook: Webhook, attempt_seconds: float, waits: Sequence[str]) -> dict[str, str]:
     """The rules of a webhook by their names on its page: its own ones, or the system's."""
+    options = webhook.options
+    fields = {"Fields of data": "all" if options.fields is None else ", ".join(options.fields)}
+    if webhook.delivery is DeliveryMode.PULL:
+        return {**fields, "Rate": _rate_description(options, "events"), "Retention": _days(options.retention)}
     seconds = options.timeout_seconds or attempt_seconds
     retries = waits if options.retries is None else options.retries.names
     return {
-        "Fields of data": "all" if options.fields is None else ", ".join(options.fields),
+        **fields,
         "Credentials": _auth_description(options.auth),
         "Timeout": "1 second" if seconds == 1 else f"{seconds:g} seconds",
-        "Rate": _rate_description(options),
+        "Rate": _rate_description(options, "requests"),
         "Retries": f"after {', '.join(retries)}" if retries else "none",
         "Paused after": options.pause_after.description,
         "After 410 Gone": "deleted" if options.on_gone is OnGone.DELETE else "paused",
@@ -109,9 +125,13 @@ def _auth_description(auth: Auth | None) -> str:
     return f"OAuth 2.0: a token of {host_of(auth.token_url or '')} for {auth.client_id}"
 
 
-def _rate_description(options: DeliveryOptions) -> str:
+def _rate_description(options: DeliveryOptions, unit: str) -> str:
     rate = options.rate
     if rate is None:
         return "not limited"
     burst = f", {rate.burst} at once after a quiet time" if rate.burst > 1 else ""
-    return f"{rate.per_second:g} requests a second{burst}"
+    return f"{rate.per_second:g} {unit} a second{burst}"
+
+
+def _days(length: timedelta) -> str:
+    return "1 day" if length.days == 1 else f"{length.days} days"

@@ -7,12 +7,14 @@ from pydantic import Field
 
 from api.shared_models import Input, Model, Text, Url, at_most
 from streams.core.limits import (
+    DEFAULT_RETENTION_DAYS,
     MAX_AUTH_CHARACTERS,
     MAX_FAILURES_TO_PAUSE,
     MAX_FIELD_PATH_CHARACTERS,
     MAX_FIELDS_SENT,
     MAX_MINUTES_TO_PAUSE,
     MAX_RATE_PER_SECOND,
+    MAX_RETENTION_DAYS,
     MAX_RETRY_TIERS,
     MAX_URL_CHARACTERS,
     MAX_WAITS_IN_TIER,
@@ -67,6 +69,17 @@ DataFields = Annotated[
         "Filters see all. Absent: all fields.",
     ),
     at_most(MAX_FIELDS_SENT, "fields"),
+]
+
+
+RetentionDays = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_RETENTION_DAYS,
+        description="Of a pull webhook: the days that a delivery waits for a reader before it is a dead letter. "
+        f"Absent: {DEFAULT_RETENTION_DAYS}.",
+    ),
 ]
 
 
@@ -138,6 +151,8 @@ GoneChoice = Annotated[
 def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a request as `WebhookInput` has them: the secret of `auth` is a value of its own."""
     input_values = {name: dict(value) if isinstance(value, PauseLimit) else value for name, value in values.items()}
+    if "url" in input_values:
+        input_values["url"] = input_values["url"] or ""
     if isinstance(auth := values.get("auth"), NewBasic | NewOAuth2):
         texts = auth.model_dump(mode="json", by_alias=True, exclude_none=True)
         secret = texts.pop(SECRET_NAMES[AuthType(auth.type)], None)

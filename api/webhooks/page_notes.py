@@ -8,7 +8,7 @@ from api.webhooks.form import TYPE_DESCRIPTIONS, example_body
 from streams.core.deliveries.held import HeldChoice
 from streams.core.deliveries.rendering import render_body
 from streams.core.webhooks.url import host_of
-from streams.core.webhooks.webhook import Status, Webhook, takes
+from streams.core.webhooks.webhook import DeliveryMode, Status, Webhook, takes
 
 # The results of actions, by the parameter `done` of the next page, with the status that the webhook then has.
 _NOTES = {
@@ -17,17 +17,25 @@ _NOTES = {
     HeldChoice.DELIVER: (Status.ACTIVE, "Enabled. New events are sent at once, held ones oldest first."),
     HeldChoice.KEEP: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones become dead letters."),
     HeldChoice.DISCARD: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones are discarded."),
-    "rotation-finished": (None, "The old secret has ended. Requests are signed with the new one alone."),
+    "rotation-finished": (None, "The old secret has ended. Events are signed with the new one alone."),
+}
+_PULL_NOTES = {
+    **_NOTES,
+    HeldChoice.DELIVER: (Status.ACTIVE, "Enabled. Readers get events again, oldest first."),
+    HeldChoice.KEEP: (Status.ACTIVE, "Enabled. Readers get events again. Held ones become dead letters."),
+    HeldChoice.DISCARD: (Status.ACTIVE, "Enabled. Readers get events again. Held ones are discarded."),
 }
 
 
 def note_of(visit: Visit, webhook: Webhook) -> str:
     """The result of the last action; empty if something else has happened since."""
+    is_pull = webhook.delivery is DeliveryMode.PULL
     if visit.query["new"]:
         if webhook.status is Status.PAUSED:
             return "Created and paused. Events are held until you enable it. Three steps are left."
-        return "Created. Events are sent from now on. Three steps are left."
-    status, note = _NOTES.get(visit.query["done"], (None, ""))
+        what_follows = "Events wait for readers" if is_pull else "Events are sent"
+        return f"Created. {what_follows} from now on. Three steps are left."
+    status, note = (_PULL_NOTES if is_pull else _NOTES).get(visit.query["done"], (None, ""))
     return note if status in (None, webhook.status) else ""
 
 

@@ -21,13 +21,13 @@ from api.webhooks.page_notes import example_bodies, note_of, unresolved_host
 from streams.core.accounts.access import Scope
 from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
 from streams.core.accounts.audit import AuditFilter
-from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery import HoldReason, State
 from streams.core.deliveries.delivery_state import StateCount
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.queues.rate import seconds_to_send
 from streams.core.times import format_time
-from streams.core.webhooks.webhook import PauseReason, Registration, Status, Webhook, to_entered_types
+from streams.core.webhooks.webhook import DeliveryMode, PauseReason, Registration, Status, Webhook, to_entered_types
 from streams.core.webhooks.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
 from streams.features.webhooks.verdict import pause_cause, progress_to_pause, verdict
 
@@ -93,11 +93,14 @@ async def _webhook_page(
         events=to_entered_types(webhook.event_types),
         verdict=verdict(registration.listed_webhook, stats.summary),
         counts=counts,
+        for_readers=_count_for_readers(stats.unfinished),
+        is_pull=webhook.delivery is DeliveryMode.PULL,
+        api_url=f"{site.origin or str(visit.request.base_url).rstrip('/')}/v1/webhooks/{webhook_id}",
         streak=failure_streak,
         failures=failures,
         pause_after=webhook.options.pause_after,
         progress_to_pause=progress_to_pause(failure_streak.failures, webhook.options.pause_after),
-        option_facts=option_facts(webhook.options, site.attempt_seconds, site.retry_waits),
+        option_facts=option_facts(webhook, site.attempt_seconds, site.retry_waits),
         attempt_seconds=webhook.options.timeout_seconds or site.attempt_seconds,
         says_pauses=all(paused_webhook.id == webhook_id for paused_webhook, _ in visit.paused),
         pause_sentence=await _pause_sentence(visit, registration),
@@ -137,6 +140,15 @@ def _counts(state_counts: Sequence[StateCount]) -> dict[State, int]:
     return counts
 
 
+def _count_for_readers(state_counts: Sequence[StateCount]) -> int:
+    """The deliveries that wait until a reader acknowledges them."""
+    return sum(
+        state_count.count
+        for state_count in state_counts
+        if (state_count.state, state_count.reason) == (State.HELD, HoldReason.PULL)
+    )
+
+
 async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     """Why the webhook is paused, and by whom."""
     pause = registration.webhook.pause
@@ -152,7 +164,7 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
 
 def _release_estimate(held_count: int, p50: float | None, webhook: Webhook) -> str | None:
     """How long the held deliveries will take, based on the response times of the last 24 hours."""
-    if not held_count or p50 is None:
+    if not held_count or p50 is None or webhook.delivery is DeliveryMode.PULL:
         return None
     per_second = webhook.options.rate_per_second or math.inf
     seconds = max(1, round(seconds_to_send(held_count, per_second, webhook.max_concurrency, p50)))

@@ -13,8 +13,18 @@ from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import parse_filter_json
-from streams.core.limits import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS
+from streams.core.limits import (
+    DEFAULT_LEASE_SECONDS,
+    DEFAULT_OVERLAP_HOURS,
+    DEFAULT_PULL_ITEMS,
+    MAX_LEASE_SECONDS,
+    MAX_NACK_WAIT_SECONDS,
+    MAX_OVERLAP_HOURS,
+    MAX_PULL_ITEMS,
+    MAX_PULL_WAIT_SECONDS,
+)
 from streams.core.text import escape_controls
+from streams.core.webhooks.webhook import DeliveryMode
 
 webhooks = typer.Typer(no_args_is_help=True)
 _EVENTS_HELP = (
@@ -29,7 +39,8 @@ FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
 @webhooks.command("create")
 def webhooks_create(
-    url: Annotated[str, typer.Option(help="URL of the endpoint.")],
+    url: Annotated[str | None, typer.Option(help="URL of the endpoint.")] = None,
+    pull: Annotated[bool, typer.Option("--pull", help="No URL: readers pull the events.")] = False,
     account: Annotated[str | None, typer.Option(help="The account's id; with an API key that of the key.")] = None,
     events: Annotated[str, typer.Option(help=_EVENTS_HELP)] = "*",
     description: Annotated[str, typer.Option(help="For people.")] = "",
@@ -59,8 +70,10 @@ def webhooks_create(
     """Register a webhook and show its signing secret."""
     if account is None and not is_remote():
         raise Invalid(FieldError("--account", "is required: the id of the webhook's account"))
+    if (url is None) is not pull:
+        raise Invalid(FieldError("--url", "is required: the URL of the endpoint; or --pull, for readers without one"))
     webhook = {
-        "url": url,
+        **({"delivery": DeliveryMode.PULL} if pull else {"url": url}),
         "events": _parse_events(events),
         "description": description,
         "packages": package or [],
@@ -84,7 +97,7 @@ def webhooks_list(
     with open_api(account) as api:
         rows = api.rows("webhooks")
     columns = {"events": "events", "description": "description"} if account or is_remote() else {"account": "accountId"}
-    show(rows, as_json, {"status": _status_text, "url": "url", **columns, "id": "id"})
+    show(rows, as_json, {"status": _status_text, "url": lambda row: row.get("url") or "(pull)", **columns, "id": "id"})
 
 
 WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
@@ -125,11 +138,63 @@ def webhooks_test(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
+    """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered.
+
+    That of a pull webhook waits for a reader.
+    """
     with open_api() as api:
         delivery = api.post("webhooks", webhook_id, "test", body=without_none(type=event))
     show(delivery, as_json)
-    if delivery["state"] != "delivered":
+    is_for_readers = (delivery["state"], delivery.get("reason")) == ("held", "pull")
+    if delivery["state"] != "delivered" and not is_for_readers:
+        raise typer.Exit(1)
+
+
+IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of items that were pulled.")]
+
+
+@webhooks.command("pull")
+def webhooks_pull(
+    webhook_id: WebhookArgument,
+    most: Annotated[int, typer.Option("--max", min=1, max=MAX_PULL_ITEMS, help="Items, at most.")] = DEFAULT_PULL_ITEMS,
+    wait: Annotated[
+        int, typer.Option(min=0, max=MAX_PULL_WAIT_SECONDS, help="Seconds to wait if there is no item.")
+    ] = 0,
+    lease: Annotated[
+        int, typer.Option(min=1, max=MAX_LEASE_SECONDS, help="Seconds to acknowledge the items.")
+    ] = DEFAULT_LEASE_SECONDS,
+) -> None:
+    """Pull the oldest items of a pull webhook, and print them as JSON, one a line."""
+    with open_api() as api:
+        body = {"max": most, "waitSeconds": wait, "leaseSeconds": lease}
+        for item in api.post("webhooks", webhook_id, "pull", body=body)["items"]:
+            say(json.dumps(item))
+
+
+@webhooks.command("ack")
+def webhooks_ack(webhook_id: WebhookArgument, ids: IdsArgument, as_json: JsonOption = False) -> None:
+    """Acknowledge items: they are delivered. Exit code 1 if some are unknown."""
+    _settle("ack", webhook_id, {"ids": ids}, as_json)
+
+
+@webhooks.command("nack")
+def webhooks_nack(
+    webhook_id: WebhookArgument,
+    ids: IdsArgument,
+    wait: Annotated[
+        int, typer.Option(min=0, max=MAX_NACK_WAIT_SECONDS, help="Seconds until somebody may pull them.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Give items back: the next reader gets them. Exit code 1 if some are unknown."""
+    _settle("nack", webhook_id, {"ids": ids, "waitSeconds": wait}, as_json)
+
+
+def _settle(route: str, webhook_id: str, body: Mapping[str, Any], as_json: bool) -> None:
+    with open_api() as api:
+        settled = api.post("webhooks", webhook_id, route, body=body)
+    show(settled, as_json)
+    if settled["unknown"]:
         raise typer.Exit(1)
 
 
@@ -217,13 +282,14 @@ def webhooks_delete(webhook_id: WebhookArgument, yes: YesOption = False, as_json
 
 
 def _confirm_deletion(api: ApiClient, webhook_id: str) -> None:
-    url = api.get("webhooks", webhook_id)["url"]
+    webhook = api.get("webhooks", webhook_id)
+    title = webhook.get("url") or webhook["description"] or webhook_id
     unfinished = api.get("webhooks", webhook_id, "stats", hours=1)["unfinished"]
     waiting_count, held_count = (
         sum(row["count"] for row in unfinished if row["state"] == state) for state in ("waiting", "held")
     )
     say(f"{waiting_count} waiting and {held_count} held deliveries become dead letters")
-    typer.confirm(escape_controls(f"Delete the webhook for {url}? This cannot be undone."), abort=True, err=True)
+    typer.confirm(escape_controls(f"Delete the webhook for {title}? This cannot be undone."), abort=True, err=True)
 
 
 def _show_change(webhook: Mapping[str, Any], as_json: bool) -> None:

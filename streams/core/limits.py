@@ -77,6 +77,22 @@ MAX_CONCURRENCY = 256
 
 # Seconds of an attempt. Stages that stop wait for it, and a slot is taken for as long.
 MAX_WEBHOOK_TIMEOUT_SECONDS = 30
+# Days that a pull webhook's deliveries wait for a reader.
+MAX_RETENTION_DAYS = 30
+DEFAULT_RETENTION_DAYS = 7
+# Items of one pull, and the time of a lease: a reader that needs longer takes fewer.
+MAX_PULL_ITEMS = 100
+DEFAULT_PULL_ITEMS = 10
+MAX_LEASE_SECONDS = 12 * 60 * 60
+DEFAULT_LEASE_SECONDS = 60
+# Proxies end a request that is silent for 30 seconds.
+MAX_PULL_WAIT_SECONDS = 25
+# The bodies of one pull: a quote in a body takes two bytes of the response.
+MAX_PULL_BYTES = 400_000
+# Ids of one acknowledgement: those of ten pulls.
+MAX_ACKNOWLEDGED_IDS = 10 * MAX_PULL_ITEMS
+# How long an item that a reader gives back may wait: as long as the longest lease.
+MAX_NACK_WAIT_SECONDS = MAX_LEASE_SECONDS
 # A request in ten seconds, and more than one process sends to one endpoint.
 MIN_RATE_PER_SECOND = 0.1
 MAX_RATE_PER_SECOND = 1000

@@ -13,7 +13,7 @@ from streams.core.accounts.usage import LaunchBatch, NewLaunches, OutgoingEvent,
 from streams.core.deliveries.backfill import Backfill, OffsetRange
 from streams.core.deliveries.backlog import Backlog
 from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
-from streams.core.deliveries.held import HeldDelivery, Probe, ReleaseProgress
+from streams.core.deliveries.held import HeldDelivery, Probe, PulledWebhook, ReleaseProgress
 from streams.core.deliveries.job import Job
 from streams.core.erasures.erasure import ErasedLearner, Erasure, HashedLearner
 from streams.core.failed_work import FailedRows, FailedWork, WorkKind
@@ -84,6 +84,26 @@ class HeldDeliveries(Protocol):
         self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[HeldDelivery]:
         """The oldest held deliveries, without the `excluded` ids."""
+
+    async def pulled_webhooks(self) -> Sequence[PulledWebhook]:
+        """The webhooks with deliveries that wait for readers."""
+
+    async def unacknowledged(
+        self,
+        webhook_id: str,
+        held_before: datetime,
+        now: datetime,
+        limit: int,
+        excluded: Collection[str] = (),
+        failed_rows: FailedRows = None,
+    ) -> Sequence[HeldDelivery]:
+        """Deliveries that have waited for readers since before `held_before`, and that no reader has at the moment."""
+
+    async def to_requests(self, webhook_id: str, now: datetime, limit: int) -> int:
+        """Let deliveries that wait for readers leave by requests, because the webhook has a URL now, or is deleted.
+
+        A lease goes on until its end. Returns how many, at most `limit`.
+        """
 
     async def due_probes(
         self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None

@@ -46,6 +46,7 @@ class ApiProcess:
             self._current_problems,
             lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
         )
+        self._pulls = services.pulls
         connection_count = _limit_connections(settings.api_connections, telemetry)
         uvicorn_config = server_config(
             create_app(
@@ -89,6 +90,7 @@ class ApiProcess:
 
     async def drain(self) -> None:
         self._server.should_exit = True
+        self._pulls.end_waits()
         await self._ended_event.wait()
         if self._server.cut_request_count:
             raise TimeoutError(f"requests cut: {self._server.cut_request_count}")

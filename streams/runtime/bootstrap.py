@@ -25,6 +25,8 @@ from streams.features.learners.service import LearnerService
 from streams.features.mails.service import MailService
 from streams.features.platform.service import PlatformService
 from streams.features.platform.storage import SqlPlatformStats
+from streams.features.pulls.service import PullService
+from streams.features.pulls.storage import SqlPulls
 from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.service import ReplayService
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
@@ -74,6 +76,7 @@ class SqlDeployment(SqlParts):
             webhooks=self.webhooks(),
             secrets=self.secrets(),
             deliveries=self.deliveries(),
+            pulls=self.pulls(telemetry),
             search=DeliverySearchService(SqlDeliveryStore(self.database), SqlDeliverySearch(self.database)),
             replays=self.replays(),
             learners=self.learners(),
@@ -201,6 +204,18 @@ class SqlDeployment(SqlParts):
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)
         return DeliveryService(SqlDeliveryStore(self.database), replays, self.jobs(), self.clock)
+
+    def pulls(self, telemetry: Telemetry) -> PullService:
+        return PullService(
+            SqlPulls(self.database, self.encryption, self.clock),
+            self.stored_webhooks(),
+            self.recorder(telemetry),
+            self.encryption,
+            self.clock,
+            telemetry,
+            self.settings.signature_header,
+            self.settings.send_traceparent,
+        )
 
     def replays(self) -> ReplayService:
         deliveries = SqlDeliveryStore(self.database)

@@ -13,6 +13,7 @@ from streams.features.usage.stage import Meter
 from streams.ports.runtime import Telemetry
 from streams.runtime.sql_parts import SqlParts
 from streams.stages.backlog_metrics import expose_backlog
+from streams.stages.end_pulls import EndPulls
 from streams.stages.lease import LeaseKeeper
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import resend_overdue
@@ -92,6 +93,13 @@ class PublishProcess:
             telemetry,
             postponed_work,
         )
+        self._end_pulls = EndPulls(
+            deployment.held_deliveries(),
+            self._subscriptions,
+            deployment.clock,
+            postponed_work,
+            self._release_held.end_holds,
+        )
 
     async def run(self) -> None:
         try:
@@ -112,6 +120,7 @@ class PublishProcess:
             self._publish_erasures,
             self._release_held_deliveries,
             self._send_probes,
+            self._end_unacknowledged_pulls,
             self._send_outgoing_events,
             self._due_reports.report_scores,
             self._due_reports.report_ends,
@@ -133,6 +142,10 @@ class PublishProcess:
     async def _send_probes(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._probe_paused.run()
+
+    async def _end_unacknowledged_pulls(self) -> None:
+        await self._subscriptions.wait_until_ready()
+        await self._end_pulls.run()
 
     async def _send_outgoing_events(self) -> None:
         outgoing_events = self._deployment.outgoing_events()

@@ -33,6 +33,7 @@ MAX_CONCURRENT_QUERIES = 4
 MAX_PORTION_DELIVERIES = 2000
 
 KEPT_MESSAGE = "The webhook was enabled with the choice to keep its held deliveries as dead letters."
+NOT_PULLED_MESSAGE = "No reader pulled and acknowledged it within the retention of its webhook."
 DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard its held deliveries."
 
 # The record that ends a hold, if there is one, and the delivery's state after it.
@@ -43,6 +44,8 @@ _LOG_EVENTS = {
     State.WAITING: "delivery_released",
     State.DEAD: "delivery_given_up",
     State.DISCARDED: "delivery_discarded",
+    # A test event that no reader pulled.
+    State.FAILED: "delivery_given_up",
 }
 
 
@@ -148,7 +151,9 @@ class ReleaseHeld:
                 for name, step in state.released_steps.items()
                 if name in known_progress and _is_waiting(known_progress[name], step)
             }
-            held_again_count = sum(item.state is State.HELD for item in known_progress.values())
+            held_again_count = sum(
+                item.state is State.HELD and not item.is_for_readers for item in known_progress.values()
+            )
             if state.released_steps:
                 state.window = state.window.adapt(
                     len(state.released_steps) - len(unattempted) - held_again_count, held_again_count
@@ -176,7 +181,10 @@ class ReleaseHeld:
             *(self._oldest(name, limit, excluded, failed_rows) for name, limit in limits.items())
         )
         await self._postponed_work.postpone_rows(WorkKind.HELD_DELIVERY, failed_rows)
-        deliveries = [delivery for portion in portions for delivery in portion]
+        return await self.end_holds([delivery for portion in portions for delivery in portion], seconds)
+
+    async def end_holds(self, deliveries: Sequence[HeldDelivery], seconds: float) -> int:
+        """Produce and store what ends the holds of these deliveries, spread over `seconds`. Returns their number."""
         if not deliveries:
             return 0
         position = await self._subscriptions.catch_up()
@@ -210,7 +218,8 @@ class ReleaseHeld:
             self._webhooks[name].pace.take(count)
         # Kept and discarded deliveries send nothing to the endpoint, so its pace does not limit them.
         for name, count in ended_counts.items():
-            self._webhooks[name].window = self._webhooks[name].window.adapt(count, 0)
+            if (state := self._webhooks.get(name)) is not None:
+                state.window = state.window.adapt(count, 0)
         return len(deliveries)
 
     async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
@@ -273,6 +282,9 @@ class ReleaseHeld:
         now = self._clock.now()
         key = held_delivery.delivery.webhook_id.encode()
         delivery = held_delivery.delivery.to_released()._replace(subscriptions_position=position)
+        if held_delivery.is_unacknowledged:
+            dead_letter = DeadLetter(delivery, DeathReason.NOT_PULLED, NOT_PULLED_MESSAGE)
+            return Outgoing(DEAD_LETTERS, key, self._codec.encode(dead_letter)), state_of_record(dead_letter, now)
         if held_delivery.choice is HeldChoice.KEEP:
             dead_letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_MESSAGE)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(dead_letter)), state_of_record(dead_letter, now)

@@ -31,6 +31,7 @@ class Customer:
     key: str
     webhook_id: str
     cookie: str
+    pull_webhook_id: str = ""
     commit_urls: list[str] = field(default_factory=list)
 
     @property
@@ -84,11 +85,12 @@ async def make_customer(base_url: str, operator_key: str, name: str, endpoint_ur
         account = await _json(client.post("/v1/accounts", json={"name": name, "emails": []}, headers=operator))
         headers = {"Authorization": f"Bearer {account['apiKey']}"}
         webhook = await _json(client.post("/v1/webhooks", json={"url": endpoint_url}, headers=headers))
+        pulled = await _json(client.post("/v1/webhooks", json={"delivery": "pull"}, headers=headers))
         link = await _json(client.post(f"/v1/accounts/{account['id']}/portal-links", headers=operator))
         token = link["url"].rpartition("/")[2]
         async with client.post(f"/sign-in/{token}", headers=SAME_ORIGIN, allow_redirects=False) as response:
             cookies = SimpleCookie(response.headers["Set-Cookie"])
-        customer = Customer(base_url, account["id"], account["apiKey"], webhook["id"], "")
+        customer = Customer(base_url, account["id"], account["apiKey"], webhook["id"], "", pulled["id"])
         customer.cookie = "; ".join(f"{name}={morsel.value}" for name, morsel in cookies.items() if morsel.value)
         for number in range(sessions):
             session = {"packageId": "pkg_1", "learnerId": f"learner-{number}"}
@@ -215,6 +217,12 @@ def tests(customer: Customer) -> Requests:
         yield "POST", f"/v1/webhooks/{customer.webhook_id}/test", {"headers": customer.headers}
 
 
+def readers(customer: Customer) -> Requests:
+    for _ in range(FLOOD_REQUESTS):
+        body = {"waitSeconds": 1}
+        yield "POST", f"/v1/webhooks/{customer.pull_webhook_id}/pull", {"json": body, "headers": customer.headers}
+
+
 def unknown_clients(customer: Customer) -> Requests:
     """Keys, sessions and commit URLs that do not exist."""
     for number in range(FLOOD_REQUESTS // 4):
@@ -238,6 +246,7 @@ FLOODS: dict[str, Callable[[Customer], Requests]] = {
         backfills,
         pages,
         tests,
+        readers,
         unknown_clients,
     )
 }

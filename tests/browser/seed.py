@@ -76,6 +76,11 @@ def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
     _gone(dashboard, acme)
     _deleted(dashboard, acme)
     _kept(dashboard, acme)
+    ids["pulled"] = acme.post("/v1/webhooks", {"delivery": "pull", "events": ["session.reset"]})["id"]
+    for number in range(2):
+        acme.publish(f"evt_01HYX9K2M3N4P5Q6R7S8T9P{number:03}", "session.reset")
+    acme.wait_for(2, webhookId=ids["pulled"], state="held")
+    ids["given_back"] = given_back(acme, ids["pulled"])
     ids["job"] = finished_job(acme, "discard", {"reason": "kept", "eventId": FIRST_KEPT})
     ids["erasure"] = acme.post("/v1/learners/erase", {"learnerId": "learner-who-left"})["id"]
     [waiting] = acme.wait_for(1, webhookId=ids["failing"], state="waiting")
@@ -155,3 +160,10 @@ def finished_job(customer: Customer, kind: str, wanted: dict[str, str]) -> str:
     job_id = str(customer.post(f"/v1/dead-letters/{kind}", {"filter": wanted})["id"])
     until(lambda: "finishedAt" in customer.api.get(f"/v1/jobs/{job_id}").json(), 20, "the job")
     return job_id
+
+
+def given_back(customer: Customer, webhook_id: str) -> str:
+    """A delivery of a pull webhook that a reader gave back, until the tests have ended."""
+    [item] = customer.post(f"/v1/webhooks/{webhook_id}/pull", {"max": 1})["items"]
+    customer.post(f"/v1/webhooks/{webhook_id}/nack", {"ids": [item["id"]], "waitSeconds": 12 * 60 * 60})
+    return str(item["id"])

@@ -36,6 +36,22 @@ def test_a_webhook_is_created_edited_and_deleted(dashboard: Dashboard, plain_pag
     expect(page.get_by_text("There are no webhooks yet")).to_be_visible()
 
 
+def test_a_pull_webhook_has_a_form_without_a_url(plain_page: Page) -> None:
+    page = plain_page
+    page.goto("/webhooks/new")
+    url, retention = page.get_by_label("URL", exact=True), page.get_by_label("Retention in days")
+    expect(url).to_be_visible()
+    expect(retention).to_be_hidden()
+    page.get_by_label("Pull:").check()
+    expect(url).to_be_hidden()
+    expect(page.get_by_text("Credentials for the endpoint")).to_be_hidden()
+    retention.fill("3")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("Created. Events wait for readers from now on.")).to_be_visible()
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status").filter(has_text="It waits until a reader pulls it.")).to_be_visible()
+
+
 def test_a_form_says_which_events_match(acme: Customer, plain_page: Page, webhook: str) -> None:
     page, event_id = plain_page, acme.publish(f"evt_compared_{acme.id}")
     acme.wait_for(1, eventId=event_id, state="delivered")

@@ -3,7 +3,7 @@
 from playwright.sync_api import Browser
 
 from browser.running import Customer, Dashboard
-from browser.seed import Seed, cookies_of, finished_job
+from browser.seed import Seed, cookies_of, finished_job, given_back
 from e2e.receiver import Response
 from streams.core.limits import (
     MAX_DESCRIPTION_CHARACTERS,
@@ -20,6 +20,7 @@ BINARY = bytes(range(256)) * (MAX_RESPONSE_BODY_BYTES // 256)
 EVENT_ID = "evt_" + "x" * (MAX_ID_CHARACTERS - 4)
 PACKAGE = "p" * MAX_ID_CHARACTERS
 NAME = UNTRUSTED[:MAX_NAME_CHARACTERS]
+DESCRIPTION = UNTRUSTED.ljust(MAX_DESCRIPTION_CHARACTERS, "D")
 EMAIL = f"{'m' * 60}@mallory.example"
 
 
@@ -47,6 +48,11 @@ def seed_untrusted(dashboard: Dashboard, browser: Browser) -> Seed:
     job_id = finished_job(mallory, "retry", {"reason": "gone"})
     erasure = mallory.post("/v1/learners/erase", {"learnerId": NAME})
     ids = {**webhooks, "job": job_id, "waiting": waiting["id"], "delivered": delivered["id"], "erasure": erasure["id"]}
+    pull_webhook = {"delivery": "pull", "description": DESCRIPTION, "events": ["session.reset"]}
+    ids["pulled"] = mallory.post("/v1/webhooks", pull_webhook)["id"]
+    _publish(mallory, f"{EVENT_ID[:-1]}p", "session.reset")
+    mallory.wait_for(1, webhookId=ids["pulled"], state="held")
+    ids["given_back"] = given_back(mallory, ids["pulled"])
     ids["link"] = dashboard.portal_token(mallory)
     return Seed(mallory, ids, cookies_of(browser, dashboard, mallory, user, viewer))
 
@@ -56,8 +62,7 @@ def _webhook(dashboard: Dashboard, mallory: Customer, event_type: str, status: i
     url = dashboard.receiver.url(f"/{event_type}/").ljust(MAX_URL_CHARACTERS, "u")
     headers = {"X-Untrusted": "<b data-injected>" + "H" * 300}
     dashboard.receiver.responses["/" + url.split("/", 3)[3]] = lambda request: Response(status, BINARY, headers)
-    description = UNTRUSTED.ljust(MAX_DESCRIPTION_CHARACTERS, "D")
-    return mallory.webhook(url, description=description, packages=[PACKAGE], events=[event_type])
+    return mallory.webhook(url, description=DESCRIPTION, packages=[PACKAGE], events=[event_type])
 
 
 def _publish(mallory: Customer, event_id: str, event_type: str) -> None:

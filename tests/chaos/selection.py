@@ -64,6 +64,7 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/publish_erasures.py": ("publish",),
     "streams/stages/release_held.py": ("publish",),
     "streams/stages/probe_paused.py": ("publish",),
+    "streams/stages/end_pulls.py": ("publish",),
     "streams/stages/outgoing_events.py": ("publish",),
     "streams/stages/lease.py": ("publish", "maintain"),
     "streams/features/replays/stage.py": ("maintain",),

@@ -68,6 +68,7 @@ from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition
 from streams.ports.storage import Prunable, PruneResult
 from streams.stages.backlog_metrics import expose_backlog
+from streams.stages.end_pulls import EndPulls
 from streams.stages.lease import LeaseKeeper
 from streams.stages.overdue_retries import resend_overdue
 from streams.stages.postponed_work import MAX_POSTPONED_PER_KIND, PostponedWork
@@ -99,6 +100,7 @@ LOOPS = {
     "stages/consuming/event_reader.py: _until_read": "waits for events",
     "stages/consuming/partition_consumer.py: _commit_regularly": "commits offsets",
     "stages/deliver.py: deliver": "one delivery, in tests/stages",
+    "stages/end_pulls.py: run": "test_a_wrong_pull_delays_no_other",
     "stages/fan_out.py: run": "one event, in tests/stages",
     "stages/lease.py: _keep_renewing": "the lease",
     "stages/lease.py: _take": "the lease",
@@ -401,6 +403,31 @@ async def test_a_wrong_held_delivery_delays_no_other(
     assert await release.cycle() == 0
     assert work.failed == {(WorkKind.HELD_DELIVERY, ids["evt_1"])}
     assert await state_of(database, ids["evt_2"]) == State.WAITING
+
+
+async def test_a_wrong_pull_delays_no_other(database: SqlStore, work: Work) -> None:
+    await database.webhooks.add(Registration(webhook(id="wh_1", url=""), NOON))
+    pulled = [
+        delivery(webhook_id="wh_1", event_id=event_id).to_held(HoldReason.PULL, None, is_attempted=False)
+        for event_id in ("evt_1", "evt_2")
+    ]
+    await database.recorder.record(merge_records([RecordedValue(value, NOON) for value in pulled]))
+    await database.outbox.mark_published([(due, NOON) for due in await database.outbox.list_due(10)])
+    await change(database, update(deliveries).where(deliveries.c.id == pulled[0].id).values(trigger="moon"))
+    work.clock.advance(8 * 24 * 60 * 60)
+    kafka = FakeKafka(work.clock)
+    kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_1", CODEC.encode(webhook(id="wh_1", url=""))))
+    kafka.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("first", 0, None).encode()))
+    subscriptions = FakeSubscriptions(kafka, CODEC)
+    await subscriptions.catch_up()
+    release = ReleaseHeld(
+        *(database.held, database.recorder, subscriptions, kafka, CODEC, work.clock, work.telemetry, work.postponed),
+        per_second=100,
+    )
+    pulls = EndPulls(database.held, subscriptions, work.clock, work.postponed, release.end_holds)
+    assert await pulls.cycle() == 1
+    assert work.failed == {(WorkKind.HELD_DELIVERY, pulled[0].id)}
+    assert await state_of(database, pulled[1].id) == State.DEAD
 
 
 async def test_a_wrong_probe_delays_no_other(database: SqlStore, work: Work) -> None:

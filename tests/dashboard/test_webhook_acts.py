@@ -43,7 +43,7 @@ async def test_a_rotation_says_what_to_do_next(api: ApiFixture, browser: FakeBro
     page = await browser.send(f"{path}/secret/rotate", hours="24")
     assert "Rotated. Give your receiver the new secret before 11 Apr 2026, 12:00:00 UTC." in page.text
     page = await browser.send(f"{path}/secret/finish-rotation")
-    assert "The old secret has ended. Requests are signed with the new one alone." in page.text
+    assert "The old secret has ended. Events are signed with the new one alone." in page.text
     page = await browser.send(f"{path}/secret/rotate", hours="0")
     assert "Rotated. The old secret has ended: give your receiver the new one now." in page.text
     assert "Rotated" not in (await browser.send(f"{path}/secret")).text

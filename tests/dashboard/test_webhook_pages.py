@@ -128,7 +128,7 @@ async def test_no_retries_beside_waits_is_not_ignored(browser: FakeBrowser) -> N
     ("name", "text", "message"),
     [
         ("timeout_seconds", "31", "Timeout in seconds must be a whole number from 1 to 30"),
-        ("rate_per_second", "fast", "Requests a second, at most must be a number, such as 5 or 0.5"),
+        ("rate_per_second", "fast", "Events a second, at most must be a number, such as 5 or 0.5"),
         ("rate_per_second", "nan", "must be a number from 0.1 to 1000"),
         ("fields", "sesionId", "'sesionId' is not a field of any type's `data`"),
         ("rate_burst", "5", "eeds ratePerSecond"),

@@ -12,13 +12,14 @@ from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.backfill import Backfill
 from streams.core.deliveries.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.deliveries.delivery_state import HELD_MESSAGES, Batch, DeliveryState
-from streams.core.deliveries.held import HeldChoice, HeldDelivery, Probe, ReleaseProgress
+from streams.core.deliveries.held import HeldChoice, HeldDelivery, Probe, PulledWebhook, ReleaseProgress
 from streams.core.deliveries.job import PORTION_SIZE, Job, JobKind
 from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import Conflict, Unavailable
 from streams.core.failed_work import FailedRow, FailedRows
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
 from streams.core.webhooks.probe import next_probe_at, probe_number
+from streams.core.webhooks.webhook import DeliveryMode, Status
 
 
 @dataclass
@@ -30,7 +31,7 @@ class FakeHeld:
 
     async def webhooks(self) -> Mapping[str, int]:
         self._check()
-        holding = {state.webhook_id for state in self._in_state(State.HELD)}
+        holding = {state.webhook_id for state in self._in_state(State.HELD) if not _is_for_readers(state)}
         able = sorted(filter(self.recorder.webhooks.can_take, holding))
         return {webhook_id: sum(map(_is_under_way, self.recorder.of(webhook_id))) for webhook_id in able}
 
@@ -38,12 +39,47 @@ class FakeHeld:
         self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[HeldDelivery]:
         self._check()
-        delivery_states = [state for state in self._in_state(State.HELD) if state.webhook_id == webhook_id]
+        held = [state for state in self._in_state(State.HELD) if not _is_for_readers(state)]
+        delivery_states = [state for state in held if state.webhook_id == webhook_id]
         delivery_states.sort(key=lambda state: (state.first_seen_at, state.delivery_id))
         choices = [(state, self._choice(state)) for state in delivery_states]
         able = [(state, choice) for state, choice in choices if choice and self.recorder.has_body(state)]
         able = [(state, choice) for state, choice in able if state.delivery_id not in excluded]
         return [HeldDelivery(self._delivery(state), choice) for state, choice in able[:limit]]
+
+    async def pulled_webhooks(self) -> Sequence[PulledWebhook]:
+        self._check()
+        webhook_ids = sorted({state.webhook_id for state in self._in_state(State.HELD) if _is_for_readers(state)})
+        return [self._pulled(name) for name in webhook_ids if not self.recorder.webhooks.is_dirty(name)]
+
+    def _pulled(self, webhook_id: str) -> PulledWebhook:
+        live = self.recorder.webhooks.live(webhook_id)
+        is_pull = live is not None and live.webhook.delivery is DeliveryMode.PULL
+        return PulledWebhook(webhook_id, is_pull, live is not None and live.webhook.status is Status.ACTIVE, None, None)
+
+    async def unacknowledged(
+        self,
+        webhook_id: str,
+        held_before: datetime,
+        now: datetime,
+        limit: int,
+        excluded: Collection[str] = (),
+        failed_rows: FailedRows = None,
+    ) -> Sequence[HeldDelivery]:
+        self._check()
+        waiting = [state for state in self._in_state(State.HELD) if _is_for_readers(state)]
+        late = [state for state in waiting if state.webhook_id == webhook_id and state.changed_at < held_before]
+        late = [state for state in late if state.delivery_id not in excluded]
+        return [HeldDelivery(self._delivery(one), HeldChoice.DELIVER, is_unacknowledged=True) for one in late[:limit]]
+
+    async def to_requests(self, webhook_id: str, now: datetime, limit: int) -> int:
+        self._check()
+        waiting = [state for state in self._in_state(State.HELD) if _is_for_readers(state)]
+        waiting = [state for state in waiting if state.webhook_id == webhook_id][:limit]
+        for state in waiting:
+            changed = state._replace(reason=str(HoldReason.REPLAY), due_at=None)
+            self.recorder.delivery_states[state.delivery_id] = changed
+        return len(waiting)
 
     async def due_probes(
         self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None
@@ -82,7 +118,9 @@ class FakeHeld:
         if failed_rows is not None:
             failed_rows += [FailedRow(one.delivery_id, one.account_id, "odd") for one in known if self._is_odd(one)]
         fit = [one for one in known if not self._is_odd(one)]
-        return [ReleaseProgress(one.delivery_id, one.state, one.generation, one.step) for one in fit]
+        return [
+            ReleaseProgress(one.delivery_id, one.state, one.generation, one.step, _is_for_readers(one)) for one in fit
+        ]
 
     def _is_odd(self, state: DeliveryState) -> bool:
         return state.delivery_id in self.odd_ids
@@ -118,6 +156,10 @@ class FakeHeld:
     def _check(self) -> None:
         if self.recorder.away:
             raise Unavailable("the database is away")
+
+
+def _is_for_readers(state: DeliveryState) -> bool:
+    return state.reason == HoldReason.PULL
 
 
 def _is_under_way(state: DeliveryState) -> bool:

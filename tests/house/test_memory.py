@@ -126,6 +126,8 @@ TABLES = {
     "streams/features/invalid_records/service.py ReplayResult.failures": "the records that an operator replays",
     "streams/features/webhooks/outcome_watch.py OutcomeWatch._running_tests": "MAX_WAITING_TESTS_PER_ACCOUNT",
     "streams/features/webhooks/outcome_watch.py OutcomeWatch._futures": "MAX_WAITING_TESTS_PER_ACCOUNT",
+    "streams/features/pulls/waits.py Waits._readers": "half of SCORM_WEBHOOKS_API_CONNECTIONS",
+    "streams/features/pulls/waits.py Waits._allowed_at": "the webhooks of these readers",
     "streams/features/replays/backfill.py HistoryBackfill._paused_until": "MAX_UNFINISHED_JOBS_PER_ACCOUNT",
     "streams/stages/consuming/batch_consumer.py BatchConsumer._waiting_partitions": PARTITIONS,
     "streams/stages/consuming/batch_consumer.py BatchConsumer._next_offsets": PARTITIONS,

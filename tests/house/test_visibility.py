@@ -40,7 +40,10 @@ NEITHER = {
     # Keys of Kafka's records and of rows, and headers of records.
     *("Record.key", "Outgoing.key", "OutgoingEvent.key", "StoredRecord.key", "Topic.key", "outgoing_events.key"),
     *("Record.headers", "Outgoing.headers", "StoredRecord.headers", "Mail.key", "mails.key", "idempotency_keys.key"),
+    # A pulled item has our signatures, and none of the customer's own headers.
+    "PulledItem.headers",
     # An event's payload, which every role may read.
+    "PulledItem.body",
     *("Delivery.body", "DeliveryDetails.body", "RecordedEvent.body", "Request.body", "events.body"),
     # Names, kinds, parts and addresses within the dashboard.
     *("DeliveryPolicy.signature_header", "Settings.signature_header", "Site.signature_header", "_Writer.header"),

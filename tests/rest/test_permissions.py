@@ -33,6 +33,9 @@ NEEDS = {
     "POST /v1/webhooks/{webhook_id}/test": "webhooks:write",
     "POST /v1/webhooks/{webhook_id}/pause": "webhooks:write",
     "POST /v1/webhooks/{webhook_id}/enable": "webhooks:write",
+    "POST /v1/webhooks/{webhook_id}/pull": "deliveries:write",
+    "POST /v1/webhooks/{webhook_id}/ack": "deliveries:write",
+    "POST /v1/webhooks/{webhook_id}/nack": "deliveries:write",
     "POST /v1/webhooks/{webhook_id}/retry-waiting": "deliveries:write",
     "POST /v1/webhooks/{webhook_id}/secret": "webhooks:write",
     "POST /v1/webhooks/{webhook_id}/secret/rotate": "webhooks:write",
@@ -98,6 +101,8 @@ BODIES: dict[str, Any] = {
     "POST /v1/accounts/{account_id}/keys": {"name": "mine", "scopes": ["webhooks:read"]},
     "POST /v1/accounts/{account_id}/users": {"email": "me@example.com"},
     "PATCH /v1/accounts/{account_id}/users/{user_id}": {"role": "owner"},
+    "POST /v1/webhooks/{webhook_id}/ack": {"ids": ["d_1"]},
+    "POST /v1/webhooks/{webhook_id}/nack": {"ids": ["d_1"]},
 }
 
 

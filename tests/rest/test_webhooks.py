@@ -40,6 +40,7 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
         "id": made["id"],
         "accountId": api.acme.account_id,
         "url": URL,
+        "delivery": "push",
         "events": ["*"],
         "description": "",
         "packages": [],

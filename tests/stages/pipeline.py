@@ -40,6 +40,7 @@ from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.batch_consumer import Batching
 from streams.stages.consuming.partition_consumer import Pacing, PartitionConsumer
 from streams.stages.deliver import Deliver
+from streams.stages.end_pulls import EndPulls
 from streams.stages.fan_out import FanOut
 from streams.stages.lease import LeaseKeeper
 from streams.stages.limiting.slot_limiter import SlotLimiter
@@ -176,6 +177,9 @@ class Pipeline:
             self.clock,
             self.telemetry,
             work,
+        )
+        self.end_pulls = EndPulls(
+            self._port("end_pulls.held", self.held), self.table, self.clock, work, self.release_held.end_holds
         )
         self.table.find("")
         publishing = keeper.hold(lambda: publish.run(self.table.table))

@@ -50,11 +50,13 @@ def notice_event(mail: Mail) -> Event | None:
     details = {
         field: mail.details[name] for name, field in _FIELDS[mail.kind].items() if mail.details.get(name) is not None
     }
-    url = shorten(without_query(str(mail.details["url"])), MAX_TEXT_CHARACTERS)
+    # A pull webhook has none.
+    url = mail.details.get("url")
+    webhook_url = {"url": shorten(without_query(str(url)), MAX_TEXT_CHARACTERS)} if url else {}
     return Event(
         id=derived_id("evt", mail.account_id, mail.key),
         type=event_type,
         account_id=mail.account_id,
         occurred_at=mail.created_at,
-        data={"webhookId": mail.webhook_id, "url": url, **constants, **details},
+        data={"webhookId": mail.webhook_id, **webhook_url, **constants, **details},
     )

@@ -13,7 +13,7 @@ from streams.core.deliveries.schedule import Schedule, Tier
 from streams.core.errors import InvalidRecord
 from streams.core.records.invalid_on_failure import invalid_on_failure
 from streams.core.webhooks.health import Fallbacks
-from streams.core.webhooks.webhook import Status, Webhook
+from streams.core.webhooks.webhook import DeliveryMode, Status, Webhook
 
 FALLBACK_RETRIES = 2
 # A test is sent only while somebody waits for its outcome.
@@ -139,6 +139,7 @@ def decide_before_attempt(
     """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
     - A delivery that would wait too long for its endpoint is held for this `hold_reason`, whatever its webhook's state.
+    - A delivery of a pull webhook is held until a reader pulls it; no request is ever sent.
     - A test is sent even to a paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`.
     - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
     - A probe of an automatic pause is sent. One that cannot be, or whose pause is over, is held in that pause again.
@@ -158,16 +159,19 @@ def decide_before_attempt(
         return GiveUp(DeathReason.EXPIRED, delivery.to_final(is_attempted=False), _EXPIRED_MESSAGE)
     if webhook is None:
         return GiveUp(DeathReason.DELETED, delivery.to_final(is_attempted=False), _DELETED_MESSAGE)
-    if delivery.trigger is Trigger.TEST:
+    is_pulled = webhook.delivery is DeliveryMode.PULL
+    if delivery.trigger is Trigger.TEST and not is_pulled:
         return SendNow(webhook, _url_of(delivery, webhook))
-    if webhook.status is Status.PAUSED:
+    if webhook.status is Status.PAUSED and delivery.trigger is not Trigger.TEST:
         pause = webhook.pause
-        if delivery.is_probe and pause and pause.reason.is_automatic:
+        if delivery.is_probe and pause and pause.reason.is_automatic and not is_pulled:
             return SendNow(webhook, webhook.url)
         if not (pause and pause.reason.is_automatic and webhook.fallback_url is not None):
             return Hold(delivery.to_held(HoldReason.PAUSED, pause.id if pause else None, is_attempted=False))
         if delivery.target is Target.PRIMARY:
             return UseFallback(delivery.to_fallback(is_attempted=False))
+    if is_pulled:
+        return Hold(delivery.to_held(HoldReason.PULL, None, is_attempted=False))
     if delivery.target is Target.PRIMARY:
         return SendNow(webhook, webhook.url)
     if webhook.fallback_url is None:

@@ -42,6 +42,8 @@ class HoldReason(StrEnum):
     BUSY = "busy"
     RATE = "rate"
     REPLAY = "replay"
+    # Of a pull webhook: it waits for a reader.
+    PULL = "pull"
 
 
 class DeathReason(StrEnum):
@@ -57,6 +59,8 @@ class DeathReason(StrEnum):
     # `publish`, when it releases what a pause held (stages/release_held.py).
     KEPT = "kept"
     REFUSED = "refused"
+    # `publish`, when no reader acknowledged it in time (stages/release_held.py).
+    NOT_PULLED = "not_pulled"
     # `up`, when its embedded broker starts anew (adapters/sql/deliveries/lost_deliveries.py).
     BROKER_RESTARTED = "broker_restarted"
 

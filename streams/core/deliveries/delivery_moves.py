@@ -9,11 +9,13 @@ from streams.core.deliveries.held import HeldChoice
 
 
 class Action(StrEnum):
-    """An action on a delivery in SQL, by a person or by `maintain` on a person's behalf."""
+    """An action on a delivery in SQL, by a person, a reader, or `maintain` on a person's behalf."""
 
     REPLAY = "replay"
     # Causes of different kinds need different values: equal values would be the same key.
     DISCARD = "discard dead letter"
+    # By a reader of a pull webhook.
+    ACKNOWLEDGE = "acknowledge"
     ERASE = "erase"
 
 
@@ -31,6 +33,7 @@ TRANSITIONS: Mapping[tuple[State, NextStep | HeldChoice | Action], State] = {
     (State.HELD, HeldChoice.KEEP): State.DEAD,
     (State.HELD, HeldChoice.DISCARD): State.DISCARDED,
     (State.HELD, NextStep.DEAD): State.DEAD,
+    (State.HELD, Action.ACKNOWLEDGE): State.DELIVERED,
     (State.WAITING, Action.REPLAY): State.HELD,
     (State.DELIVERED, Action.REPLAY): State.HELD,
     (State.DEAD, Action.REPLAY): State.HELD,

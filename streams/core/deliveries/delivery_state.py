@@ -172,6 +172,8 @@ def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState
                 delivery,
                 State.HELD,
                 at,
+                # A reader may pull it from now on.
+                due_at=at if delivery.hold_reason is HoldReason.PULL else None,
                 reason=str(delivery.hold_reason),
                 message=HELD_MESSAGES[delivery.hold_reason],
                 pause_id=delivery.pause_id,
@@ -185,6 +187,7 @@ HELD_MESSAGES = {
     HoldReason.BUSY: "The endpoint cannot take more at the moment.",
     HoldReason.RATE: "The webhook's rate does not allow more at the moment.",
     HoldReason.REPLAY: "It is sent again as soon as the webhook can take it.",
+    HoldReason.PULL: "It waits until a reader pulls it.",
 }
 
 

@@ -1,6 +1,7 @@
 """Held deliveries: what happens to them after a pause, and how many are released at once."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from streams.core.deliveries.delivery import Delivery, State
@@ -23,10 +24,28 @@ class HeldChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeldDelivery:
-    """A held delivery of a webhook that can take it, and the choice for it."""
+    """A held delivery of a webhook that can take it, and the choice for it.
+
+    `is_unacknowledged` means that no reader acknowledged it in time.
+    """
 
     delivery: Delivery
     choice: HeldChoice
+    is_unacknowledged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PulledWebhook:
+    """A webhook with deliveries that wait for readers. It may have got a URL, or have been deleted, meanwhile.
+
+    `enabled_at` is the end of its newest pause. None of its deliveries has waited since before `oldest_at`.
+    """
+
+    id: str
+    is_pull: bool
+    is_active: bool
+    enabled_at: datetime | None
+    oldest_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +58,16 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseProgress:
-    """The state of a delivery, and the record (generation, step) that it comes from."""
+    """The state of a delivery, and the record (generation, step) that it comes from.
+
+    `is_for_readers` means that it waits for the readers of a pull webhook.
+    """
 
     delivery_id: str
     state: State
     generation: int
     step: int
+    is_for_readers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

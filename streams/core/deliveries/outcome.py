@@ -30,6 +30,9 @@ class OutcomeKind(StrEnum):
     UNSENDABLE = "unsendable"
     CREDENTIALS = "credentials"
     TOKEN_UNAVAILABLE = "token_unavailable"
+    # Of a pulled item: its reader gave it back, or its lease ended.
+    NOT_ACKNOWLEDGED = "not_acknowledged"
+    LEASE_ENDED = "lease_ended"
 
 
 # The endpoint responded, with a status.
@@ -39,6 +42,9 @@ RESPONSE_KINDS = frozenset(
         *(OutcomeKind.GONE, OutcomeKind.THROTTLED),
     }
 )
+
+# A reader of a pull webhook had the delivery: no request was sent.
+LEASE_KINDS = frozenset({OutcomeKind.NOT_ACKNOWLEDGED, OutcomeKind.LEASE_ENDED})
 
 # Outcomes that an outage of our own network causes; an endpoint that responds never has one of these.
 NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT})

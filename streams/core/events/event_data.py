@@ -180,8 +180,8 @@ _PREVIOUS = {
     "previousCompletionStatus": Field(_COMPLETION, is_required=False),
     "previousSuccessStatus": Field(_SUCCESS, is_required=False),
 }
-# Of every event about a webhook itself.
-_WEBHOOK = {"webhookId": Field(_ID), "url": Field(_TEXT)}
+# Of every event about a webhook itself. A pull webhook has no URL.
+_WEBHOOK = {"webhookId": Field(_ID), "url": Field(_TEXT, is_required=False)}
 # Without the endpoint's message: it may name a learner, whose erasure would not find it here.
 _LAST_ATTEMPT = {"lastStatus": Field(_INTEGER, is_required=False)}
 EVENT_TYPE_FORM = r"[a-z.]{1,64}"

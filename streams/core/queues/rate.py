@@ -100,6 +100,14 @@ class Rate:
         """`used_until` after one more at `now`."""
         return max(used_until, now) + 1 / self.per_second
 
+    def allowance(self, used_until: float, now: float, limit: int) -> int:
+        """How many are allowed at `now`, at most `limit`."""
+        count = 0
+        while count < limit and self.free_at(used_until) <= now:
+            used_until = self.use(used_until, now)
+            count += 1
+        return count
+
     def used_at_start(self, since: float) -> float:
         """`used_until` if it is not known what was used before `since`: one is allowed, and no burst yet."""
         return since + (self.burst - 1) / self.per_second

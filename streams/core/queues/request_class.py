@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Other requests of the account come first, so a request waits longer for its turn at the database than for a database
+# that does not respond.
+TURN_SECONDS = 25.0
+
 
 class RequestClass(StrEnum):
     """A class of requests, which share their places."""
@@ -16,6 +20,8 @@ class RequestClass(StrEnum):
     PEOPLE = "people"
     # Requests of the rest that read a topic or many rows.
     SLOW = "slow"
+    # Readers of pull webhooks, most of whom wait.
+    PULL = "pull"
     # Requests that wait for something to happen elsewhere.
     WAITING = "waiting"
     # Probes and files: they wait for nothing, and are not limited.
@@ -52,6 +58,8 @@ def request_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
         RequestClass.COMMIT: PlaceLimit(share(320, 0.64), connections, share(64, 0.125), reserved),
         RequestClass.PEOPLE: PlaceLimit(share(16, 0.125), share(250, 0.5), share(32, 0.125)),
         RequestClass.SLOW: PlaceLimit(2, share(6, 0.1), share(8, 0.1)),
+        # They hold a connection and do nothing, so there may be many in a process with many connections.
+        RequestClass.PULL: PlaceLimit(max(1, connections // 8), max(1, connections // 2), share(32, 0.125)),
         RequestClass.WAITING: PlaceLimit(share(16, 0.125), share(100, 0.2), share(8, 0.1)),
     }
 
@@ -69,6 +77,7 @@ def connection_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
         RequestClass.COMMIT: PlaceLimit(connections, connections, _UNLIMITED, reserved),
         RequestClass.PEOPLE: PlaceLimit(unreserved, unreserved, _UNLIMITED),
         RequestClass.SLOW: PlaceLimit(max(1, unreserved - 1), max(1, unreserved - 1), _UNLIMITED),
+        RequestClass.PULL: PlaceLimit(max(1, unreserved // 2), max(1, unreserved // 2), _UNLIMITED),
         RequestClass.WAITING: PlaceLimit(1, 1, _UNLIMITED),
     }
 

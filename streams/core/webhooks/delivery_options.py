@@ -13,10 +13,12 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import FIELD_NAMES, metadata_problem
 from streams.core.events.event_filter import METADATA_FIELD
 from streams.core.limits import (
+    DEFAULT_RETENTION_DAYS,
     MAX_FAILURES_TO_PAUSE,
     MAX_FIELDS_SENT,
     MAX_MINUTES_TO_PAUSE,
     MAX_RATE_PER_SECOND,
+    MAX_RETENTION_DAYS,
     MAX_RETRY_TIERS,
     MAX_WEBHOOK_TIMEOUT_SECONDS,
     MIN_RATE_PER_SECOND,
@@ -75,6 +77,12 @@ class DeliveryOptions:
     rate_burst: int | None = None
     auth: Auth | None = None
     fields: tuple[str, ...] | None = None
+    retention_days: int | None = None
+
+    @property
+    def retention(self) -> timedelta:
+        """How long a pull webhook's deliveries wait for a reader."""
+        return timedelta(days=self.retention_days or DEFAULT_RETENTION_DAYS)
 
     @property
     def rate(self) -> Rate | None:
@@ -96,6 +104,7 @@ class DeliveryOptions:
             "rateBurst": self.rate_burst,
             "auth": self.auth.values if self.auth else None,
             "fields": None if self.fields is None else list(self.fields),
+            "retentionDays": self.retention_days,
             "onGone": None if self.on_gone is OnGone.PAUSE else str(self.on_gone),
             "resume": None if self.resume is Resume.MANUAL else str(self.resume),
         }
@@ -207,6 +216,10 @@ def _parse_fields(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def _parse_retention(value: object) -> int:
+    return _whole_number(value, 1, MAX_RETENTION_DAYS)
+
+
 def _whole_number(value: object, smallest: int, largest: int) -> int:
     if type(value) is not int or not smallest <= value <= largest:
         raise ValueError(f"must be a whole number from {smallest} to {largest}")
@@ -224,4 +237,5 @@ _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "rateBurst": ("rate_burst", _parse_burst),
     "auth": ("auth", parse_auth),
     "fields": ("fields", _parse_fields),
+    "retentionDays": ("retention_days", _parse_retention),
 }

@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from streams.core.deliveries.delivery import Target, Trigger
-from streams.core.deliveries.outcome import NETWORK_KINDS, OutcomeKind
+from streams.core.deliveries.outcome import LEASE_KINDS, NETWORK_KINDS, OutcomeKind
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, PauseAfter
 from streams.core.webhooks.webhook import PauseReason
 
 # A failure that is recorded later does not count: `record` was away for long, or reads old records again.
 MAX_FAILURE_AGE = timedelta(minutes=10)
 
-# The endpoint asked us to wait, or the fault is ours: neither means that the endpoint is broken.
-UNCOUNTED_OUTCOMES = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
+# The endpoint asked us to wait, the fault is ours, or a reader took no item: none means that the endpoint is broken.
+UNCOUNTED_OUTCOMES = LEASE_KINDS | {OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE}
 
 FALLBACK_FAILURES_TO_REST = 5
 FALLBACK_REST_SECONDS = 600.0

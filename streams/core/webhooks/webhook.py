@@ -40,6 +40,13 @@ class Status(StrEnum):
     PAUSED = "paused"
 
 
+class DeliveryMode(StrEnum):
+    """How a webhook gets its events: by requests to its URL, or when a reader pulls them."""
+
+    PUSH = "push"
+    PULL = "pull"
+
+
 class PauseReason(StrEnum):
     """Why a webhook is paused."""
 
@@ -71,7 +78,7 @@ class EncryptedSecret:
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """The state of a webhook on the compacted topic. No scopes means all. No types means every type except those that
-    a webhook must name (`OPT_IN_TYPES`), and so does `*` among the types (`to_event_types`).
+    a webhook must name (`OPT_IN_TYPES`), and so does `*` among the types (`to_event_types`). A pull webhook has no URL.
 
     `created_at` is when its first record was appended; that first record does not contain it.
     """
@@ -95,6 +102,10 @@ class Webhook:
     created_at: datetime | None = None
     filter: EventFilter | None = None
     options: DeliveryOptions = DEFAULT_OPTIONS
+
+    @property
+    def delivery(self) -> DeliveryMode:
+        return delivery_mode(self.url)
 
     @property
     def scope_ids(self) -> int:
@@ -129,6 +140,16 @@ class Webhook:
     def valid_secrets(self, now: datetime) -> tuple[EncryptedSecret, ...]:
         """The secrets to sign with, oldest first: one, or two during a rotation's overlap."""
         return tuple(secret for secret in self.secrets if secret.valid_until is None or now < secret.valid_until)
+
+
+def delivery_mode(url: str) -> DeliveryMode:
+    """How a webhook with this URL gets its events."""
+    return DeliveryMode.PUSH if url else DeliveryMode.PULL
+
+
+def webhook_title(description: str, url: str) -> str:
+    """What a webhook is called on pages."""
+    return description or url or "Pull webhook"
 
 
 def takes(webhook: Webhook, event_type: str) -> bool:
@@ -264,6 +285,14 @@ class ListedWebhook:
     deleted_at: datetime | None
     filter: str | None
     options: DeliveryOptions
+
+    @property
+    def delivery(self) -> DeliveryMode:
+        return delivery_mode(self.url)
+
+    @property
+    def title(self) -> str:
+        return webhook_title(self.description, self.url)
 
     @property
     def json_bytes(self) -> int:

@@ -163,7 +163,8 @@ def percentile_ms(times: Iterable[ResponseTimes], share: float, slowest_ms: floa
 
 
 def _sum_up_hour(key: tuple[str, datetime, str], hour_attempts: Sequence[Attempt]) -> HourlyAttempts:
-    durations_ms = [attempt.milliseconds for attempt in hour_attempts]
+    # How long a reader had a delivery is no response time.
+    durations_ms = [attempt.milliseconds if attempt.url else 0.0 for attempt in hour_attempts]
     return HourlyAttempts(
         *key,
         len(hour_attempts),

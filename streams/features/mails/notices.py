@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Select, exists, func, literal_column, or_, select
 
 from streams.adapters.sql.tables.accounts import mails
-from streams.adapters.sql.tables.deliveries import deliveries, webhook_health, webhooks
+from streams.adapters.sql.tables.deliveries import IS_HELD, deliveries, webhook_health, webhooks
 from streams.adapters.sql.tables.usage import usage_notices
 from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind
 from streams.core.deliveries.delivery import State, Target
@@ -54,9 +54,7 @@ def failing(now: datetime) -> Select[Any]:
 
 def still_paused(now: datetime) -> Select[Any]:
     """Webhooks that have been paused automatically for a day, once for each pause."""
-    held = select(func.count()).where(
-        deliveries.c.webhook_id == _webhooks.id, deliveries.c.state == literal_column("'held'")
-    )
+    held = select(func.count()).where(deliveries.c.webhook_id == _webhooks.id, IS_HELD)
     query = (
         select(*_COLUMNS, _webhooks.pause_id, _webhooks.pause_reason, _webhooks.paused_at, _webhooks.probe_at)
         .add_columns(held.scalar_subquery().label("held"))
@@ -76,7 +74,8 @@ def secret_ending(now: datetime) -> Select[Any]:
 def certificate_ending(now: datetime) -> Select[Any]:
     """Webhooks whose endpoint's certificate ends within two weeks, once."""
     is_soon = _webhooks.certificate_ends_at.between(now, now + CERTIFICATE_ENDING_DELAY)
-    query = select(*_COLUMNS, _webhooks.certificate_ends_at).where(is_soon)
+    # A pull webhook has no endpoint any more.
+    query = select(*_COLUMNS, _webhooks.certificate_ends_at).where(is_soon, _webhooks.url != "")
     return _without_notice(query, MailKind.CERTIFICATE_ENDING, now - CERTIFICATE_ENDING_DELAY)
 
 
@@ -165,7 +164,7 @@ def quota_mail(now: datetime, row: Any) -> Mail:
 
 def _mail(kind: MailKind, row: Any, cause: str, now: datetime, **details: Any) -> Mail:
     """A notice. `cause` makes it unique among those of its kind and webhook."""
-    details = {"url": row.url, "description": row.description or None, **details}
+    details = {"url": row.url or None, "description": row.description or None, **details}
     return Mail(
         id=new_id("mail"),
         key=f"{kind}/{row.id}/{cause}",

@@ -194,7 +194,7 @@ class SqlMails:
     def _reminder(self, row: Any, now: datetime) -> Mail:
         is_repeated = row.mailed_at is not None and row.since <= row.mailed_at
         details = {
-            "url": row.url,
+            "url": row.url or None,
             "description": row.description or None,
             "count": row.how_many,
             "since": format_time(row.since),

@@ -297,9 +297,14 @@ def _dead_letter_parts(mail: Mail, name: str) -> _Parts:
     count = details.get("count", 1)
     events = f"{count} events" if count != 1 else "1 event"
     subject = f"{'Still undelivered' if details.get('reminder') else 'Undelivered'}: {events} for {name}"
+    # A pull webhook has no URL.
+    if details.get("url"):
+        cause, repaired = f"{events} could not be delivered to the webhook “{name}”: every attempt failed", "endpoint"
+    else:
+        cause, repaired = f"No reader of the pull webhook “{name}” acknowledged {events} in time", "reader"
     paragraphs = [
-        f"{events} could not be delivered to the webhook “{name}”: every attempt failed. Dead letters, we call them.",
-        "They are kept. Repair the endpoint and send them again, one, some or all of them, or discard them.",
+        f"{cause}. Dead letters, we call them.",
+        f"They are kept. Repair the {repaired} and send them again, one, some or all of them, or discard them.",
     ]
     table = {"Endpoint": details.get("url"), "Oldest since": details.get("since")}
     return _Parts(subject, paragraphs, _table_rows(table))

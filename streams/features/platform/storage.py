@@ -18,7 +18,7 @@ from streams.adapters.sql.tables.deliveries import (
 from streams.core.accounts.platform_stats import AccountSummary, WebhookProblem
 from streams.core.deliveries.delivery import State
 from streams.core.page import Cursor, Page
-from streams.core.webhooks.webhook import PauseReason, Status
+from streams.core.webhooks.webhook import PauseReason, Status, webhook_title
 from streams.core.webhooks.webhook_stats import FailureStreak
 from streams.features.shared.accounts import accounts_page
 
@@ -106,7 +106,7 @@ def _select_webhooks(*columns: Any) -> Select[Any]:
 
 
 def _to_problem(row: Any, **fields: Any) -> WebhookProblem:
-    name = row.description or row.url
+    name = webhook_title(row.description, row.url)
     return WebhookProblem(row.account_id, row.account_name, row.id, name, row.paused_at, **fields)
 
 

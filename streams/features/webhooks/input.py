@@ -26,6 +26,7 @@ from streams.core.webhooks.url import url_errors
 from streams.core.webhooks.webhook import (
     ALL_EVENTS,
     DEFAULT_MAX_CONCURRENCY,
+    DeliveryMode,
     Registration,
     Webhook,
     to_entered_types,
@@ -39,10 +40,13 @@ _RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
 
 @dataclass(frozen=True, slots=True)
 class WebhookInput:
-    """What a person enters to register a webhook; `events` contains types, or `*` for all."""
+    """What a person enters to register a webhook; `events` contains types, or `*` for all.
+
+    One with `pull` as its `delivery` has no URL.
+    """
 
     account_id: str
-    url: str
+    url: str = ""
     events: Sequence[str] = (ALL_EVENTS,)
     description: str = ""
     packages: Sequence[str] = ()
@@ -62,6 +66,8 @@ class WebhookInput:
     auth: Mapping[str, str] | None = None
     auth_secret: str | None = field(default=None, repr=False)
     fields: Sequence[str] | None = None
+    retention_days: int | None = None
+    delivery: str = DeliveryMode.PUSH
 
     @property
     def options(self) -> dict[str, Any]:
@@ -81,6 +87,18 @@ _REGISTRATION_FIELDS = [
     if attribute.name in {attribute.name for attribute in fields(Registration)}
 ]
 _SCOPE_FIELDS = ("packages", "dispatches")
+# What only requests need.
+_REQUEST_FIELDS = (
+    *("url", "fallback_url", "headers", "fallback_headers", "auth", "timeout_seconds", "retries", "pause_after"),
+    *("on_gone", "resume"),
+)
+_DEFAULTS: dict[str, Any] = {
+    "url": "",
+    "headers": {},
+    "fallback_headers": {},
+    **dict.fromkeys(("fallback_url", "auth", "auth_secret", "timeout_seconds", "retries", "pause_after")),
+    **dict.fromkeys(("on_gone", "resume")),
+}
 _OPTION_FIELDS = [attribute.name for attribute in fields(DeliveryOptions)]
 
 
@@ -94,7 +112,7 @@ def to_webhook_input(registration: Registration) -> WebhookInput:
     values["filter"] = webhook.filter.value if webhook.filter else None
     options = webhook.options.values
     values |= {name: options.get(to_camel_case(name)) for name in _OPTION_FIELDS}
-    return WebhookInput(**values, events=to_entered_types(webhook.event_types))
+    return WebhookInput(**values, delivery=webhook.delivery, events=to_entered_types(webhook.event_types))
 
 
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
@@ -118,7 +136,7 @@ def input_errors(
     webhook_input: WebhookInput, allow_http: bool = False, schedule: Schedule | None = None
 ) -> list[FieldError]:
     """What is wrong with a registration, one error for each field. `schedule` is the deployment's."""
-    errors = url_errors("url", webhook_input.url, allow_http=allow_http)
+    errors = _delivery_errors(webhook_input, allow_http)
     if webhook_input.fallback_url is not None:
         errors += url_errors("fallbackUrl", webhook_input.fallback_url, allow_http=allow_http)
         if webhook_input.fallback_url == webhook_input.url:
@@ -152,6 +170,44 @@ def input_errors(
     errors += _option_errors(webhook_input, schedule, allow_http)
     errors += header_errors("headers", webhook_input.headers)
     return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
+
+
+def _delivery_errors(webhook_input: WebhookInput, allow_http: bool) -> list[FieldError]:
+    """What is wrong with a webhook's URL, and with fields that its way of delivery does not use."""
+    if webhook_input.delivery == DeliveryMode.PUSH:
+        errors = (
+            url_errors("url", webhook_input.url, allow_http=allow_http)
+            if webhook_input.url
+            else [FieldError("url", f"is required with delivery {DeliveryMode.PUSH}")]
+        )
+        if webhook_input.retention_days is not None:
+            errors.append(FieldError("retentionDays", f"is for delivery {DeliveryMode.PULL} alone"))
+        return errors
+    if webhook_input.delivery != DeliveryMode.PULL:
+        return [FieldError("delivery", "must be one of: " + ", ".join(DeliveryMode))]
+    try:
+        # Without those that have their default.
+        chosen_options = set(parse_options(webhook_input.options).values)
+    except Invalid:
+        chosen_options = set()
+    message = f"must be left out: a webhook with delivery {DeliveryMode.PULL} gets no requests"
+    names = {name: to_camel_case(name) for name in _REQUEST_FIELDS}
+    return [
+        FieldError(api_name, message)
+        for name, api_name in names.items()
+        if (api_name in chosen_options if name in _OPTION_FIELDS else getattr(webhook_input, name))
+    ]
+
+
+def with_delivery(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes with what follows from a new way of delivery: what only the other way uses takes its default."""
+    if changes.get("delivery") == DeliveryMode.PULL:
+        unused = {name: _DEFAULTS[name] for name in (*_REQUEST_FIELDS, "auth_secret")}
+    elif changes.get("delivery") == DeliveryMode.PUSH:
+        unused = {"retention_days": None}
+    else:
+        unused = {}
+    return {**unused, **changes}
 
 
 def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:

@@ -17,6 +17,7 @@ from streams.core.webhooks.auth import SECRET_NAMES
 from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.url import host_of, is_same_origin
 from streams.core.webhooks.webhook import (
+    DeliveryMode,
     EncryptedSecret,
     ListedWebhook,
     Pause,
@@ -35,6 +36,7 @@ from streams.features.webhooks.input import (
     to_registration_fields,
     to_webhook_fields,
     to_webhook_input,
+    with_delivery,
 )
 from streams.ids import new_id
 from streams.ports.delivery import DnsCheck, Encryption
@@ -108,7 +110,7 @@ class WebhookService:
             **to_webhook_fields(webhook_input),
         )
         audit_entry = new_entry(
-            self._clock, actor, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
+            self._clock, actor, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url or None
         )
         now = self._clock.now()
         new_registration = Registration(webhook, now, **to_registration_fields(webhook_input))
@@ -154,7 +156,7 @@ class WebhookService:
 
         Raises `Invalid`, which names each field, `NotFound`, and `Stale`.
         """
-        new_values = {name: value for name, value in changes.items() if name != "status"}
+        new_values = with_delivery({name: value for name, value in changes.items() if name != "status"})
         status, now = changes.get("status"), self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
         unresolved_hosts = await self._unresolved_hosts(
@@ -175,7 +177,10 @@ class WebhookService:
             result = with_probe_time(self._revise(registration, updated, new_values), now)
             if status is Status.PAUSED:
                 return to_paused(result, pause, now)
-            return to_active(result) if status is Status.ACTIVE else result
+            old_pause = registration.webhook.pause
+            # What paused it was its URL.
+            has_lost_reason = updated.delivery == DeliveryMode.PULL and old_pause and old_pause.reason.is_automatic
+            return to_active(result) if status is Status.ACTIVE or has_lost_reason else result
 
         changed_webhook = await self.update(webhook_id, apply_changes, actor, "webhook.changed", account_id)
         return replace(changed_webhook, unresolved_hosts=unresolved_hosts)

@@ -29,6 +29,8 @@ DEFAULT_TYPE = "session.completed"
 class SyntheticEventService:
     """A test is sent once, even to a paused webhook, and does not count in any statistics.
 
+    That of a pull webhook is held until a reader pulls it: this is its outcome.
+
     `_wait_seconds` covers its wait in the queue, its attempt and the record of it, with the deployment's timeout.
     """
 

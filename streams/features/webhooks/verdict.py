@@ -7,7 +7,7 @@ from enum import StrEnum
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.webhooks.delivery_options import DeliveryOptions, PauseAfter
-from streams.core.webhooks.webhook import ListedWebhook, PauseReason, Status
+from streams.core.webhooks.webhook import DeliveryMode, ListedWebhook, PauseReason, Status
 from streams.core.webhooks.webhook_stats import WebhookSummary, percentile_ms
 
 
@@ -49,8 +49,8 @@ def progress_to_pause(failures: int, pause_after: PauseAfter) -> str:
 
 def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
     """The verdict on a webhook, from the events within the summary's hours."""
-    failure_streak = summary.failure_streak
-    backlog = _backlog_text(summary)
+    failure_streak, is_pull = summary.failure_streak, webhook.delivery is DeliveryMode.PULL
+    backlog = _backlog_text(summary, "held for readers" if is_pull else "held")
     if webhook.status is Status.PAUSED:
         reason = webhook.pause.reason if webhook.pause else PauseReason.MANUAL
         level = Level.BAD if reason.is_automatic else Level.WARNING
@@ -67,11 +67,15 @@ def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
     level = Level.WARNING if summary.unfinished.get(State.DEAD) else Level.GOOD
     quiet_level = level if level is Level.WARNING else Level.QUIET
     if _is_new(webhook.url_changed_at, summary):
-        return Verdict(quiet_level, "new URL", webhook.url_changed_at, "nothing delivered yet", _to_sentences(backlog))
+        words = "pull webhook" if is_pull else "new URL"
+        return Verdict(quiet_level, words, webhook.url_changed_at, "nothing delivered yet", _to_sentences(backlog))
     if not delivered_count:
         if failed_count := sum(summary.attempts.values()):
             attempts = "1 attempt" if failed_count == 1 else f"{_count(failed_count)} attempts"
             words = f"nothing delivered in the last 24 hours, {attempts} failed"
+            return Verdict(Level.WARNING, words, details=_to_sentences(backlog))
+        if is_pull and summary.unfinished.get(State.HELD):
+            words = "no reader has acknowledged an event in the last 24 hours"
             return Verdict(Level.WARNING, words, details=_to_sentences(backlog))
         return Verdict(quiet_level, "no events in the last 24 hours", details=_to_sentences(backlog))
     p95 = percentile_ms(summary.response_times, 0.95, summary.slowest_ms)
@@ -86,9 +90,9 @@ def _is_new(url_changed_at: datetime | None, summary: WebhookSummary) -> bool:
     return summary.last_delivered_at is None or summary.last_delivered_at <= url_changed_at
 
 
-def _backlog_text(summary: WebhookSummary) -> str:
+def _backlog_text(summary: WebhookSummary, held_name: str) -> str:
     """`312 waiting, 4 dead letters`."""
-    names = {State.WAITING: "waiting", State.HELD: "held", State.DEAD: "dead letters"}
+    names = {State.WAITING: "waiting", State.HELD: held_name, State.DEAD: "dead letters"}
     counts = [(summary.unfinished.get(state, 0), name) for state, name in names.items()]
     return ", ".join(
         f"{_count(count)} {'dead letter' if (count, name) == (1, 'dead letters') else name}"

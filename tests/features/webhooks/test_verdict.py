@@ -18,6 +18,7 @@ EARLIER, LATER = NOON - timedelta(minutes=1), NOON + timedelta(minutes=1)
 MOVED = Registration(webhook(), NOON - timedelta(days=9), url_changed_at=NOON)
 STREAK = FailureStreak(3, NOON - timedelta(minutes=9), NOON, None, REFUSED)
 DELIVERED: dict[str, int] = {OutcomeKind.DELIVERED: 1204}
+PULLED = Registration(webhook(url=""), NOON)
 QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
 
 
@@ -32,6 +33,31 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
         ),
         pytest.param(
             ACTIVE, WebhookSummary(), Verdict(Level.QUIET, "no events in the last 24 hours"), id="without events"
+        ),
+        pytest.param(
+            PULLED,
+            WebhookSummary({}, (), {State.HELD: 2}),
+            Verdict(
+                Level.WARNING,
+                "no reader has acknowledged an event in the last 24 hours",
+                details="2 held for readers.",
+            ),
+            id="pull, without a reader",
+        ),
+        pytest.param(
+            PULLED, WebhookSummary(), Verdict(Level.QUIET, "no events in the last 24 hours"), id="pull, without events"
+        ),
+        pytest.param(
+            PULLED,
+            WebhookSummary({OutcomeKind.DELIVERED: 5}, (), {State.HELD: 2}),
+            Verdict(Level.GOOD, "healthy, 5 delivered", details="2 held for readers."),
+            id="pull, with a reader",
+        ),
+        pytest.param(
+            replace(PULLED, url_changed_at=NOON),
+            WebhookSummary(),
+            Verdict(Level.QUIET, "pull webhook", NOON, "nothing delivered yet"),
+            id="pull, since a change",
         ),
         pytest.param(
             ACTIVE,

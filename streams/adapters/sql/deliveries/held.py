@@ -1,6 +1,7 @@
 """Read held deliveries whose webhook can take them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,9 @@ from sqlalchemy import Select, bindparam, exists, literal_column, or_, select, t
 from streams.adapters.sql.engine.database import SqlStorage
 from streams.adapters.sql.engine.keyset import prefer_index_order
 from streams.adapters.sql.tables.deliveries import (
+    IS_HELD,
+    IS_HELD_FOR_READERS,
+    IS_PULLED,
     deliveries,
     dirty_webhooks,
     events,
@@ -17,7 +21,8 @@ from streams.adapters.sql.tables.deliveries import (
 )
 from streams.adapters.sql.tables.types import Moment
 from streams.core.deliveries.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.deliveries.held import HeldChoice, HeldDelivery, Probe, ReleaseProgress
+from streams.core.deliveries.delivery_state import HELD_MESSAGES
+from streams.core.deliveries.held import HeldChoice, HeldDelivery, Probe, PulledWebhook, ReleaseProgress
 from streams.core.events.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
 from streams.core.webhooks.probe import next_probe_at, probe_number
@@ -31,9 +36,12 @@ LOST_PROBE_AGE = timedelta(hours=1)
 _SELECT_RELEASABLE = text(
     """
     WITH RECURSIVE held (id) AS (
-        SELECT min(webhook_id) FROM deliveries WHERE state = 'held'
+        SELECT min(webhook_id) FROM deliveries WHERE state = 'held' AND reason != 'pull'
         UNION ALL
-        SELECT (SELECT min(d.webhook_id) FROM deliveries d WHERE d.state = 'held' AND d.webhook_id > held.id)
+        SELECT (
+            SELECT min(d.webhook_id) FROM deliveries d
+            WHERE d.state = 'held' AND d.reason != 'pull' AND d.webhook_id > held.id
+        )
         FROM held WHERE held.id IS NOT NULL
     )
     SELECT held.id, (
@@ -48,9 +56,34 @@ _SELECT_RELEASABLE = text(
 )
 
 
+# The same for deliveries that wait for readers. Of another webhook than a pull webhook, they may leave.
+_SELECT_PULLED = text(
+    """
+    WITH RECURSIVE pulled (id) AS (
+        SELECT min(webhook_id) FROM deliveries WHERE state = 'held' AND reason = 'pull'
+        UNION ALL
+        SELECT (
+            SELECT min(d.webhook_id) FROM deliveries d
+            WHERE d.state = 'held' AND d.reason = 'pull' AND d.webhook_id > pulled.id
+        )
+        FROM pulled WHERE pulled.id IS NOT NULL
+    )
+    SELECT pulled.id, webhooks.status,
+        (SELECT min(d.due_at) FROM deliveries d
+         WHERE d.webhook_id = pulled.id AND d.state = 'held' AND d.reason = 'pull') AS due_at,
+        (SELECT min(d.held_since) FROM deliveries d
+         WHERE d.webhook_id = pulled.id AND d.state = 'held' AND d.reason = 'pull' AND d.held_since IS NOT NULL
+        ) AS held_since,
+        (webhooks.url = '' AND webhooks.deleted_at IS NULL) AS is_pull,
+        (SELECT max(ended_at) FROM pauses WHERE pauses.webhook_id = pulled.id) AS enabled_at
+    FROM pulled LEFT JOIN webhooks ON webhooks.id = pulled.id
+    WHERE pulled.id IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM dirty_webhooks WHERE dirty_webhooks.webhook_id = pulled.id)
+    """
+).columns(enabled_at=Moment(), due_at=Moment(), held_since=Moment())
+
+
 _is_of_pause = (deliveries.c.webhook_id == webhooks.c.id) & (deliveries.c.pause_id == webhooks.c.pause_id)
-# Literals, so that prepared statements can use the partial indexes.
-_is_held = deliveries.c.state == literal_column("'held'")
 _is_waiting = deliveries.c.state == literal_column("'waiting'")
 _is_under_way = _is_waiting & deliveries.c.tier.is_(None) & (deliveries.c.step > literal_column("1"))
 # A probe that was lost, such as with its topic, stops the others for an hour only.
@@ -58,11 +91,11 @@ _is_recent = deliveries.c.changed_at > bindparam("lost_before", type_=Moment())
 _SELECT_DUE = (
     select(webhooks.c.id, webhooks.c.pause_id, webhooks.c.paused_at)
     .where(webhooks.c.probe_at <= bindparam("now", type_=Moment()))
-    .where(webhooks.c.status == Status.PAUSED, webhooks.c.deleted_at.is_(None))
+    .where(webhooks.c.status == Status.PAUSED, webhooks.c.deleted_at.is_(None), webhooks.c.url != "")
     .where(~exists().where(dirty_webhooks.c.webhook_id == webhooks.c.id))
     # Never two at once: the row of a probe has the id of its pause.
     .where(~exists().where(_is_of_pause, _is_under_way, _is_recent))
-    .where(exists().where(_is_of_pause, _is_held))
+    .where(exists().where(_is_of_pause, IS_HELD))
     .order_by(webhooks.c.probe_at)
     .limit(MAX_PROBES)
 )
@@ -76,15 +109,65 @@ class SqlHeldDeliveries(SqlStorage):
     async def webhooks(self) -> Mapping[str, int]:
         return {row.id: row.under_way for row in await self._database.rows(_SELECT_RELEASABLE)}
 
+    async def pulled_webhooks(self) -> Sequence[PulledWebhook]:
+        return [
+            PulledWebhook(
+                row.id,
+                bool(row.is_pull),
+                row.status == Status.ACTIVE,
+                row.enabled_at,
+                min(filter(None, (row.due_at, row.held_since)), default=None),
+            )
+            for row in await self._database.rows(_SELECT_PULLED)
+        ]
+
     async def oldest(
         self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[HeldDelivery]:
         # A pause without a choice still holds its deliveries, even if a later pause has ended.
         may_leave = or_(pauses.c.id.is_(None), pauses.c.choice.is_not(None))
+        query = _select_held(webhook_id, excluded).where(IS_HELD, may_leave).order_by(*_OLDEST)
+        return await self._read(query.limit(limit), failed_rows)
+
+    async def unacknowledged(
+        self,
+        webhook_id: str,
+        held_before: datetime,
+        now: datetime,
+        limit: int,
+        excluded: Collection[str] = (),
+        failed_rows: FailedRows = None,
+    ) -> Sequence[HeldDelivery]:
+        columns = deliveries.c
+        query = _select_held(webhook_id, excluded)
+        # Each by its index. Nothing is leased for that long, so what was due before that has no reader.
+        is_never_leased = IS_HELD_FOR_READERS & (columns.due_at < held_before)
+        held = await self._read(
+            query.where(is_never_leased).order_by(columns.due_at, columns.id).limit(limit), failed_rows
+        )
+        if len(held) < limit:
+            # During a lease a reader may still acknowledge it.
+            is_free = IS_PULLED & (columns.held_since < held_before) & columns.due_at.between(held_before, now)
+            query = query.where(is_free).order_by(columns.held_since).limit(limit - len(held))
+            held = [*held, *await self._read(query, failed_rows)]
+        return [replace(one, is_unacknowledged=True) for one in held]
+
+    async def to_requests(self, webhook_id: str, now: datetime, limit: int) -> int:
+        columns = deliveries.c
+        is_due = (columns.webhook_id == webhook_id) & IS_HELD_FOR_READERS & (columns.due_at <= now)
+        oldest = select(columns.id).where(is_due).order_by(columns.due_at)
+        async with self._database.transaction() as connection:
+            # The recorder locks in id order.
+            ids = sorted((await connection.scalars(oldest.limit(limit))).all())
+            lock = select(columns.id).where(columns.id.in_(ids), is_due).order_by(columns.id)
+            ids = list((await connection.scalars(lock.with_for_update())).all())
+            await connection.execute(update(deliveries).where(columns.id.in_(ids)).values(_FOR_REQUESTS))
+        return len(ids)
+
+    async def _read(self, query: Select[Any], failed_rows: FailedRows) -> Sequence[HeldDelivery]:
         async with self._database.read_transaction() as connection:
             await prefer_index_order(connection)
-            rows = await connection.execute(_select_oldest(webhook_id, excluded).where(may_leave).limit(limit))
-            return read_rows(rows, _to_held, failed_rows)
+            return read_rows(await connection.execute(query), _to_held, failed_rows)
 
     async def due_probes(
         self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None
@@ -94,7 +177,8 @@ class SqlHeldDeliveries(SqlStorage):
             await prefer_index_order(connection)
             due = await connection.execute(_SELECT_DUE, {"now": now, "lost_before": now - LOST_PROBE_AGE})
             for webhook in due.all():
-                of_pause = _select_oldest(webhook.id, excluded).where(deliveries.c.pause_id == webhook.pause_id)
+                of_pause = _select_held(webhook.id, excluded).where(deliveries.c.pause_id == webhook.pause_id, IS_HELD)
+                of_pause = of_pause.order_by(*_OLDEST)
                 # Each time another one: an endpoint may always refuse one event.
                 for offset in dict.fromkeys((probe_number(webhook.paused_at, now), 0)):
                     rows = await connection.execute(of_pause.limit(1).offset(offset))
@@ -113,24 +197,37 @@ class SqlHeldDeliveries(SqlStorage):
 
     async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         columns = deliveries.c
-        query = select(columns.id, columns.state, columns.generation, columns.step).where(columns.id.in_(delivery_ids))
-        rows = await self._database.rows(query)
-        return read_rows(
-            rows, lambda row: ReleaseProgress(row.id, State(row.state), row.generation, row.step), failed_rows
-        )
+        selected = (columns.id, columns.state, columns.generation, columns.step, columns.reason)
+        rows = await self._database.rows(select(*selected).where(columns.id.in_(delivery_ids)))
+        return read_rows(rows, _to_progress, failed_rows)
 
 
-def _select_oldest(webhook_id: str, excluded: Collection[str]) -> Select[Any]:
-    """The held deliveries of a webhook, oldest first, with their events and the choices of their pauses."""
+# `publish` releases it as it releases a replay.
+_FOR_REQUESTS = {
+    "reason": HoldReason.REPLAY,
+    "message": HELD_MESSAGES[HoldReason.REPLAY],
+    "due_at": None,
+    "held_since": None,
+    "leased_until": None,
+}
+_OLDEST = (deliveries.c.first_seen_at, deliveries.c.id)
+
+
+def _select_held(webhook_id: str, excluded: Collection[str]) -> Select[Any]:
+    """Deliveries of a webhook, with their events and the choices of their pauses."""
     columns = deliveries.c
     query = (
         select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECT_COLUMNS, pauses.c.choice)
         .join(events, (events.c.account_id == columns.account_id) & (events.c.event_id == columns.event_id))
         .outerjoin(pauses, pauses.c.id == columns.pause_id)
-        .where(columns.webhook_id == webhook_id, columns.state == State.HELD)
-        .order_by(columns.first_seen_at, columns.id)
+        .where(columns.webhook_id == webhook_id)
     )
     return query.where(columns.id.not_in(excluded)) if excluded else query
+
+
+def _to_progress(row: Any) -> ReleaseProgress:
+    is_for_readers = row.state == State.HELD and row.reason == HoldReason.PULL
+    return ReleaseProgress(row.id, State(row.state), row.generation, row.step, is_for_readers)
 
 
 def _to_held(row: Any) -> HeldDelivery:

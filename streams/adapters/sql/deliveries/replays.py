@@ -63,6 +63,8 @@ NEW_GENERATION: dict[str, Any] = {
     "target_attempt": 1,
     "tier": None,
     "due_at": None,
+    "held_since": None,
+    "leased_until": None,
     "pause_id": None,
 }
 

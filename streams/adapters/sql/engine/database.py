@@ -18,7 +18,7 @@ from streams.adapters.driver_queries import DRIVER_ERRORS, PostgresQueries, conn
 from streams.adapters.sql.engine.pooler import SESSION_SETTINGS
 from streams.adapters.sql.engine.sqlite_file import BUSY_TIMEOUT_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, RowRefused, Unavailable
-from streams.core.queues.request_class import connection_limits
+from streams.core.queues.request_class import TURN_SECONDS, connection_limits
 from streams.fair_places import FairPlaces, NoPlace
 from streams.request_owner import RequestOwner, began_at, current_owner
 
@@ -26,8 +26,6 @@ from streams.request_owner import RequestOwner, began_at, current_owner
 SQLITE_WRITERS, SQLITE_READERS = 1, 5
 CLOSE_WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.002
-# Other requests of the account come first, so a request waits longer here than for a database that does not respond.
-TURN_SECONDS = 25.0
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",

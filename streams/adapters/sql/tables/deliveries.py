@@ -63,6 +63,14 @@ for _column in (
     _has_time = _column.is_not(None)
     Index(f"ix_webhooks_{_column.name}", _column, postgresql_where=_has_time, sqlite_where=_has_time)
 
+# Until when the rate of a pull webhook is used up. Not in `webhooks`, whose rows `record` locks.
+pull_rates = Table(
+    "pull_rates",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("used_until", Moment, nullable=False),
+)
+
 # Webhooks whose newest version is not on the topic yet: a set, not a queue.
 dirty_webhooks = Table(
     "dirty_webhooks",
@@ -155,6 +163,10 @@ deliveries = Table(
     Column("message", Text),
     Column("pause_id", Text),
     Column("target_attempt", Integer, nullable=False, server_default=text("1")),
+    # Of a pulled delivery: since when it waits for a reader. `changed_at` is the time of the newest lease.
+    Column("held_since", Moment),
+    # While a reader has it, and until the next one gets it if that reader is silent.
+    Column("leased_until", Moment),
     Index(None, "account_id", "first_seen_at", "id"),
     Index(None, "account_id", "event_id"),
     Index(None, "account_id", "event_type", "first_seen_at", "id"),
@@ -168,7 +180,15 @@ def _index_some(name: str, where: ColumnElement[bool], *columns: Column[Any]) ->
 
 _state = deliveries.c.state
 _seen_order = (deliveries.c.first_seen_at, deliveries.c.id)
-_index_some("held", _state == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
+# Literals, so that prepared statements can use the partial indexes.
+_is_held = _state == literal_column("'held'")
+IS_HELD_FOR_READERS = _is_held & (deliveries.c.reason == literal_column("'pull'"))
+IS_HELD = _is_held & (deliveries.c.reason != literal_column("'pull'"))
+_index_some("held", IS_HELD, deliveries.c.webhook_id, deliveries.c.first_seen_at)
+# What waits for readers, in the order in which they may pull it: `due_at` is the end of the lease, if there was one.
+_index_some("pull", IS_HELD_FOR_READERS, deliveries.c.webhook_id, deliveries.c.due_at, deliveries.c.id)
+IS_PULLED = IS_HELD_FOR_READERS & deliveries.c.held_since.is_not(None)
+_index_some("pulled", IS_PULLED, deliveries.c.webhook_id, deliveries.c.held_since)
 # Released by `publish` and not yet attempted. A record of fan-out has step 1, and a waiting record has a tier.
 IS_RELEASED = (_state == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
 _index_some("under_way", IS_RELEASED, deliveries.c.webhook_id)

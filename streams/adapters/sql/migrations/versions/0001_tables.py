@@ -171,6 +171,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("pause_id", sa.Text(), nullable=True),
         sa.Column("target_attempt", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column("held_since", Moment(), nullable=True),
+        sa.Column("leased_until", Moment(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
     )
     op.create_index(op.f("ix_deliveries_account_id_event_id"), "deliveries", ["account_id", "event_id"], unique=False)
@@ -207,8 +209,24 @@ def upgrade() -> None:
         "deliveries",
         ["webhook_id", "first_seen_at"],
         unique=False,
-        postgresql_where=sa.text("state = 'held'"),
-        sqlite_where=sa.text("state = 'held'"),
+        postgresql_where=sa.text("state = 'held' AND reason != 'pull'"),
+        sqlite_where=sa.text("state = 'held' AND reason != 'pull'"),
+    )
+    op.create_index(
+        "ix_deliveries_pull",
+        "deliveries",
+        ["webhook_id", "due_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'held' AND reason = 'pull'"),
+        sqlite_where=sa.text("state = 'held' AND reason = 'pull'"),
+    )
+    op.create_index(
+        "ix_deliveries_pulled",
+        "deliveries",
+        ["webhook_id", "held_since"],
+        unique=False,
+        postgresql_where=sa.text("state = 'held' AND reason = 'pull' AND held_since IS NOT NULL"),
+        sqlite_where=sa.text("state = 'held' AND reason = 'pull' AND held_since IS NOT NULL"),
     )
     op.create_index(
         "ix_deliveries_under_way",
@@ -468,6 +486,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("record_id", "stored_at", name=op.f("pk_replayed_records")),
     )
     op.create_index(op.f("ix_replayed_records_replayed_at"), "replayed_records", ["replayed_at"], unique=False)
+    op.create_table(
+        "pull_rates",
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("used_until", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("webhook_id", name=op.f("pk_pull_rates")),
+    )
     op.create_table(
         "response_times",
         sa.Column("webhook_id", sa.Text(), nullable=False),
@@ -755,6 +779,7 @@ def downgrade() -> None:
     op.drop_table("usage_months")
     op.drop_table("usage_details")
     op.drop_table("unknown_accounts")
+    op.drop_table("pull_rates")
     op.drop_table("response_times")
     op.drop_table("replayed_records")
     op.drop_table("player_states")

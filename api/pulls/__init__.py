@@ -1,0 +1,1 @@
+"""Pull webhooks: their readers pull deliveries, and acknowledge them or give them back."""

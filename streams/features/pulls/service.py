@@ -1,0 +1,153 @@
+"""Pull deliveries instead of getting requests: readers lease them, and acknowledge them or give them back."""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from streams.core.deliveries.delivery_state import Batch, RecordedValue, delivery_state_of
+from streams.core.deliveries.lease import Lease, attempt_of_lease
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.deliveries.request import build_request
+from streams.core.errors import Conflict, InvalidRecord, NotFound, RowRefused, Unavailable
+from streams.core.webhooks.webhook import DeliveryMode, Status, Webhook
+from streams.features.pulls.storage import SqlPulls
+from streams.features.pulls.waits import Waits
+from streams.ports.delivery import Encryption
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import Recorder
+from streams.ports.webhooks import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class PulledItem:
+    """One delivery as a request would bring it: its signatures are over `body`."""
+
+    id: str
+    headers: Mapping[str, str]
+    body: str
+
+
+@dataclass
+class PullService:
+    """Readers of pull webhooks. A process that dies keeps no lease for longer than the reader asked for.
+
+    What is leased is not given to another reader before that lease ends, and what was acknowledged never again.
+    """
+
+    _pulls: SqlPulls
+    _webhooks: Webhooks
+    _recorder: Recorder
+    _encryption: Encryption
+    _clock: Clock
+    _telemetry: Telemetry
+    _signature_header: str
+    _sends_trace_parent: bool = False
+
+    @cached_property
+    def _waits(self) -> Waits:
+        return Waits(self._pulls.available)
+
+    async def wait(self, webhook_id: str, seconds: float, limit: int, rate_seconds: float) -> bool:
+        """Wait until there may be a delivery for a reader that takes `limit`; False if there is none in time.
+
+        `rate_seconds` comes from its last pull. Raises `Unavailable`.
+        """
+        return await self._waits.wait(webhook_id, seconds, limit, rate_seconds)
+
+    def end_waits(self) -> None:
+        """End every wait, because the process stops."""
+        self._waits.end()
+
+    async def pull(
+        self, webhook_id: str, limit: int, lease_seconds: int, account_id: str | None
+    ) -> tuple[Sequence[PulledItem], float]:
+        """Lease the oldest deliveries, at most `limit`. Returns them, and for how long the rate allows none.
+
+        While the webhook is paused there are none. Raises `NotFound`, and `Conflict` for a webhook that gets requests.
+        """
+        webhook = await self._find(webhook_id, account_id)
+        if webhook.delivery is not DeliveryMode.PULL:
+            raise Conflict(f"webhook {webhook_id} gets requests: change its delivery to {DeliveryMode.PULL} first")
+        if webhook.status is Status.PAUSED:
+            return (), 0.0
+        leased = await self._pulls.lease(webhook, limit, timedelta(seconds=lease_seconds))
+        for row in leased.failed_rows:
+            self._telemetry.error("pulled_row_invalid", delivery_id=row.id, account_id=row.account_id, why=row.error)
+        await self._record(webhook, leased.ended_leases, OutcomeKind.LEASE_ENDED)
+        rate_seconds = (leased.allowed_at - self._clock.now()).total_seconds() if leased.allowed_at else 0.0
+        return await self._items(webhook, leased.leases), max(0.0, rate_seconds)
+
+    async def acknowledge(
+        self, webhook_id: str, delivery_ids: Collection[str], account_id: str | None
+    ) -> Sequence[str]:
+        """End these deliveries as delivered, also after their lease. Returns the ids of those that are, in their order.
+
+        A second call changes nothing.
+        """
+        webhook = await self._find(webhook_id, account_id)
+        leases = await self._pulls.leased(webhook_id, delivery_ids)
+        now = self._clock.now()
+        attempts = [attempt_of_lease(lease, webhook, OutcomeKind.DELIVERED, now) for lease in leases]
+        if attempts:
+            states = [delivery_state_of(RecordedValue(attempt, now)) for attempt in attempts]
+            await self._recorder.record(Batch([state for state in states if state is not None], attempts))
+            # Not among the attempts of `deliver`, whose alerts would miss that it stands still.
+            self._telemetry.count("leases_total", len(attempts), outcome=OutcomeKind.DELIVERED)
+        delivered_ids = await self._pulls.delivered(webhook_id, delivery_ids)
+        return [delivery_id for delivery_id in dict.fromkeys(delivery_ids) if delivery_id in delivered_ids]
+
+    async def give_back(
+        self, webhook_id: str, delivery_ids: Collection[str], wait_seconds: int, account_id: str | None
+    ) -> Sequence[str]:
+        """Let the next reader pull these deliveries after some seconds. Returns the ids of those that were leased."""
+        webhook = await self._find(webhook_id, account_id)
+        leases = await self._pulls.give_back(webhook_id, delivery_ids, timedelta(seconds=wait_seconds))
+        await self._record(webhook, leases, OutcomeKind.NOT_ACKNOWLEDGED)
+        given_back = {lease.delivery.id for lease in leases}
+        return [delivery_id for delivery_id in dict.fromkeys(delivery_ids) if delivery_id in given_back]
+
+    async def _record(
+        self, webhook: Webhook, leases: Sequence[Lease], outcome: OutcomeKind, message: str | None = None
+    ) -> None:
+        """Store what became of leases. Where that fails, or the process dies, a line of history is missing."""
+        if not leases:
+            return
+        now = self._clock.now()
+        attempts = [attempt_of_lease(lease, webhook, outcome, min(now, lease.until), message) for lease in leases]
+        # What was leased must reach its reader.
+        with suppress(Unavailable, RowRefused):
+            await self._recorder.record(Batch(attempts=attempts))
+        self._telemetry.count("leases_total", len(attempts), outcome=outcome)
+
+    async def _find(self, webhook_id: str, account_id: str | None) -> Webhook:
+        registration = await self._webhooks.find(webhook_id)
+        if registration is None or account_id not in (None, registration.webhook.account_id):
+            raise NotFound(f"there is no webhook {webhook_id}")
+        return registration.webhook
+
+    async def _items(self, webhook: Webhook, leases: Sequence[Lease]) -> Sequence[PulledItem]:
+        """The items of these leases, without those that cannot be built: their attempts say why."""
+        items: list[PulledItem] = []
+        secrets: list[str] | None = None
+        for lease in leases:
+            delivery = lease.delivery
+            try:
+                if secrets is None:
+                    valid_secrets = webhook.valid_secrets(lease.began_at)
+                    secrets = [self._encryption.decrypt(secret.ciphertext) for secret in valid_secrets]
+                request = build_request(
+                    delivery,
+                    webhook.url,
+                    secrets,
+                    {},
+                    int(lease.began_at.timestamp()),
+                    self._signature_header,
+                    delivery.trace_parent if self._sends_trace_parent else None,
+                    fields=webhook.options.fields,
+                )
+                items.append(PulledItem(delivery.id, request.headers, request.body.decode()))
+            except (InvalidRecord, ValueError) as error:
+                await self._record(webhook, [lease], OutcomeKind.UNSENDABLE, str(error))
+        return items

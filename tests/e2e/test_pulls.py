@@ -1,0 +1,86 @@
+"""Readers get every event of a pull webhook and acknowledge each once, whatever dies in the middle."""
+
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+
+from e2e.learning_platform import Platform, launched
+from e2e.pull_reader import PullReader
+from e2e.receiver import Receiver
+from e2e.system import STAGES, System, until
+from real.process import free_ports
+
+pytestmark = pytest.mark.e2e
+
+EVENTS = 240
+
+
+def opened(system: System) -> tuple[str, str, dict[str, Any]]:
+    """A running system with an API: its URL, the key of an account, and the account's pull webhook."""
+    [port] = free_ports(1)
+    system.env["SCORM_WEBHOOKS_API_PORT"] = str(port)
+    system.start((*STAGES, "api"))
+    account = system.run("accounts", "create", "Acme", "--json")
+    webhook = system.run("webhooks", "create", "--pull", "--account", account["id"], "--json")
+    until(system.has_published, 30, "the webhook is published")
+    return f"http://127.0.0.1:{port}", account["apiKey"], webhook
+
+
+def publish(platform: Platform, account_id: str, count: int, name: str = "evt") -> set[str]:
+    event_ids = {f"{name}_{number}" for number in range(count)}
+    for event_id in event_ids:
+        platform.publish(event_id, launched(event_id, account_id), key=event_id)
+    platform.flush()
+    return event_ids
+
+
+def test_readers_acknowledge_each_event_once_through_kills(system: System, platform: Platform) -> None:
+    url, key, webhook = opened(system)
+    acknowledged: set[str] = set()
+    readers = [PullReader(url, key, webhook, acknowledged) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    owed: set[str] = set()
+    for number, stage in enumerate(("api", "record", "api", "deliver", "publish", "api")):
+        owed |= publish(platform, webhook["accountId"], EVENTS // 6, f"evt{number}")
+        until(lambda number=number: len(acknowledged) >= number * EVENTS // 6 // 2, 60, "acknowledgements")  # type: ignore[misc]
+        system.kill(stage)
+        system.launch(stage)
+    until(lambda: system.states(webhook["id"]) == {"delivered": EVENTS}, 90, lambda: str(system.states(webhook["id"])))
+    for reader in readers:
+        reader.stop()
+    assert {event_id for reader in readers for event_id in reader.pulled} == owed
+    assert [event_id for reader in readers for event_id in reader.late] == []
+
+
+def test_a_stop_of_the_api_sends_its_readers_away(system: System, platform: Platform) -> None:
+    url, key, webhook = opened(system)
+    reader = PullReader(url, key, webhook, set())
+    items: list[object] = []
+    waiting = threading.Thread(target=lambda: items.append(reader.pull(waitSeconds=25)), daemon=True)
+    waiting.start()
+    until(lambda: system.metric("api", "api_connections") == 1, 20, "the reader waits")
+    assert waiting.is_alive()
+    assert system.stop("api") == 0
+    waiting.join(5)
+    assert items == [[]]
+
+
+def test_what_waits_is_sent_when_the_webhook_has_a_url(system: System, platform: Platform, receiver: Receiver) -> None:
+    _, _, webhook = opened(system)
+    owed = publish(platform, webhook["accountId"], 20)
+    until(lambda: system.states(webhook["id"]) == {"held": 20}, 60, "the events wait for readers")
+    changes = ("--url", receiver.url("/till"), "--set", 'delivery="push"')
+    system.run("webhooks", "update", webhook["id"], *changes)
+    until(lambda: system.states(webhook["id"]) == {"delivered": 20}, 60, lambda: str(system.states(webhook["id"])))
+    until(partial(set.issuperset, set(receiver.ids("/till")), owed), 5, "every event")
+
+
+def test_a_test_event_waits_for_a_reader(system: System) -> None:
+    url, key, webhook = opened(system)
+    shown = system.run("webhooks", "test", webhook["id"], "--json")
+    assert (shown["state"], shown["reason"]) == ("held", "pull")
+    [item] = PullReader(url, key, webhook, set()).pull()
+    assert item["id"] == shown["id"]
