@@ -7,9 +7,10 @@ from starlette.responses import Response
 
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
+from api.shell.rows import webhook_of
 from api.shell.visits import MayWriteDeliveries, SignedIn, Visit
 from streams.core.deliveries.job import Job
-from streams.core.errors import Conflict, NotFound
+from streams.core.errors import Conflict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -26,10 +27,8 @@ async def _webhook_name(visit: Visit, job: Job) -> str:
     """The name of a job's webhook; its id if the webhook is deleted, empty if there is none."""
     if job.filter.webhook_id is None:
         return ""
-    with suppress(NotFound):
-        registration = await visit.services.webhooks.find(job.filter.webhook_id, visit.account.id)
-        return registration.listed_webhook.title
-    return job.filter.webhook_id
+    webhook = await webhook_of(visit, job.filter.webhook_id)
+    return webhook.title if webhook and not webhook.deleted_at else job.filter.webhook_id
 
 
 @router.post("/jobs/{job_id}/cancel")

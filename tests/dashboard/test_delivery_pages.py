@@ -156,9 +156,18 @@ async def test_a_viewer_sees_no_headers_and_no_query(api: ApiFixture) -> None:
     mine = await webhook_of(api, url=SECRET_URL)
     known = delivery(**mine)
     await api.record(known, attempt(**mine, url=SECRET_URL, request_headers={"x-key": "k-1"}))
+    job = await api.acme.post(f"/v1/webhooks/{mine['webhook_id']}/replays", {"since": "2026-04-10T11:00:00Z"})
     await api.acme.post(f"/v1/webhooks/{mine['webhook_id']}/pause")
     viewer = await signed_in(api, "viewer")
-    paths = ("/", "/webhooks", "/deliveries", "/audit", "/notifications", f"/deliveries/{known.id}")
+    paths = (
+        "/",
+        "/webhooks",
+        "/deliveries",
+        "/audit",
+        "/notifications",
+        f"/deliveries/{known.id}",
+        f"/jobs/{job['id']}",
+    )
     for path in (*paths, f"/webhooks/{mine['webhook_id']}", f"/webhooks/{mine['webhook_id']}/code"):
         page = await viewer.open(path)
         assert page.status == 200, path
