@@ -95,8 +95,10 @@ class PullService:
             await self._recorder.record(Batch([state for state in states if state is not None], attempts))
             # Not among the attempts of `deliver`, whose alerts would miss that it stands still.
             self._telemetry.count("leases_total", len(attempts), outcome=OutcomeKind.DELIVERED)
-        delivered_ids = await self._pulls.delivered(webhook_id, delivery_ids)
-        return [delivery_id for delivery_id in dict.fromkeys(delivery_ids) if delivery_id in delivered_ids]
+        settled_ids = {lease.delivery.id for lease in leases}
+        if others := set(delivery_ids) - settled_ids:
+            settled_ids |= set(await self._pulls.delivered(webhook_id, others))
+        return [delivery_id for delivery_id in dict.fromkeys(delivery_ids) if delivery_id in settled_ids]
 
     async def give_back(
         self, webhook_id: str, delivery_ids: Collection[str], wait_seconds: int, account_id: str | None
