@@ -59,6 +59,7 @@ def create_app(names: Collection[str]) -> typer.Typer:
     app.command()(up)
     app.command()(demo)
     app.command()(reconcile)
+    app.command()(exam)
     return app
 
 
@@ -115,3 +116,21 @@ def reconcile(
     from streams.cli.reconcile import run_reconcile
 
     run_reconcile(webhook, since, until, is_retry=retry, is_confirmed=yes, as_json=as_json)
+
+
+def exam(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Your receiver, such as http://localhost:3000/hook.")],
+    secret: Annotated[
+        str, typer.Option(envvar="WEBHOOK_SECRET", show_envvar=True, help="The signing secret that it verifies with.")
+    ],
+    header: Annotated[str, typer.Option(help="The platform's own header of signatures.")] = "X-AllureConnect-Signature",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Send a receiver what the world will: duplicates, wrong signatures, old and late requests, large and slow ones.
+
+    Use a copy of your receiver: it gets events of a session that does not exist. They come from this machine alone.
+    Exit code 1 if the receiver fails, and 3 if it cannot be reached.
+    """
+    from streams.cli.exam import run_exam
+
+    run_exam(url, secret, header, as_json=as_json)

@@ -40,6 +40,8 @@ NEITHER = {
     # Keys of Kafka's records and of rows, and headers of records.
     *("Record.key", "Outgoing.key", "OutgoingEvent.key", "StoredRecord.key", "Topic.key", "outgoing_events.key"),
     *("Record.headers", "Outgoing.headers", "StoredRecord.headers", "Mail.key", "mails.key", "idempotency_keys.key"),
+    # What an integrator sends to a receiver from the own machine, with a secret that is typed there.
+    *("Exam.secret", "Exam.other_secret", "Exam.signature_header", "ExamRequest.headers", "ExamRequest.body"),
     # A pulled item has our signatures, and none of the customer's own headers.
     "PulledItem.headers",
     # An event's payload, which every role may read.

@@ -1,0 +1,126 @@
+"""Play against a receiver what the world will, and say what it does wrong."""
+
+import asyncio
+import base64
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import typer
+
+from streams.cli.output import show
+from streams.cli.text import say
+from streams.core.deliveries.signing import SECRET_BYTES, SECRET_PREFIX, make_secret
+from streams.core.errors import FieldError, Invalid
+from streams.core.webhooks.exam import Check, Exam, ExamRequest
+from streams.core.webhooks.url import url_errors
+from streams.ids import new_id
+
+RESPONSE_SECONDS = 10.0
+SLOW_PIECES, SLOW_PAUSE_SECONDS = 8, 0.4
+UNREACHABLE_EXIT_CODE = 3
+
+
+def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> None:
+    """Run every check. Exits with 1 if the receiver fails some, and with 3 if it cannot be reached."""
+    if errors := url_errors("URL", url, allow_http=True):
+        raise Invalid(*errors)
+    exam = Exam(
+        _checked_secret(secret),
+        make_secret(secrets.token_bytes(SECRET_BYTES)),
+        signature_header,
+        new_id("exam").removeprefix("exam_"),
+        datetime.now(UTC),
+    )
+    results = asyncio.run(_take(url, exam.checks(), is_quiet=as_json))
+    failed = [result["name"] for result in results if not result["passed"]]
+    if as_json:
+        show({"passed": not failed, "failed": failed, "checks": results}, as_json)
+    elif failed:
+        say(f"{len(results) - len(failed)} of {len(results)} right; to repair: {', '.join(failed)}")
+    else:
+        say(f"All {len(results)} right.")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _checked_secret(secret: str) -> str:
+    with suppress(ValueError):
+        if secret.startswith(SECRET_PREFIX):
+            return make_secret(base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True))
+    message = f"must be the webhook's signing secret, as its page shows it: {SECRET_PREFIX}…"
+    raise Invalid(FieldError("--secret", message))
+
+
+async def _take(url: str, checks: Sequence[Check], *, is_quiet: bool) -> Sequence[Mapping[str, Any]]:
+    """The result of each check. Exits if no connection to the receiver can be opened."""
+    results: list[Mapping[str, Any]] = []
+    async with httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=RESPONSE_SECONDS) as client:
+        for check in checks:
+            try:
+                result = await _result(client, url, check)
+            except httpx2.ConnectError as error:
+                say(f"error: nothing answers at {url}: {error}", err=True)
+                raise typer.Exit(UNREACHABLE_EXIT_CODE) from None
+            results.append(result)
+            if not is_quiet:
+                _say_result(check, result)
+    return results
+
+
+async def _result(client: httpx2.AsyncClient, url: str, check: Check) -> Mapping[str, Any]:
+    """Send the requests of a check, up to the first wrong response."""
+    began_at, response = time.monotonic(), ""
+    is_passed = True
+    for request in check.requests:
+        status, response = await _send(client, url, request)
+        is_passed = status is not None and check.is_right(status)
+        if not is_passed:
+            break
+    result = {
+        "name": check.name,
+        "passed": is_passed,
+        "sent": check.meaning,
+        "response": response,
+        "milliseconds": round(1000 * (time.monotonic() - began_at)),
+    }
+    if is_passed:
+        return result
+    right = "a refusal with 4xx" if check.must_refuse else f"2xx within {RESPONSE_SECONDS:g} seconds"
+    return {**result, "right": right, "advice": check.advice, "documentation": f"docs/receiving.md#{check.section}"}
+
+
+async def _send(client: httpx2.AsyncClient, url: str, request: ExamRequest) -> tuple[int | None, str]:
+    """The status of the response, if there is one in time, and what to call it."""
+    headers = {**request.headers, "Content-Length": str(len(request.body))}
+    slow_seconds = SLOW_PIECES * SLOW_PAUSE_SECONDS if request.is_slow else 0.0
+    try:
+        async with asyncio.timeout(RESPONSE_SECONDS + slow_seconds):
+            content = _in_pieces(request.body) if request.is_slow else request.body
+            async with client.stream("POST", url, content=content, headers=headers) as response:
+                return response.status_code, str(response.status_code)
+    except httpx2.ConnectError:
+        raise
+    except (TimeoutError, httpx2.TimeoutException):
+        return None, f"no response within {RESPONSE_SECONDS:g} seconds"
+    except httpx2.HTTPError as error:
+        return None, f"no response: {error or type(error).__name__}"
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    size = -(-len(body) // SLOW_PIECES)
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+        await asyncio.sleep(SLOW_PAUSE_SECONDS)
+
+
+def _say_result(check: Check, result: Mapping[str, Any]) -> None:
+    mark = "right" if result["passed"] else "WRONG"
+    say(f"{mark}  {check.name:<10} {check.meaning}: {result['response']}")
+    if not result["passed"]:
+        say(f"       {'':<10} Right is {result['right']}. {check.advice}")
+        say(f"       {'':<10} {result['documentation']}")
