@@ -77,7 +77,7 @@ def connection_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
         RequestClass.COMMIT: PlaceLimit(connections, connections, _UNLIMITED, reserved),
         RequestClass.PEOPLE: PlaceLimit(unreserved, unreserved, _UNLIMITED),
         RequestClass.SLOW: PlaceLimit(max(1, unreserved - 1), max(1, unreserved - 1), _UNLIMITED),
-        RequestClass.PULL: PlaceLimit(max(1, unreserved // 2), max(1, unreserved // 2), _UNLIMITED),
+        RequestClass.PULL: PlaceLimit(max(1, unreserved - 1), max(1, unreserved - 1), _UNLIMITED),
         RequestClass.WAITING: PlaceLimit(1, 1, _UNLIMITED),
     }
 

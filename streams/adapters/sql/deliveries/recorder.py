@@ -5,13 +5,12 @@ from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import and_, case, or_, select, tuple_
+from sqlalchemy import and_, case, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.deliveries.event_metadata import insert_metadata
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
 from streams.adapters.sql.engine.database import Database
-from streams.adapters.sql.engine.dialects import is_sqlite
 from streams.adapters.sql.engine.many_keys import in_pairs
 from streams.adapters.sql.erasures.erased_events import (
     SqlErasedEvents,
@@ -118,8 +117,7 @@ class SqlRecorder:
         existing = sorted(batch.events.keys() - new_keys)
         if not existing:
             return ()
-        # SQLite uses no index for a list of rows.
-        is_existing = in_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
+        is_existing = in_pairs(connection, key, existing)
         stored_hashes = {
             (row.account_id, row.event_id): row.hash
             for row in await connection.execute(select(*key, events.c.hash).where(is_existing))
