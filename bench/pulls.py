@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from typing import Annotated, Any
 
 import aiohttp
@@ -100,6 +101,7 @@ async def _wait_with(stack: Stack, webhooks: list[tuple[str, str, str]], count: 
     memory_before = stack.memory_mb("api")
     transactions_idle = await _transactions(stack, 5)
     arrived: dict[str, float] = {}
+    refused = Counter[str]()
     ends_at = time.monotonic() + seconds
 
     async def read(session: aiohttp.ClientSession, webhook: str, key: str) -> None:
@@ -107,9 +109,14 @@ async def _wait_with(stack: Stack, webhooks: list[tuple[str, str, str]], count: 
         while time.monotonic() < ends_at:
             body = {"max": 1, "waitSeconds": 25}
             async with session.post(f"/v1/webhooks/{webhook}/pull", json=body, headers=headers) as response:
+                if response.status != 200:
+                    refused[str(response.status)] += 1
+                    await asyncio.sleep(1)
+                    continue
                 items = (await response.json())["items"]
             for item in items:
-                arrived[item["headers"]["webhook-id"]] = time.monotonic()
+                # Nobody acknowledges: it comes again after its lease.
+                arrived.setdefault(item["headers"]["webhook-id"], time.monotonic())
 
     async with aiohttp.ClientSession(stack.api_url, connector=aiohttp.TCPConnector(limit=0)) as session:
         tasks = [asyncio.create_task(read(session, *webhooks[number % len(webhooks)][1:])) for number in range(count)]
@@ -135,6 +142,7 @@ async def _wait_with(stack: Stack, webhooks: list[tuple[str, str, str]], count: 
         },
         "transactions_per_second_idle": transactions_idle,
         "transactions_per_second": transactions,
+        "refused": dict(refused),
         "events": len(sent),
         "arrived": len(delays),
         "p50_ms": round(delays[len(delays) // 2]),

@@ -13,8 +13,8 @@ from api.strict_route import StrictRoute
 from streams.core.queues.request_class import TURN_SECONDS
 from streams.request_owner import current_owner, work_for
 
-# A reader that was woken waits for the database no longer: proxies end a request after thirty seconds.
-MAX_TURN_SECONDS = 4.0
+# Proxies end a request after thirty seconds: a reader that was woken waits for the database until this time at most.
+MAX_REQUEST_SECONDS = 29.0
 
 router = APIRouter(prefix="/v1/webhooks", tags=["Pull"], route_class=StrictRoute)
 
@@ -29,7 +29,8 @@ async def pull(webhook_id: Id, caller: MayWriteDeliveries, request: Request, bod
     """
     request.state.is_frequent = True
     wanted, services, loop = body or Pull(), services_of(request), asyncio.get_running_loop()
-    deadline, owner = loop.time() + wanted.wait_seconds, current_owner()
+    started_at, owner = loop.time(), current_owner()
+    deadline = started_at + wanted.wait_seconds
     while True:
         with work_for(owner):
             items, rate_seconds = await services.pulls.pull(
@@ -42,7 +43,7 @@ async def pull(webhook_id: Id, caller: MayWriteDeliveries, request: Request, bod
         waiting = services.pulls.wait(webhook_id, seconds_left, wanted.max, rate_seconds)
         is_woken = await _unless_gone(request, waiting)
         # What it has waited for an item is no wait for the database.
-        owner = owner and owner._replace(began_at=loop.time() - TURN_SECONDS + MAX_TURN_SECONDS)
+        owner = owner and owner._replace(began_at=started_at + MAX_REQUEST_SECONDS - TURN_SECONDS)
         request.state.waited_seconds = getattr(request.state, "waited_seconds", 0.0) + loop.time() - began_at
         if not is_woken:
             break
