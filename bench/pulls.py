@@ -115,7 +115,7 @@ async def _wait_with(stack: Stack, webhooks: list[tuple[str, str, str]], count: 
                     continue
                 items = (await response.json())["items"]
             for item in items:
-                # Nobody acknowledges: it comes again after its lease.
+                # The readers acknowledge nothing, so it comes again after its lease.
                 arrived.setdefault(item["headers"]["webhook-id"], time.monotonic())
 
     async with aiohttp.ClientSession(stack.api_url, connector=aiohttp.TCPConnector(limit=0)) as session:

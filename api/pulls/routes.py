@@ -51,7 +51,7 @@ async def pull(webhook_id: Id, caller: MayWriteDeliveries, request: Request, bod
 
 
 async def _unless_gone(request: Request, waiting: Coroutine[None, None, bool]) -> bool:
-    """The result of a wait; False once the client has gone: nobody would get what is leased for it."""
+    """The result of a wait. False if the client has closed its connection: a lease would reach no reader."""
     woken, gone = asyncio.create_task(waiting), asyncio.create_task(_is_gone(request))
     try:
         await asyncio.wait({woken, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,7 +68,7 @@ async def _is_gone(request: Request) -> None:
 
 @router.post("/{webhook_id}/ack", summary="Acknowledge pulled deliveries", operation_id="acknowledgeDeliveries")
 async def acknowledge(webhook_id: Id, body: PulledIds, caller: MayWriteDeliveries, request: Request) -> Settled:
-    """They are delivered: nobody gets them again. This also holds after the lease, if nobody else has acknowledged.
+    """The deliveries are delivered, and no reader gets them again. This works after the end of the lease, too.
 
     A second acknowledgement changes nothing, and has the same response.
     """
