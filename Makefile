@@ -32,7 +32,7 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test wheel producer quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
+.PHONY: help demo examples setup test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -55,6 +55,7 @@ help:
 	@echo "make mutants  mutate the code, and count what the fast tests notice; ARGS=\"core --sample 200\" takes a part and a sample"
 	@echo "make screenshots   the pictures of the dashboard in docs/images; ARGS=\"--all FOLDER\" takes one of every page"
 	@echo "make producer the wheel of scorm-webhooks-producer in dist/; make wheel writes it too"
+	@echo "make client   the wheel of scorm-webhooks-cli in dist/, and all of it as one file; make wheel writes them too"
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
@@ -93,13 +94,24 @@ endif
 # What is published is what is tested: the wheel, and never the checkout (hence the safe path).
 wheel:
 	rm -rf dist && $(UV) build --quiet --wheel
-	@$(MAKE) producer
+	@$(MAKE) producer client
 	$(VENV) --clear .venv-wheel
 	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
 	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/scorm_webhooks-*.whl
 
 producer: | $(UV)
 	$(UV) build --quiet --wheel producer --out-dir dist
+
+client: | $(UV)
+	$(UV) build --quiet --wheel client --out-dir dist
+	@$(MAKE) client-file CLIENT_WHEEL=$$(ls dist/scorm_webhooks_cli-*.whl)
+
+# One file with all that the commands need but Python.
+CLIENT_FILE = dist/scorm-webhooks
+client-file: $(ENV_TEST)
+	folder=$$(mktemp -d) && $(UV) pip install --quiet --target $$folder -c requirements/run.txt $(CLIENT_WHEEL) && \
+	  .venv/bin/shiv --reproducible --compressed --site-packages $$folder --python '/usr/bin/env python3' \
+	  --entry-point scorm_webhooks_cli:main --output-file $(CLIENT_FILE) && rm -rf $$folder
 
 nightly: setup
 	@python3 tests/parts.py

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from streams import setting_values as values
-from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
+from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams.core.deliveries.schedule import Schedule
 from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.core.errors import Misconfigured
@@ -313,7 +313,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     values = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name not in (URL_VARIABLE, KEY_VARIABLE)
+        if name.startswith(PREFIX) and name not in (URL_VARIABLE, KEY_VARIABLE, PROFILE_VARIABLE)
     }
     _refuse_unknown(values)
     is_embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")

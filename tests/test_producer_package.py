@@ -1,14 +1,11 @@
 """The distribution `scorm-webhooks-producer`: built from the files of `streams.producer`, and installed alone."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -17,12 +14,12 @@ from confluent_kafka import Producer
 from test_producer import FIELDS, record_at
 
 import streams.producer
+from real.built_package import ROOT, Installed, build_and_install
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.events.event import Event
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 NAME = "scorm_webhooks_producer"
 MAX_BYTES = 40 * 1024 * 1024
 MAX_IMPORT_SECONDS = 0.3
@@ -31,56 +28,9 @@ RUNS = 5
 SERVER = ("api", "schemas", "streams", "aiohttp", "aiokafka", "fastapi", "faust", "pydantic", "sqlalchemy")
 
 
-@dataclass(frozen=True)
-class Installed:
-    """An environment with nothing but the wheel and what it requires."""
-
-    wheel: Path
-    folder: Path
-
-    @property
-    def python(self) -> str:
-        return str(self.folder / "bin" / "python")
-
-    @property
-    def packages(self) -> Path:
-        (found,) = self.folder.glob("lib/python*/site-packages")
-        return found
-
-    def run(self, code: str, *arguments: str) -> str:
-        """What a program prints. It sees neither this checkout nor this environment."""
-        command = [self.python, "-I", "-c", code, *arguments]
-        output = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
-        assert output.returncode == 0, output.stderr
-        return output.stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    folder = tmp_path_factory.mktemp("producer")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    built = subprocess.run(build, cwd=ROOT / "producer", capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    (wheel,) = folder.glob("*.whl")
-    venv = folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    install([str(wheel), "--constraint", str(ROOT / "requirements" / "run.txt")], venv)
-    return Installed(wheel, venv)
-
-
-def install(what: list[str], venv: Path) -> None:
-    """Install with uv: from its cache, where it has all of it."""
-    uv = next(uv for uv in (str(ROOT / ".uv" / "bin" / "uv"), shutil.which("uv")) if uv and works(uv))
-    command = [uv, "pip", "install", "--quiet", "--python", str(venv), *what]
-    if subprocess.run([*command, "--offline"], capture_output=True, check=False).returncode:
-        subprocess.run(command, check=True)
-
-
-def works(uv: str) -> bool:
-    # A shim of pyenv may be on the path without a program behind it.
-    return (
-        os.access(uv, os.X_OK) and subprocess.run([uv, "--version"], capture_output=True, check=False).returncode == 0
-    )
+    return build_and_install("producer", tmp_path_factory.mktemp("producer"))
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from api.deliveries.models import Delivery, delivery_of
-from api.shared_models import Input, Model, Time
-from streams.core.limits import MAX_EVENT_TYPE_CHARACTERS
+from api.shared_models import Input, Model, Time, at_most
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.limits import MAX_EVENT_TYPE_CHARACTERS, MAX_REQUEST_FIELDS
 from streams.features.events.search import FoundEvent
 
 _EVENT: dict[str, Any] = {
@@ -28,6 +29,19 @@ EVENT_EXAMPLES = {
         "value": {**_EVENT, "data": {**_EVENT["data"], "metadata": {"department": "sales"}}},
     },
     "several": {"summary": "Up to 500 events", "value": {"events": [_EVENT]}},
+}
+
+
+# Fields of every type; the service checks those of the test's type.
+TEST_DATA_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "maxProperties": MAX_REQUEST_FIELDS,
+    "properties": {
+        name: {"anyOf": [dict(field.kind.schema), {"type": "null"}]}
+        for fields in EVENT_TYPES.values()
+        for name, field in fields.items()
+    },
+    "additionalProperties": False,
 }
 
 
@@ -124,4 +138,14 @@ class NewTest(Input):
             examples=["session.launched"],
             description="Absent: `session.completed` if the webhook wants it, else the first type that it wants.",
         ),
+    ] = None
+    data: Annotated[
+        dict[str, Any] | None,
+        WithJsonSchema(TEST_DATA_SCHEMA),
+        Field(
+            max_length=MAX_REQUEST_FIELDS,
+            examples=[{"successStatus": "failed"}],
+            description="Fields of `data` in place of the example's; `null` removes one.",
+        ),
+        at_most(MAX_REQUEST_FIELDS, "fields"),
     ] = None

@@ -102,6 +102,10 @@ Delivery = Annotated[
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 
+# What is no part of the input of a webhook.
+_OF_REGISTRATION = ("status", "temporary")
+
+
 class NewWebhook(Input):
     """A webhook to register. One that is created paused gets no requests until it is enabled; its events are held."""
 
@@ -127,10 +131,15 @@ class NewWebhook(Input):
     fields: DataFields | None = None
     retention_days: RetentionDays | None = None
     status: Annotated[Status, Field(strict=False)] = Status.ACTIVE
+    temporary: Annotated[
+        bool, Field(description="For delivery `pull`: it is deleted when no reader has pulled for an hour.")
+    ] = False
 
     def webhook_input(self, account_id: str) -> WebhookInput:
         """The input for an account."""
-        return WebhookInput(account_id, **to_input_values({name: value for name, value in self if name != "status"}))
+        return WebhookInput(
+            account_id, **to_input_values({name: value for name, value in self if name not in _OF_REGISTRATION})
+        )
 
 
 class WebhookChanges(Changes):
@@ -208,6 +217,9 @@ class _Webhook(Model):
     probe_at: Annotated[Time | None, Field(description="When one held event is tried, if that may end the pause.")] = (
         None
     )
+    expires_at: Annotated[
+        Time | None, Field(description="When a temporary webhook is deleted, unless a reader pulls before.")
+    ] = None
     old_secret_until: Annotated[
         Time | None, Field(description="During a rotation: until when the old secret is valid.")
     ] = None

@@ -58,7 +58,9 @@ async def register(
     """
     services = services_of(request)
     webhook_input = body.webhook_input(caller.own_account_id)
-    result = await services.webhooks.register(webhook_input, body.status, actor=caller.actor)
+    result = await services.webhooks.register(
+        webhook_input, body.status, is_temporary=body.temporary, actor=caller.actor
+    )
     registration = result.change.registration
     response.headers["ETag"] = _etag(registration)
     response.headers["Location"] = f"/v1/webhooks/{registration.webhook.id}"
@@ -124,7 +126,8 @@ async def send_test(
     part is missing. A test is not retried and does not count for health or statistics. Two tests of a webhook and ten
     of an account may wait; another one gets 409.
     """
-    details = await services_of(request).synthetic_events.send(webhook_id, (body or NewTest()).type, caller.account_id)
+    test = body or NewTest()
+    details = await services_of(request).synthetic_events.send(webhook_id, test.type, caller.account_id, test.data)
     return delivery_with_attempts(details)
 
 

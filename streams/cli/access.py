@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.cli.client import open_api
-from streams.cli.deployment import current_actor, run_in_deployment
 from streams.cli.output import JsonOption, LimitOption, choice_option, show, without_none
 from streams.cli.text import say
 from streams.core.accounts.access import Role, Scope
@@ -26,7 +25,6 @@ MUTE_CHOICES = (*NOTICE_KINDS, NONE)
 accounts = typer.Typer(no_args_is_help=True)
 api_keys = typer.Typer(no_args_is_help=True)
 users = typer.Typer(no_args_is_help=True)
-operators = typer.Typer(no_args_is_help=True)
 audit = typer.Typer(no_args_is_help=True)
 
 AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
@@ -165,17 +163,7 @@ def users_role(
 def users_sign_in(account: AccountArgument, user: UserArgument, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
     with open_api() as api:
-        _show_link(api.post("accounts", account, "users", user, "sign-in-links"), as_json)
-
-
-@operators.command("sign-in")
-def operators_sign_in(as_json: JsonOption = False) -> None:
-    """Print a link by which an operator signs in to the dashboard, once, within 15 minutes.
-
-    Only where a system's settings are: an operator's key does not open the data of accounts.
-    """
-    link = run_in_deployment(lambda deployment: deployment.sign_in().create_operator_link(actor=current_actor()))
-    _show_link({"url": link.url, "expiresAt": format_time(link.expires_at)}, as_json)
+        show_link(api.post("accounts", account, "users", user, "sign-in-links"), as_json)
 
 
 @users.command("sessions")
@@ -248,7 +236,8 @@ def audit_list(
     show(rows, as_json, columns)
 
 
-def _show_link(link: Mapping[str, Any], as_json: bool) -> None:
+def show_link(link: Mapping[str, Any], as_json: bool) -> None:
+    """Print a link for a person, or the API's JSON."""
     if as_json:
         show(link, as_json)
     else:

@@ -2,16 +2,15 @@
 
 import asyncio
 import json
-import os
-import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from streams.api_variables import KEY_VARIABLE, LOCAL_ACCOUNT_HEADER, URL_VARIABLE
 from streams.cli.problems import json_or_raise, retry_after_seconds
+from streams.cli.profiles import ApiTarget, find_target
 from streams.core.errors import FieldError, Invalid, Misconfigured, Unavailable
 from streams.core.ids import ID_DESCRIPTION, is_id
 from streams.core.page import MAX_PAGE_ROWS
@@ -19,8 +18,6 @@ from streams.core.page import MAX_PAGE_ROWS
 if TYPE_CHECKING:
     import httpx2
 
-# Anything else the HTTP client would refuse, in a message with the key.
-_KEY = re.compile(r"[!-~]{1,256}", re.ASCII)
 CONNECT_SECONDS = 10.0
 # Longer than the longest response, that of a test event: 12 s until it leaves, 60 s for its attempt, 3 s to store it.
 RESPONSE_SECONDS = 90.0
@@ -31,7 +28,7 @@ MIN_RETRY_SECONDS = 0.2
 
 def is_remote() -> bool:
     """Whether commands use an API over HTTP."""
-    return bool(os.environ.get(URL_VARIABLE))
+    return find_target() is not None
 
 
 class ApiClient:
@@ -40,15 +37,22 @@ class ApiClient:
     Pass the segments below `/v1`, such as `"webhooks", webhook_id`. Raises the exceptions of `streams.core.errors`.
     """
 
-    def __init__(self, runner: asyncio.Runner, client: "httpx2.AsyncClient") -> None:
+    def __init__(self, runner: asyncio.Runner, client: "httpx2.AsyncClient", target: ApiTarget | None) -> None:
         self._runner = runner
         self._client = client
+        self._target = target
 
     def get(self, *path: str, **query: object) -> Any:
         return self._request("GET", path, query)
 
-    def post(self, *path: str, body: Mapping[str, Any] | None = None, **query: object) -> Any:
-        return self._request("POST", path, query, body)
+    def post(
+        self,
+        *path: str,
+        body: Mapping[str, Any] | None = None,
+        response_seconds: float = RESPONSE_SECONDS,
+        **query: object,
+    ) -> Any:
+        return self._request("POST", path, query, body, response_seconds)
 
     def patch(self, *path: str, body: Mapping[str, Any]) -> Any:
         return self._request("PATCH", path, body=body)
@@ -67,7 +71,7 @@ class ApiClient:
             page_rows = MAX_PAGE_ROWS if rows_left is None else min(rows_left, MAX_PAGE_ROWS)
             page = self.get(*path, limit=page_rows, cursor=cursor, **query)
             if not isinstance(page, dict) or not isinstance(page.get("data"), list):
-                raise Unavailable(f"{self._client.base_url} sent no list: is {URL_VARIABLE} the URL of the API?")
+                raise Unavailable(f"{self._client.base_url} sent no list: is {self._url_name} the URL of the API?")
             yield page["data"]
             cursor = page.get("nextCursor")
             rows_left = None if rows_left is None else rows_left - len(page["data"])
@@ -76,10 +80,10 @@ class ApiClient:
 
     def act_for(self, account: str) -> None:
         """Limit all later requests to one account. Raises `NotFound`, or `Invalid` if the key is another account's."""
-        if not is_remote():
+        if self._target is None:
             self._client.headers[LOCAL_ACCOUNT_HEADER] = self.get("accounts", account)["id"]
         elif self.get("account")["id"] != account:
-            raise Invalid(FieldError("account", f"must be the account of {KEY_VARIABLE}"))
+            raise Invalid(FieldError("account", f"must be the account of {self._target.key_name}"))
 
     def act_for_every_account(self) -> None:
         """Undo `act_for`. Only for the API in this process."""
@@ -91,27 +95,43 @@ class ApiClient:
         path: Sequence[str],
         query: Mapping[str, object] | None = None,
         body: Mapping[str, Any] | None = None,
+        response_seconds: float = RESPONSE_SECONDS,
     ) -> Any:
         params = {
             name: _require_unicode(name, str(value)) for name, value in (query or {}).items() if value is not None
         }
         content = None if body is None else encode_json(body)
-        return self._runner.run(self._send(method, f"/v1/{'/'.join(map(_path_part, path))}", params, content))
+        url_path = f"/v1/{'/'.join(map(_path_part, path))}"
+        return self._runner.run(self._send(method, url_path, params, content, response_seconds))
 
-    async def _send(self, method: str, path: str, params: Mapping[str, str], content: bytes | None) -> Any:
+    @property
+    def _url_name(self) -> str:
+        return self._target.url_name if self._target else URL_VARIABLE
+
+    async def _send(
+        self, method: str, path: str, params: Mapping[str, str], content: bytes | None, response_seconds: float
+    ) -> Any:
         import httpx2
 
         deadline = time.monotonic() + MAX_RETRY_SECONDS
         while True:
             try:
-                response = await self._client.request(method, path, params=params, content=content)
+                response = await self._client.request(
+                    method, path, params=params, content=content, timeout=_timeout(response_seconds)
+                )
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 reason = str(error) or type(error).__name__
-                raise Unavailable(f"{URL_VARIABLE}: {self._client.base_url} does not answer: {reason}") from None
+                raise Unavailable(f"{self._url_name}: {self._client.base_url} does not answer: {reason}") from None
             seconds = retry_after_seconds(response)
             if seconds is None or time.monotonic() + seconds > deadline:
-                return json_or_raise(response)
+                return json_or_raise(response, self._target)
             await asyncio.sleep(max(seconds, MIN_RETRY_SECONDS))
+
+
+def _timeout(response_seconds: float) -> "httpx2.Timeout":
+    import httpx2
+
+    return httpx2.Timeout(response_seconds, connect=CONNECT_SECONDS)
 
 
 def encode_json(value: object) -> bytes:
@@ -140,14 +160,15 @@ def _path_part(text: str) -> str:
 
 @contextmanager
 def open_api(account: str | None = None) -> Iterator[ApiClient]:
-    """Open the API for one command: over HTTP if SCORM_WEBHOOKS_API_URL is set, else in this process.
+    """Open the API for one command: over HTTP if there is a URL or a profile (`find_target`), else in this process.
 
     In this process the caller is an operator. `account` limits all requests to one account (`ApiClient.act_for`).
     Raises `Misconfigured` if neither a URL nor a system is configured.
     """
-    context = _remote_client() if is_remote() else _local_client()
+    target = find_target()
+    context = _local_client() if target is None else _remote_client(target)
     with asyncio.Runner() as runner, _open_context(runner, context) as client:
-        api = ApiClient(runner, client)
+        api = ApiClient(runner, client, target)
         if account is not None:
             api.act_for(account)
         yield api
@@ -168,45 +189,39 @@ def _open_context(
 
 
 @asynccontextmanager
-async def _remote_client() -> AsyncIterator["httpx2.AsyncClient"]:
+async def _remote_client(target: ApiTarget) -> AsyncIterator["httpx2.AsyncClient"]:
     import httpx2
 
-    url, key = os.environ[URL_VARIABLE], os.environ.get(KEY_VARIABLE)
-    _check_url(url)
-    if not key or not _KEY.fullmatch(key):
-        raise Misconfigured(f"{KEY_VARIABLE}: must be an API key (sk_…) for {URL_VARIABLE}")
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    timeout = httpx2.Timeout(RESPONSE_SECONDS, connect=CONNECT_SECONDS)
+    headers = {"Authorization": f"Bearer {target.key}", "Content-Type": "application/json"}
     try:
-        client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+        client = httpx2.AsyncClient(base_url=target.url, headers=headers)
     except (httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
         # The cause may also be a variable such as HTTPS_PROXY or SSL_CERT_FILE.
-        raise Misconfigured(f"{URL_VARIABLE}: {url} cannot be used: {error}") from None
+        raise Misconfigured(f"{target.url_name}: {target.url} cannot be used: {error}") from None
     async with client:
         yield client
 
 
-def _check_url(url: str) -> None:
+@contextmanager
+def server_part(name: str) -> Iterator[None]:
+    """Import a module that only the server's distribution has. Raises `Misconfigured` in that of the client."""
     try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url or "@" in parts.netloc or parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v1"):
-        raise Misconfigured(f"{URL_VARIABLE}: must be only a base URL, such as https://webhooks.example.com")
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").rpartition(".")[2] != name:
+            raise
+        message = f"{URL_VARIABLE}: is required, and {KEY_VARIABLE}; or sign in with `scorm-webhooks login URL`"
+        raise Misconfigured(message) from None
 
 
 @asynccontextmanager
 async def _local_client() -> AsyncIterator["httpx2.AsyncClient"]:
-    if os.environ.get(KEY_VARIABLE):
-        raise Misconfigured(f"{KEY_VARIABLE} is set without {URL_VARIABLE}: set the URL, or unset the key")
-    from streams.cli.local_app import open_local_app
+    with server_part("local_app"):
+        from streams.cli.local_app import open_local_app
 
     async with open_local_app() as app:
         import httpx2
 
         transport, headers = httpx2.ASGITransport(app), {"Content-Type": "application/json"}
-        async with httpx2.AsyncClient(
-            base_url="http://local", transport=transport, headers=headers, timeout=None
-        ) as client:
+        async with httpx2.AsyncClient(base_url="http://local", transport=transport, headers=headers) as client:
             yield client

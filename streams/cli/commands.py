@@ -1,13 +1,23 @@
 """The commands by name. Only what a command line names is imported: `--help` needs none of it."""
 
 from collections.abc import Collection
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streams.cli.stage_commands import configure_every_command, stages
+from streams.cli import integrator
+from streams.cli.root import (
+    CLIENT_GROUPS,
+    Groups,
+    ProfileOption,
+    QuietOption,
+    VersionOption,
+    configure,
+    create_program,
+    with_whole_paragraphs,
+)
+from streams.cli.stage_commands import silence_libraries, stages
 from streams.runtime.background import BACKGROUND_STAGES
 
 APP_HELP = """
@@ -15,56 +25,35 @@ Signed webhooks for SCORM events.
 
 Try it: `scorm-webhooks demo`. On one machine: `scorm-webhooks up`. On a cluster: set KAFKA_BOOTSTRAP_SERVERS and
 DATABASE_URL, run `topics apply` and `db upgrade` once, then one process or more of each stage.
+
+With a receiver and a key: `scorm-webhooks login URL`, then `scorm-webhooks listen`.
+
 Every setting is in docs/settings.md.
 """
-# The groups of commands: a module that has all commands of the group, and its help.
-GROUPS = {
-    "accounts": ("access", "Customers of the platform."),
-    "api-keys": ("access", "API keys of an account."),
-    "users": ("access", "Users, who may sign in to an account's dashboard."),
-    "operators": ("access", "Operators of the platform, who see every account."),
-    "usage": ("usage", "Launches of an account by calendar month, in UTC."),
-    "webhooks": ("replays", "Where events are sent."),
-    "events": ("events", "What happened at the platform."),
-    "deliveries": ("replays", "Deliveries: each is one event owed to one webhook."),
-    "dead-letters": ("deliveries", "Dead letters: deliveries that were given up."),
-    "jobs": ("jobs", "Actions on many deliveries, which `maintain` does."),
-    "learners": ("learners", "Learners, whose data can be erased."),
+SERVER_GROUPS: Groups = {
+    "operators": ("operators", "Operators of the platform, who see every account."),
     "invalid": ("invalid", "Records that could not be handled, in session-events.invalid."),
-    "audit": ("access", "Who did what."),
     "topics": ("maintenance", "Compare and create topics, and move the stages that read them."),
     "db": ("maintenance", "The database's schema."),
     "keys": ("maintenance", "Keys that encrypt webhooks' secrets."),
     "secrets": ("maintenance", "Stored secrets."),
 }
+GROUPS: Groups = {**CLIENT_GROUPS, **SERVER_GROUPS}
 
 
 def create_app(names: Collection[str]) -> typer.Typer:
     """The commands, with those of the groups in `names`; of the others only their names and help."""
-    app = typer.Typer(
-        name="scorm-webhooks",
-        callback=configure_every_command,
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        help=APP_HELP,
-    )
-    for name, (module, group_help) in GROUPS.items():
-        if name in names:
-            group = getattr(import_module(f"streams.cli.{module}"), name.replace("-", "_"))
-        else:
-            group = typer.Typer(callback=_group_callback)
-        app.add_typer(group, name=name, help=group_help)
+    app = create_program(names, GROUPS, _configure, APP_HELP)
     app.add_typer(stages)
     app.command()(up)
     app.command()(demo)
-    app.command()(reconcile)
-    app.command()(exam)
-    return app
+    integrator.add_commands(app)
+    return with_whole_paragraphs(app)
 
 
-def _group_callback() -> None:
-    """A group needs a command or a callback."""
+def _configure(version: VersionOption = False, profile: ProfileOption = None, quiet: QuietOption = False) -> None:
+    silence_libraries()
+    configure(version, profile, quiet)
 
 
 def up(
@@ -98,39 +87,3 @@ def demo(
     from streams.cli.stages import start_demo
 
     start_demo(events, leave, seed, receivers)
-
-
-def reconcile(
-    webhook: Annotated[str, typer.Option(help="The webhook's id.")],
-    since: Annotated[str | None, typer.Option(help="Only events first seen then or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only events first seen before.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Send the missing events again, with the same ids.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --retry: also if every delivered event is missing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
-) -> None:
-    """Print the events that were delivered and that your receiver does not have.
-
-    Standard input has the ids of the receiver's events, one a line, or the first column of a CSV file:
-    `scorm-webhooks reconcile --webhook wh_1 < ids.txt`. Exit code 1 if some are missing and are not sent again.
-    """
-    from streams.cli.reconcile import run_reconcile
-
-    run_reconcile(webhook, since, until, is_retry=retry, is_confirmed=yes, as_json=as_json)
-
-
-def exam(
-    url: Annotated[str, typer.Argument(metavar="URL", help="Your receiver, such as http://localhost:3000/hook.")],
-    secret: Annotated[
-        str, typer.Option(envvar="WEBHOOK_SECRET", show_envvar=True, help="The signing secret that it verifies with.")
-    ],
-    header: Annotated[str, typer.Option(help="The platform's own header of signatures.")] = "X-AllureConnect-Signature",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
-) -> None:
-    """Send a receiver what the world will: duplicates, wrong signatures, old and late requests, large and slow ones.
-
-    Use a copy of your receiver: it gets events of a session that does not exist. They come from this machine alone.
-    Exit code 1 if the receiver fails, and 3 if it cannot be reached.
-    """
-    from streams.cli.exam import run_exam
-
-    run_exam(url, secret, header, as_json=as_json)

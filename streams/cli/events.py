@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import ApiClient, encode_json, is_remote, open_api
+from streams.cli.client import ApiClient, encode_json, is_remote, open_api, server_part
 from streams.cli.input_lines import InputLine, PublishedEvents, parse_lines
 from streams.cli.output import JsonOption, parse_time_option, progress_bar, show, without_none
 from streams.cli.text import say
@@ -42,7 +42,8 @@ def events_publish(
     if is_remote() and not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         published = _publish_by_api(parse_lines(text, default_account=_OWN_ACCOUNT), is_quiet=as_json)
     else:
-        from streams.cli.kafka_events import publish_to_kafka
+        with server_part("kafka_events"):
+            from streams.cli.kafka_events import publish_to_kafka
 
         published = publish_to_kafka(text, is_quiet=as_json)
     ids = published.ids
@@ -60,7 +61,7 @@ def events_publish(
 
 def _publish_by_api(lines: Sequence[InputLine], *, is_quiet: bool) -> PublishedEvents:
     published = PublishedEvents(len(lines))
-    with open_api() as api, progress_bar(is_quiet=is_quiet) as progress:
+    with open_api() as api, progress_bar(is_disabled=is_quiet) as progress:
         task_id = progress.add_task("publishing", total=len(lines))
         for portion in _portions(lines):
             try:

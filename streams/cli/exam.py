@@ -1,11 +1,9 @@
 """Play against a receiver what the world will, and say what it does wrong."""
 
 import asyncio
-import base64
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +11,10 @@ import httpx2
 import typer
 
 from streams.cli.output import show
+from streams.cli.signing_secret import checked_secret
 from streams.cli.text import say
-from streams.core.deliveries.signing import SECRET_BYTES, SECRET_PREFIX, make_secret
-from streams.core.errors import FieldError, Invalid
+from streams.core.deliveries.signing import SECRET_BYTES, make_secret
+from streams.core.errors import Invalid
 from streams.core.webhooks.exam import Check, Exam, ExamRequest
 from streams.core.webhooks.url import url_errors
 from streams.ids import new_id
@@ -30,7 +29,7 @@ def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> 
     if errors := url_errors("URL", url, allow_http=True):
         raise Invalid(*errors)
     exam = Exam(
-        _checked_secret(secret),
+        checked_secret(secret),
         make_secret(secrets.token_bytes(SECRET_BYTES)),
         signature_header,
         new_id("exam").removeprefix("exam_"),
@@ -46,14 +45,6 @@ def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> 
         say(f"All {len(results)} right.")
     if failed:
         raise typer.Exit(1)
-
-
-def _checked_secret(secret: str) -> str:
-    with suppress(ValueError):
-        if secret.startswith(SECRET_PREFIX):
-            return make_secret(base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True))
-    message = f"must be the webhook's signing secret, as its page shows it: {SECRET_PREFIX}…"
-    raise Invalid(FieldError("--secret", message))
 
 
 async def _take(url: str, checks: Sequence[Check], *, is_quiet: bool) -> Sequence[Mapping[str, Any]]:

@@ -84,7 +84,7 @@ def invalid_replay(
         await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("invalid"))
         try:
-            with progress_bar(is_quiet=as_json) as progress:
+            with progress_bar(is_disabled=as_json) as progress:
                 task_id = progress.add_task("replaying", total=len(ids) if ids else None)
                 service = deployment.invalid_records(producer)
                 unknown_ids: dict[str, str] = {}

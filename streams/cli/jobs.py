@@ -83,7 +83,7 @@ def wait_for_jobs(api: ApiClient, message: str, jobs: list[Job], *, is_quiet: bo
     has_work = any(job["total"] or "backfill" in job for job in jobs)
     with (
         report_unfinished_jobs(jobs),
-        progress_bar(is_quiet=is_quiet) as progress,
+        progress_bar(is_disabled=is_quiet) as progress,
         warn_if_stalled(has_work) as on_progress,
     ):
         task_id = progress.add_task(message, total=None)

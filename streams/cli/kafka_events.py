@@ -52,7 +52,7 @@ def publish_all(
     Futures that are not done then are done when the producer is closed.
     """
     published_lines: list[tuple[InputLine, Future[Ack]]] = []
-    with progress_bar(is_quiet=is_quiet) as progress:
+    with progress_bar(is_disabled=is_quiet) as progress:
         task_id = progress.add_task("publishing", total=len(lines))
         for start_index in range(0, len(lines), MAX_QUEUED_LINES):
             published_portion = [

@@ -50,7 +50,7 @@ def learners_show(
 def _erase(api: ApiClient, body: dict[str, str], *, is_quiet: bool) -> dict[str, Any]:
     hint = "the erasure may have begun: `audit list --action learner.erased` shows its id"
     try:
-        with progress_bar(is_quiet=is_quiet) as progress, warn_if_stalled(has_work=True) as on_progress:
+        with progress_bar(is_disabled=is_quiet) as progress, warn_if_stalled(has_work=True) as on_progress:
             task_id = progress.add_task("erasing", total=None)
             erasure: dict[str, Any] = api.post("learners", "erase", body=body)
             erasure_id = erasure["id"]

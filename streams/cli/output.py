@@ -4,6 +4,7 @@ Customers write much of the text that is shown: `say` and `show` escape control 
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.text import say, text_of
+from streams.cli.text import is_quiet, say, text_of
 from streams.core.errors import FieldError, Invalid
 from streams.core.text import escape_json
 from streams.core.times import parse_time
@@ -70,18 +71,44 @@ def show(values: Shown | Sequence[Shown], as_json: bool, columns: "Columns | Non
     elif isinstance(values, Sequence):
         from streams.cli.tables import print_table
 
-        print_table(values, columns)
+        print_table([_with_local_times(row) for row in values], columns)
     else:
-        _print_fields(_present_fields(values))
+        _print_fields(_present_fields(_with_local_times(values)))
 
 
-def progress_bar(*, is_quiet: bool = False) -> "Progress":
+def local_time(moment: datetime, form: str = "%Y-%m-%d %H:%M:%S %Z") -> str:
+    """A time in the zone of this machine, for people."""
+    return moment.astimezone().strftime(form)
+
+
+# What customers wrote, or what was sent: it is shown as it is.
+_UNCHANGED_FIELDS = frozenset({"payload", "body", "data", "details", "example", "filter"})
+_TIME_FIELD = re.compile(r"at|.*(At|Until)|since|until", re.ASCII)
+
+
+def _with_local_times(values: Any) -> Any:
+    """An object of the API with its times in the zone of this machine."""
+    if isinstance(values, list):
+        return [_with_local_times(item) for item in values]
+    if not isinstance(values, Mapping):
+        return values
+    shown = {}
+    for name, value in values.items():
+        moment = parse_time(value) if _TIME_FIELD.fullmatch(name) else None
+        if moment is not None:
+            shown[name] = local_time(moment)
+        else:
+            shown[name] = value if name in _UNCHANGED_FIELDS else _with_local_times(value)
+    return shown
+
+
+def progress_bar(*, is_disabled: bool = False) -> "Progress":
     """A progress bar on standard error, so that standard output has only the result."""
     from rich.console import Console
     from rich.progress import Progress
 
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    return Progress(console=Console(stderr=True), disable=is_quiet or not is_terminal, transient=True)
+    return Progress(console=Console(stderr=True), disable=is_disabled or is_quiet() or not is_terminal, transient=True)
 
 
 def _present_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
+from streams.cli.profiles import ApiTarget
 from streams.core.errors import (
     Conflict,
     FieldError,
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 _ERRORS_BY_STATUS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound}
 
 
-def json_or_raise(response: "httpx2.Response") -> Any:
+def json_or_raise(response: "httpx2.Response", target: ApiTarget | None = None) -> Any:
     """The JSON of a response; None without a body. Raises the exception for a problem document (RFC 9457)."""
+    url_name, key_name = (target.url_name, target.key_name) if target else (URL_VARIABLE, KEY_VARIABLE)
     if response.is_success and not response.content:
         return None
     try:
@@ -35,10 +37,10 @@ def json_or_raise(response: "httpx2.Response") -> Any:
     # The API responds to an unknown path with a problem without `detail`.
     if not is_problem or (response.status_code == 404 and "detail" not in body):
         location = response.headers.get("location")
-        target = f" to {location}" if location else ""
+        place = f" to {location}" if location else ""
         url = response.url.copy_with(query=None)
-        raise Unavailable(f"{url} responded with {response.status_code}{target}: is {URL_VARIABLE} the URL of the API?")
-    raise _to_error(response.status_code, body)
+        raise Unavailable(f"{url} responded with {response.status_code}{place}: is {url_name} the URL of the API?")
+    raise _to_error(response.status_code, body, key_name)
 
 
 def retry_after_seconds(response: "httpx2.Response") -> int | None:
@@ -47,11 +49,11 @@ def retry_after_seconds(response: "httpx2.Response") -> int | None:
     return int(text) if response.status_code == 429 and text.isascii() and text.isdigit() else None
 
 
-def _to_error(status: int, problem: Mapping[str, Any]) -> ScormWebhooksError:
+def _to_error(status: int, problem: Mapping[str, Any], key_name: str) -> ScormWebhooksError:
     title = str(problem.get("title"))
     message = str(problem.get("detail") or title)
     if status == 401:
-        return Misconfigured(f"{KEY_VARIABLE}: the API does not accept this key: it is unknown, revoked or expired")
+        return Misconfigured(f"{key_name}: the API does not accept this key: it is unknown, revoked or expired")
     if errors := _field_errors(problem):
         return Invalid(*errors)
     if status == 429 or status >= 500:

@@ -33,7 +33,7 @@ def run_reconcile(
         if text
     }
     received_ids = set(_parse_ids(_read_input()))
-    with open_api() as api, progress_bar(is_quiet=as_json) as progress:
+    with open_api() as api, progress_bar(is_disabled=as_json) as progress:
         task_id = progress.add_task("comparing", total=None)
         missing: list[Row] = []
         delivered_count = 0

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.build import build_version
+from streams.cli.root import VersionOption
 from streams.cli.text import say
 from streams.core.webhooks.webhook import Webhook
 from streams.runtime.background import BACKGROUND_STAGES
@@ -14,23 +14,19 @@ from streams.runtime.background import BACKGROUND_STAGES
 stages = typer.Typer()
 
 
-def _print_version(is_wanted: bool) -> None:
-    if is_wanted:
-        say(build_version())
-        raise typer.Exit
+def silence_libraries() -> None:
+    """Let a command say in one line why Kafka does not answer; librdkafka would say it twenty times a second.
 
-
-def configure_every_command(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
-    ] = False,
-) -> None:
-    # A command says in one line why Kafka does not answer; librdkafka would say it twenty times a second.
-    # Stages configure the logging, and then its lines are log lines.
+    Stages configure the logging, and then its lines are log lines.
+    """
     logging.getLogger("librdkafka").addHandler(logging.NullHandler())
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, callback=configure_every_command)
+def _configure(_: VersionOption = False) -> None:
+    silence_libraries()
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, callback=_configure)
 app.add_typer(stages)
 
 

@@ -7,10 +7,29 @@ import typer
 
 from streams.core.text import escape_controls
 
+_is_quiet = False
+
+
+def be_quiet() -> None:
+    """Print no hints any more."""
+    global _is_quiet
+    _is_quiet = True
+
+
+def is_quiet() -> bool:
+    """Whether only results and errors are wanted."""
+    return _is_quiet
+
 
 def say(text: str, *, err: bool = False) -> None:
     """Print one line for people."""
     typer.echo(escape_controls(text), err=err)
+
+
+def hint(text: str) -> None:
+    """Print one line on standard error that a result does not need."""
+    if not _is_quiet:
+        say(text, err=True)
 
 
 def text_of(value: Any) -> str:

@@ -49,6 +49,12 @@ class Webhooks(Protocol):
         such webhook. If `change` raises, nothing is changed.
         """
 
+    async def expired(self, limit: int, excluded: Collection[str] = ()) -> Sequence[str]:
+        """The ids of temporary webhooks whose time is over, up to `limit`."""
+
+    async def delete_expired(self, webhook_id: str) -> None:
+        """Delete a temporary webhook, unless a reader has pulled meanwhile."""
+
 
 class PublicationStatus(Protocol):
     """Whether a webhook's newest version is on the topic. The stages know it `propagation_seconds` seconds later."""

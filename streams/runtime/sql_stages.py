@@ -94,6 +94,7 @@ class PublishProcess:
             postponed_work,
         )
         self._end_pulls = EndPulls(
+            deployment.stored_webhooks(),
             deployment.held_deliveries(),
             self._subscriptions,
             deployment.clock,

@@ -1,15 +1,21 @@
-"""End what waits for readers of a webhook: after its retention, and when it is no pull webhook any more."""
+"""End what waits for readers of a webhook: after its retention, and when it is no pull webhook any more.
+
+Temporary webhooks, which nobody reads any more, end here too.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 
-from streams.core.deliveries.held import HeldDelivery, PulledWebhook
+from streams.core.deliveries.held import HeldChoice, HeldDelivery, PulledWebhook
 from streams.core.errors import Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
 from streams.ports.delivery import Subscriptions
 from streams.ports.runtime import Clock
 from streams.ports.storage import HeldDeliveries
+from streams.ports.webhooks import Webhooks
 from streams.stages.postponed_work import PostponedWork
 
 CYCLE_SECONDS = 10.0
@@ -17,6 +23,8 @@ CYCLE_SECONDS = 10.0
 MIN_PAUSE_SECONDS = 0.1
 # Of one webhook in one cycle, so that others have their turn.
 MAX_ENDED = 500
+# Temporary webhooks in one cycle.
+MAX_EXPIRED = 50
 # These are only changed in the database.
 MAX_RETURNED = 10_000
 
@@ -26,12 +34,14 @@ class EndPulls:
 
     def __init__(
         self,
+        webhooks: Webhooks,
         held_deliveries: HeldDeliveries,
         subscriptions: Subscriptions,
         clock: Clock,
         postponed_work: PostponedWork,
         end_holds: Callable[[Sequence[HeldDelivery], float], Awaitable[int]],
     ) -> None:
+        self._webhooks = webhooks
         self._held_deliveries = held_deliveries
         self._subscriptions = subscriptions
         self._clock = clock
@@ -50,10 +60,18 @@ class EndPulls:
     async def cycle(self) -> int:
         """End one portion of each webhook whose deliveries have waited for too long. Returns how many in all."""
         count = 0
+        for webhook_id in await self._webhooks.expired(
+            MAX_EXPIRED, self._postponed_work.postponed_ids(WorkKind.WEBHOOK)
+        ):
+            async with self._postponed_work.unit(WorkKind.WEBHOOK, webhook_id):
+                await self._webhooks.delete_expired(webhook_id)
+                count += 1
         for webhook in await self._held_deliveries.pulled_webhooks():
             async with self._postponed_work.unit(WorkKind.WEBHOOK, webhook.id):
                 if webhook.is_pull:
                     count += await self._end_holds(await self._unacknowledged(webhook), 0)
+                elif webhook.has_ended:
+                    count += await self._end_holds(await self._left_behind(webhook), 0)
                 else:
                     count += await self._held_deliveries.to_requests(webhook.id, self._clock.now(), MAX_RETURNED)
         return count
@@ -66,6 +84,14 @@ class EndPulls:
         held_before = now - known_webhook.options.retention
         if any(at is not None and at > held_before for at in (webhook.enabled_at, webhook.oldest_at)):
             return ()
+        return await self._read(webhook, held_before, now)
+
+    async def _left_behind(self, webhook: PulledWebhook) -> Sequence[HeldDelivery]:
+        """What nobody acknowledged before a temporary webhook ended. Nobody can send it again: it is discarded."""
+        now = self._clock.now()
+        return [replace(one, choice=HeldChoice.DISCARD) for one in await self._read(webhook, now, now)]
+
+    async def _read(self, webhook: PulledWebhook, held_before: datetime, now: datetime) -> Sequence[HeldDelivery]:
         failed_rows: list[FailedRow] = []
         excluded = self._postponed_work.postponed_ids(WorkKind.HELD_DELIVERY)
         deliveries = await self._held_deliveries.unacknowledged(

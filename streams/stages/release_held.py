@@ -35,6 +35,7 @@ MAX_PORTION_DELIVERIES = 2000
 KEPT_MESSAGE = "The webhook was enabled with the choice to keep its held deliveries as dead letters."
 NOT_PULLED_MESSAGE = "No reader pulled and acknowledged it within the retention of its webhook."
 DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard its held deliveries."
+ENDED_MESSAGE = "Its webhook was temporary, and has ended."
 
 # The record that ends a hold, if there is one, and the delivery's state after it.
 ReleaseResult = tuple[Outgoing | None, DeliveryState]
@@ -282,7 +283,7 @@ class ReleaseHeld:
         now = self._clock.now()
         key = held_delivery.delivery.webhook_id.encode()
         delivery = held_delivery.delivery.to_released()._replace(subscriptions_position=position)
-        if held_delivery.is_unacknowledged:
+        if held_delivery.is_unacknowledged and held_delivery.choice is not HeldChoice.DISCARD:
             dead_letter = DeadLetter(delivery, DeathReason.NOT_PULLED, NOT_PULLED_MESSAGE)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(dead_letter)), state_of_record(dead_letter, now)
         if held_delivery.choice is HeldChoice.KEEP:
@@ -290,8 +291,9 @@ class ReleaseHeld:
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(dead_letter)), state_of_record(dead_letter, now)
         delivery_state = state_of_record(delivery, now)
         if held_delivery.choice is HeldChoice.DISCARD:
+            message = ENDED_MESSAGE if held_delivery.is_unacknowledged else DISCARDED_MESSAGE
             return None, delivery_state._replace(
-                state=TRANSITIONS[State.HELD, held_delivery.choice], due_at=None, message=DISCARDED_MESSAGE
+                state=TRANSITIONS[State.HELD, held_delivery.choice], due_at=None, message=message
             )
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 

@@ -424,7 +424,7 @@ async def test_a_wrong_pull_delays_no_other(database: SqlStore, work: Work) -> N
         *(database.held, database.recorder, subscriptions, kafka, CODEC, work.clock, work.telemetry, work.postponed),
         per_second=100,
     )
-    pulls = EndPulls(database.held, subscriptions, work.clock, work.postponed, release.end_holds)
+    pulls = EndPulls(database.webhooks, database.held, subscriptions, work.clock, work.postponed, release.end_holds)
     assert await pulls.cycle() == 1
     assert work.failed == {(WorkKind.HELD_DELIVERY, pulled[0].id)}
     assert await state_of(database, pulled[1].id) == State.DEAD

@@ -55,7 +55,8 @@ class FakeHeld:
     def _pulled(self, webhook_id: str) -> PulledWebhook:
         live = self.recorder.webhooks.live(webhook_id)
         is_pull = live is not None and live.webhook.delivery is DeliveryMode.PULL
-        return PulledWebhook(webhook_id, is_pull, live is not None and live.webhook.status is Status.ACTIVE, None, None)
+        is_active = live is not None and live.webhook.status is Status.ACTIVE
+        return PulledWebhook(webhook_id, is_pull, is_active, self.recorder.webhooks.has_ended(webhook_id), None, None)
 
     async def unacknowledged(
         self,

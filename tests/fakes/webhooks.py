@@ -25,8 +25,9 @@ class FakeOutbox:
 
     propagation_seconds = 0.0
 
-    def __init__(self, rows_at_once: int | None = None) -> None:
+    def __init__(self, rows_at_once: int | None = None, clock: FakeClock | None = None) -> None:
         self._rows_at_once = rows_at_once
+        self.clock = clock or FakeClock()
         self._stored: dict[str, Registration] = {}
         self._deleted: set[str] = set()
         self._published: dict[str, datetime] = {}
@@ -76,8 +77,12 @@ class FakeOutbox:
         """Whether its newest version is not published yet."""
         return webhook_id in self._dirty
 
-    def live_ids(self) -> Collection[str]:
+    def live_ids(self) -> set[str]:
         return self._stored.keys() - self._deleted
+
+    def has_ended(self, webhook_id: str) -> bool:
+        """Whether it was temporary, and is deleted."""
+        return webhook_id in self._deleted and self._stored[webhook_id].expires_at is not None
 
     def live(self, webhook_id: str) -> Registration | None:
         return None if webhook_id in self._deleted else self._stored.get(webhook_id)
@@ -136,6 +141,15 @@ class FakeOutbox:
             self._deleted.add(webhook_id)
         self._note(audit(before, after) if audit else None)
         return self._store(after or before, held)
+
+    async def expired(self, limit: int, excluded: Collection[str] = ()) -> Sequence[str]:
+        self._check()
+        now, live = self.clock.now(), self.live_ids() - set(excluded)
+        return sorted(name for name in live if (at := self._stored[name].expires_at) and at <= now)[:limit]
+
+    async def delete_expired(self, webhook_id: str) -> None:
+        self._check()
+        self.remove(webhook_id)
 
     # -- the outbox -------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import typer
 from alerts.metrics import known, named_in
 from streams import metrics, outage, settings
 from streams.acls import ACCESS
-from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
+from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams.cli.app import app
 from streams.core.deliveries.schedule import parse_schedule
 from streams.outage import OutageKind
@@ -22,7 +22,7 @@ from streams.topics import RETRY_PREFIX, Topic, declare
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-CODE = ("streams", "api", "schemas", "tests", "bench", "examples")
+CODE = ("streams", "api", "schemas", "tests", "bench", "examples", "tools")
 FOLDERS = ("docs", "schemas", "examples")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 # Hosts of examples and of the standards that we follow.
@@ -77,7 +77,7 @@ def documented_default(default: Any) -> str:
 def test_a_document_names_no_unknown_setting() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(rf"{settings.PREFIX}[A-Z][A-Z_]*", document.read_text()))
-        assert named <= {*settings.names(), URL_VARIABLE, KEY_VARIABLE}, document.name
+        assert named <= {*settings.names(), URL_VARIABLE, KEY_VARIABLE, PROFILE_VARIABLE}, document.name
 
 
 # -- topics ----------------------------------------------------------------------------------------------------

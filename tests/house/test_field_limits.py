@@ -78,7 +78,10 @@ def unbounded(schema: dict[str, Any], where: str) -> Iterator[str]:
 
 
 # Numbers in an event's data are doubles; the code limits integers.
-NUMBERS = {"UsageThresholdData.launches", "UsageThresholdData.limit"}
+NUMBERS = {
+    *("UsageThresholdData.launches", "UsageThresholdData.limit"),
+    *("NewTest.data.launches", "NewTest.data.limit"),
+}
 REQUESTS = request_schemas()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeTelemetry
-from streams.__main__ import MISCONFIGURED, main
+from streams.__main__ import main
+from streams.cli.main import WRONG_USE
 from streams.cli.stage_commands import STAGE_HELP
 from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.bootstrap import SqlDeployment
@@ -165,7 +166,7 @@ def test_each_stage_refuses_a_wrong_value_in_one_line(
         with pytest.raises(SystemExit) as ended:
             main()
         said = capsys.readouterr()
-        assert (ended.value.code, said.out) == (MISCONFIGURED, "")
+        assert (ended.value.code, said.out) == (WRONG_USE, "")
         assert reason_in(said.err).startswith(f"{PREFIX}{name[:5].upper()}")
         assert said.err.removesuffix("\n").isprintable()
         assert len(said.err) <= MAX_CHARACTERS
@@ -289,7 +290,7 @@ def test_every_command_ends_with_2_and_one_line(
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (MISCONFIGURED, "")
+    assert (ended.value.code, said.out) == (WRONG_USE, "")
     assert named in reason_in(said.err)
     assert said.err.count("\n") == 1
 

@@ -42,6 +42,9 @@ NEITHER = {
     *("Record.headers", "Outgoing.headers", "StoredRecord.headers", "Mail.key", "mails.key", "idempotency_keys.key"),
     # What an integrator sends to a receiver from the own machine, with a secret that is typed there.
     *("Exam.secret", "Exam.other_secret", "Exam.signature_header", "ExamRequest.headers", "ExamRequest.body"),
+    *("ReceivedRequest.headers", "ReceivedRequest.body", "Receiver.secret", "Receiver.url"),
+    # The API that commands of this person use, with the person's key.
+    *("ApiTarget.url", "ApiTarget.url_name", "ApiTarget.key", "ApiTarget.key_name"),
     # A pulled item has our signatures, and none of the customer's own headers.
     "PulledItem.headers",
     # An event's payload, which every role may read.

@@ -101,7 +101,7 @@ class Pipeline:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.kafka = FakeKafka(self.clock)
-        self.outbox = FakeOutbox()
+        self.outbox = FakeOutbox(clock=self.clock)
         self.sender = FakeSender(self.clock)
         self.recorder = FakeRecorder(self.outbox)
         self.replays = FakeReplays(self.recorder, self.clock)
@@ -179,7 +179,8 @@ class Pipeline:
             work,
         )
         self.end_pulls = EndPulls(
-            self._port("end_pulls.held", self.held), self.table, self.clock, work, self.release_held.end_holds
+            *(self.outbox, self._port("end_pulls.held", self.held), self.table, self.clock, work),
+            self.release_held.end_holds,
         )
         self.table.find("")
         publishing = keeper.hold(lambda: publish.run(self.table.table))

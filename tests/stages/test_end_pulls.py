@@ -10,8 +10,8 @@ from stages.pipeline import Pipeline
 from stages.test_crash_points import run_until_crash
 from streams.core.deliveries.delivery import DeathReason, HoldReason, State
 from streams.core.webhooks.delivery_options import parse_options
-from streams.core.webhooks.webhook import Pause, PauseReason, Status, Webhook
-from streams.stages.release_held import NOT_PULLED_MESSAGE
+from streams.core.webhooks.webhook import TEMPORARY_LIFE, Pause, PauseReason, Registration, Status, Webhook
+from streams.stages.release_held import ENDED_MESSAGE, NOT_PULLED_MESSAGE
 
 DAY = timedelta(days=1)
 
@@ -91,3 +91,20 @@ async def test_a_crash_ends_it_once(pipeline: Pipeline, port: str, method: str, 
     assert pipeline.delivery_state().state is State.DEAD
     # The same record again, if the process died before its row was stored.
     assert {(letter.delivery.generation, letter.delivery.step) for letter in pipeline.dead_letters()} == {(1, 3)}
+
+
+async def test_a_temporary_webhook_ends_without_a_reader(pipeline: Pipeline) -> None:
+    await pipeline.register(pulled())
+    pipeline.outbox.put_registration(Registration(pulled(), NOON, expires_at=NOON + TEMPORARY_LIFE))
+    await quiet()
+    await pipeline.fan_out_events(event())
+    pipeline.clock.advance(TEMPORARY_LIFE.total_seconds() - 1)
+    assert await pipeline.end_pulls.cycle() == 0
+    pipeline.clock.advance(1)
+    assert await pipeline.end_pulls.cycle() == 1
+    await quiet()
+    assert pipeline.outbox.live("wh_1") is None
+    assert await pipeline.end_pulls.cycle() == 1
+    state = pipeline.delivery_state()
+    assert (state.state, state.message) == (State.DISCARDED, ENDED_MESSAGE)
+    assert pipeline.dead_letters() == []

@@ -26,7 +26,7 @@ class HeldChoice(StrEnum):
 class HeldDelivery:
     """A held delivery of a webhook that can take it, and the choice for it.
 
-    `is_unacknowledged` means that no reader acknowledged it in time.
+    `is_unacknowledged` means that no reader acknowledged it in time, or before its temporary webhook ended.
     """
 
     delivery: Delivery
@@ -38,12 +38,14 @@ class HeldDelivery:
 class PulledWebhook:
     """A webhook with deliveries that wait for readers. It may have got a URL, or have been deleted, meanwhile.
 
-    `enabled_at` is the end of its newest pause. None of its deliveries has waited since before `oldest_at`.
+    `enabled_at` is the end of its newest pause. None of its deliveries has waited since before `oldest_at`. `has_ended`
+    means that it was temporary, and is deleted.
     """
 
     id: str
     is_pull: bool
     is_active: bool
+    has_ended: bool
     enabled_at: datetime | None
     oldest_at: datetime | None
 

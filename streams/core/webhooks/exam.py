@@ -27,6 +27,23 @@ class ExamRequest:
         return f"ExamRequest({self.headers.get('webhook-id')})"
 
 
+def sample_request(secret: str | None, platform_header: str, event_id: str, now: datetime) -> ExamRequest:
+    """A test event as a platform sends it; without a secret it has no signature."""
+    event = {"id": event_id, "type": "session.completed", "createdAt": format_time(now), "test": True}
+    body, timestamp = _render({**event, "data": _COMPLETED}), int(now.timestamp())
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "scorm-webhooks/exam",
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-attempt": "1",
+    }
+    if secret is not None:
+        headers[platform_header] = sign_platform(secret, body)
+        headers["webhook-signature"] = sign_standard(secret, event_id, timestamp, body)
+    return ExamRequest(headers, body)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """Requests, in order, that a receiver must all accept with 2xx, or all refuse with 4xx.

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,8 @@ from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOpti
 from streams.core.webhooks.url import is_same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
+# A temporary webhook is deleted when no reader has pulled for so long.
+TEMPORARY_LIFE = timedelta(hours=1)
 # As one of a webhook's types: every type that it need not name.
 ALL_EVENTS = "*"
 
@@ -226,6 +228,7 @@ class Registration:
     """A webhook as it is registered: its state, and data that only people need.
 
     `url_changed_at` is None while it has its first URL. `probe_at` is when a probe is due, if its pause may end by one.
+    `expires_at` is when a temporary webhook is deleted, unless a reader pulls before.
     """
 
     webhook: Webhook
@@ -234,6 +237,7 @@ class Registration:
     paused_at: datetime | None = None
     url_changed_at: datetime | None = None
     probe_at: datetime | None = None
+    expires_at: datetime | None = None
 
     @property
     def listed_webhook(self) -> "ListedWebhook":
@@ -282,6 +286,7 @@ class ListedWebhook:
     paused_at: datetime | None
     url_changed_at: datetime | None
     probe_at: datetime | None
+    expires_at: datetime | None
     deleted_at: datetime | None
     filter: str | None
     options: DeliveryOptions

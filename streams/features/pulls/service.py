@@ -11,13 +11,15 @@ from streams.core.deliveries.lease import Lease, attempt_of_lease
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.deliveries.request import build_request
 from streams.core.errors import Conflict, InvalidRecord, NotFound, RowRefused, Unavailable
-from streams.core.webhooks.webhook import DeliveryMode, Status, Webhook
+from streams.core.webhooks.webhook import TEMPORARY_LIFE, DeliveryMode, Registration, Status, Webhook
 from streams.features.pulls.storage import SqlPulls
 from streams.features.pulls.waits import Waits
 from streams.ports.delivery import Encryption
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import Recorder
 from streams.ports.webhooks import Webhooks
+
+KEEP_INTERVAL = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,11 @@ class PullService:
 
         While the webhook is paused there are none. Raises `NotFound`, and `Conflict` for a webhook that gets requests.
         """
-        webhook = await self._find(webhook_id, account_id)
+        registration = await self._find_registration(webhook_id, account_id)
+        webhook = registration.webhook
         if webhook.delivery is not DeliveryMode.PULL:
             raise Conflict(f"webhook {webhook_id} gets requests: change its delivery to {DeliveryMode.PULL} first")
+        await self._keep(registration)
         if webhook.status is Status.PAUSED:
             return (), 0.0
         leased = await self._pulls.lease(webhook, limit, timedelta(seconds=lease_seconds))
@@ -123,11 +127,20 @@ class PullService:
             await self._recorder.record(Batch(attempts=attempts))
         self._telemetry.count("leases_total", len(attempts), outcome=outcome)
 
+    async def _keep(self, registration: Registration) -> None:
+        """Keep a temporary webhook, which has a reader, for another hour. Not at each pull, to save writes."""
+        expires_at = self._clock.now() + TEMPORARY_LIFE
+        if registration.expires_at is not None and expires_at - registration.expires_at > KEEP_INTERVAL:
+            await self._pulls.keep(registration.webhook.id, expires_at)
+
     async def _find(self, webhook_id: str, account_id: str | None) -> Webhook:
+        return (await self._find_registration(webhook_id, account_id)).webhook
+
+    async def _find_registration(self, webhook_id: str, account_id: str | None) -> Registration:
         registration = await self._webhooks.find(webhook_id)
         if registration is None or account_id not in (None, registration.webhook.account_id):
             raise NotFound(f"there is no webhook {webhook_id}")
-        return registration.webhook
+        return registration
 
     async def _items(self, webhook: Webhook, leases: Sequence[Lease]) -> Sequence[PulledItem]:
         """The items of these leases, without those that cannot be built: their attempts say why."""

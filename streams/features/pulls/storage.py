@@ -125,6 +125,13 @@ class SqlPulls:
             query = select(wanted.c.id, func.count().label("pullable")).join_from(wanted, first, true())
             return {row.id: row.pullable for row in await connection.execute(query.group_by(wanted.c.id))}
 
+    async def keep(self, webhook_id: str, expires_at: datetime) -> None:
+        """Let a temporary webhook live until this time."""
+        is_temporary = webhooks.c.expires_at.is_not(None) & webhooks.c.deleted_at.is_(None)
+        query = update(webhooks).where(webhooks.c.id == webhook_id, is_temporary)
+        async with self._database.transaction() as connection:
+            await connection.execute(query.values(expires_at=expires_at))
+
     async def _used_until(self, connection: AsyncConnection, webhook_id: str, rate: Rate) -> float:
         """Until when the rate is used up. Its readers wait for each other here; nobody else does."""
         row = {"webhook_id": webhook_id, "used_until": datetime.fromtimestamp(0, UTC)}

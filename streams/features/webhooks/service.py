@@ -17,6 +17,7 @@ from streams.core.webhooks.auth import SECRET_NAMES
 from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.url import host_of, is_same_origin
 from streams.core.webhooks.webhook import (
+    TEMPORARY_LIFE,
     DeliveryMode,
     EncryptedSecret,
     ListedWebhook,
@@ -91,10 +92,16 @@ class WebhookService:
     _webhooks_per_account: int = MAX_WEBHOOKS_PER_ACCOUNT
 
     async def register(
-        self, webhook_input: WebhookInput, status: Status = Status.ACTIVE, *, actor: str
+        self, webhook_input: WebhookInput, status: Status = Status.ACTIVE, *, is_temporary: bool = False, actor: str
     ) -> RegistrationResult:
-        """Register a webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
-        if errors := input_errors(webhook_input, self._allow_http, self._schedule):
+        """Register a webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`.
+
+        A temporary one is deleted when no reader has pulled for an hour.
+        """
+        errors = input_errors(webhook_input, self._allow_http, self._schedule)
+        if is_temporary and webhook_input.delivery != DeliveryMode.PULL:
+            errors.append(FieldError("temporary", f"is for delivery {DeliveryMode.PULL} alone"))
+        if errors:
             raise Invalid(*errors)
         unresolved_hosts = await self._unresolved_hosts(
             webhook_input.url, webhook_input.fallback_url, webhook_input.auth
@@ -113,7 +120,9 @@ class WebhookService:
             self._clock, actor, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url or None
         )
         now = self._clock.now()
-        new_registration = Registration(webhook, now, **to_registration_fields(webhook_input))
+        expires_at = now + TEMPORARY_LIFE if is_temporary else None
+        fields = to_registration_fields(webhook_input)
+        new_registration = Registration(webhook, now, **fields, expires_at=expires_at)
         if status is Status.PAUSED:
             new_registration = to_paused(new_registration, Pause(new_id("pause"), PauseReason.MANUAL), now)
         registration = await self._webhooks.add(new_registration, audit_entry, self._webhooks_per_account)
@@ -172,7 +181,10 @@ class WebhookService:
             existing_errors, errors = (
                 input_errors(webhook_input, self._allow_http, self._schedule) for webhook_input in (previous, updated)
             )
-            if errors := [error for error in errors if error not in existing_errors]:
+            errors = [error for error in errors if error not in existing_errors]
+            if registration.expires_at is not None and updated.delivery != DeliveryMode.PULL:
+                errors.append(FieldError("delivery", f"of a temporary webhook must be {DeliveryMode.PULL}"))
+            if errors:
                 raise Invalid(*errors)
             result = with_probe_time(self._revise(registration, updated, new_values), now)
             if status is Status.PAUSED:

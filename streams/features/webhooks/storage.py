@@ -20,6 +20,7 @@ from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.held import HeldChoice
 from streams.core.page import Cursor, Page
 from streams.core.webhooks.webhook import ListedWebhook, Pause, Registration, Status, Webhook
+from streams.features.shared.audit_trail import new_entry
 from streams.ports.runtime import Clock
 
 _TOO_MANY_MESSAGE = "the account has {count} webhooks, and may have at most {limit}: delete one first"
@@ -121,6 +122,24 @@ class SqlWebhooks:
             await _record_pauses(connection, previous.webhook, updated.webhook if updated else None, held_choice, now)
             await write_entry(connection, audit(previous, updated) if audit else None)
         return kept_webhook
+
+    async def expired(self, limit: int, excluded: Collection[str] = ()) -> Sequence[str]:
+        is_expired = (webhooks.c.expires_at <= self._clock.now()) & webhooks.c.deleted_at.is_(None)
+        query = select(webhooks.c.id).where(is_expired, webhooks.c.id.not_in(excluded)).limit(limit)
+        return [row.id for row in await self._database.rows(query)]
+
+    async def delete_expired(self, webhook_id: str) -> None:
+        now = self._clock.now()
+        await self.change(webhook_id, lambda known: known if _is_alive(known, now) else None, audit=self._audit_expiry)
+
+    def _audit_expiry(self, previous: Registration, updated: Registration | None) -> AuditEntry:
+        webhook = previous.webhook
+        return new_entry(self._clock, "publish", "webhook.deleted", webhook.id, webhook.account_id, reason="expired")
+
+
+def _is_alive(registration: Registration, now: datetime) -> bool:
+    """Whether a reader of a temporary webhook has pulled meanwhile."""
+    return registration.expires_at is None or registration.expires_at > now
 
 
 async def _record_pauses(

@@ -1,16 +1,20 @@
 """Send a test event to one webhook on the real path, and wait for its outcome."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from streams.core.accounts.account import DeliveryDetails
 from streams.core.deliveries.delivery import Delivery, State, SubscriptionsPosition, Trigger
 from streams.core.deliveries.time_limits import seconds_until_outcome
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
-from streams.core.events.event import event_hash, render, subjects_of_event
+from streams.core.events.event import Event, check_event, event_hash, render, subjects_of_event
 from streams.core.events.event_data import EVENT_TYPES
+from streams.core.limits import MAX_PAYLOAD_BYTES
 from streams.core.webhooks.webhook import Webhook, takes
 from streams.features.webhooks.outcome_watch import OutcomeWatch
 from streams.features.webhooks.samples import sample_event
@@ -47,12 +51,17 @@ class SyntheticEventService:
         return OutcomeWatch(self._deliveries)
 
     async def send(
-        self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
+        self,
+        webhook_id: str,
+        event_type: str | None = None,
+        account_id: str | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> DeliveryDetails:
         """Send a test. Returns its delivery with the attempt once there is an outcome.
 
-        Without a type, the test has a type that the webhook wants. `account_id` limits it to one account. Raises
-        `NotFound`, `Invalid` for an unknown type, `Conflict` while too many tests wait, and `Unavailable` if there is
+        Without a type, the test has a type that the webhook wants. `data` replaces fields of the sample; None removes
+        one. `account_id` limits it to one account. Raises `NotFound`, `Invalid` for an unknown type or wrong `data`,
+        `Conflict` while too many tests wait, and `Unavailable` if there is
         no outcome in time.
         """
         if event_type is not None and event_type not in EVENT_TYPES:
@@ -62,8 +71,10 @@ class SyntheticEventService:
             raise NotFound(f"there is no webhook {webhook_id}")
         owner, now = registration.webhook.account_id, self._clock.now()
         event_type = event_type or _choose_type(registration.webhook)
-        event = sample_event(event_type, new_id("evt"), owner, now)
+        event = _with_data(sample_event(event_type, new_id("evt"), owner, now), data or {}, now)
         body = render(event)
+        if len(body) > MAX_PAYLOAD_BYTES:
+            raise Invalid(FieldError("data", f"must be at most {MAX_PAYLOAD_BYTES} bytes with the rest of the event"))
         delivery = Delivery(
             account_id=owner,
             event_id=event.id,
@@ -107,6 +118,14 @@ class SyntheticEventService:
         raise Unavailable(
             f"the test was accepted, but {missing_part} within {wait_seconds:g} seconds: is `{stage}` running?"
         )
+
+
+def _with_data(sample: Event, data: Mapping[str, Any], now: datetime) -> Event:
+    """The sample with fields of somebody's own. Raises `Invalid`."""
+    if not data:
+        return sample
+    merged = {name: value for name, value in {**sample.data, **data}.items() if value is not None}
+    return check_event(replace(sample, data=merged), now)
 
 
 def _choose_type(webhook: Webhook) -> str:

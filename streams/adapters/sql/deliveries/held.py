@@ -75,6 +75,7 @@ _SELECT_PULLED = text(
          WHERE d.webhook_id = pulled.id AND d.state = 'held' AND d.reason = 'pull' AND d.held_since IS NOT NULL
         ) AS held_since,
         (webhooks.url = '' AND webhooks.deleted_at IS NULL) AS is_pull,
+        (webhooks.expires_at IS NOT NULL AND webhooks.deleted_at IS NOT NULL) AS has_ended,
         (SELECT max(ended_at) FROM pauses WHERE pauses.webhook_id = pulled.id) AS enabled_at
     FROM pulled LEFT JOIN webhooks ON webhooks.id = pulled.id
     WHERE pulled.id IS NOT NULL
@@ -115,6 +116,7 @@ class SqlHeldDeliveries(SqlStorage):
                 row.id,
                 bool(row.is_pull),
                 row.status == Status.ACTIVE,
+                bool(row.has_ended),
                 row.enabled_at,
                 min(filter(None, (row.due_at, row.held_since)), default=None),
             )

@@ -56,9 +56,12 @@ webhooks = Table(
     Column("old_secret_until", Moment),
     # When the endpoint's certificate ends, as the last attempt saw it within 14 days of that.
     Column("certificate_ends_at", Moment),
+    # When a temporary webhook is deleted, unless a reader pulls before.
+    Column("expires_at", Moment),
 )
 for _column in (
     *(webhooks.c.probe_at, webhooks.c.paused_at, webhooks.c.old_secret_until, webhooks.c.certificate_ends_at),
+    webhooks.c.expires_at,
 ):
     _has_time = _column.is_not(None)
     Index(f"ix_webhooks_{_column.name}", _column, postgresql_where=_has_time, sqlite_where=_has_time)

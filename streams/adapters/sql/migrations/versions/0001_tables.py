@@ -675,6 +675,7 @@ def upgrade() -> None:
         sa.Column("probe_at", Moment(), nullable=True),
         sa.Column("old_secret_until", Moment(), nullable=True),
         sa.Column("certificate_ends_at", Moment(), nullable=True),
+        sa.Column("expires_at", Moment(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_webhooks_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )
@@ -702,6 +703,14 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("certificate_ends_at IS NOT NULL"),
         sqlite_where=sa.text("certificate_ends_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_webhooks_expires_at",
+        "webhooks",
+        ["expires_at"],
+        unique=False,
+        postgresql_where=sa.text("expires_at IS NOT NULL"),
+        sqlite_where=sa.text("expires_at IS NOT NULL"),
     )
     op.create_index(
         "ix_webhooks_probe_at",

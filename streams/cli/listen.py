@@ -1,0 +1,294 @@
+"""Show the events of an account as they happen, and forward them to a receiver on this machine."""
+
+import getpass
+import json
+import random
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import Any
+
+import httpx2
+import typer
+
+from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.output import without_none
+from streams.cli.signing_secret import checked_secret
+from streams.cli.status_line import StatusLine
+from streams.cli.text import hint, say
+from streams.core.deliveries.signing import sign_platform, sign_standard
+from streams.core.errors import FieldError, Invalid, NotFound, ScormWebhooksError, Unavailable
+from streams.core.events.event_filter import parse_filter_json
+from streams.core.text import escape_json
+from streams.core.times import format_time, parse_time
+from streams.core.webhooks.url import url_errors
+
+# One at a time, so that a restart of this command repeats one event and not many.
+MAX_ITEMS = 10
+WAIT_SECONDS = 20
+LEASE_SECONDS = 120
+# A connection that is silent for longer is dead: the machine slept, or a proxy forgot it.
+RESPONSE_SECONDS = WAIT_SECONDS + 10.0
+FORWARD_SECONDS = 10.0
+# What a receiver refuses comes again after these waits; the last one for each further attempt.
+RETRY_SECONDS = (10, 30, 120, 600)
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
+# A webhook that expired while the machine slept is made anew, with what happened since the last contact.
+OVERLAP = timedelta(seconds=5)
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def run_listen(
+    forward_url: str | None,
+    events: str,
+    since: str | None,
+    filter_text: str | None,
+    secret: str | None,
+    account: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Listen until Ctrl-C, through outages of the API and of the receiver."""
+    if forward_url is not None and (errors := url_errors("--forward-to", forward_url, allow_http=True)):
+        raise Invalid(*errors)
+    if account is None and not is_remote():
+        raise Invalid(FieldError("--account", "is required: the id of the account to listen to"))
+    webhook = {
+        "delivery": "pull",
+        "temporary": True,
+        "description": listener_name(),
+        "events": [part.strip() for part in events.split(",") if part.strip()],
+        **without_none(filter=parse_filter_json(filter_text) if filter_text else None),
+    }
+    signing_secret = checked_secret(secret) if secret else None
+    since_time = parse_since(since, datetime.now(UTC)) if since else None
+    with open_api(account) as api, httpx2.Client(timeout=FORWARD_SECONDS, trust_env=False) as client:
+        listener = Listener(api, webhook, Receiver(client, forward_url, signing_secret), as_json)
+        with _ended_by_a_signal():
+            listener.run(since_time)
+
+
+def listener_name() -> str:
+    """The description of this person's temporary webhook, by which `trigger` finds it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "somebody"
+    return f"listen: {user} at {socket.gethostname()}"[:200]
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """The time of `10m`, `2h`, `3d` ago, or of an RFC 3339 time. Raises `Invalid`."""
+    if match := _DURATION.fullmatch(text):
+        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if (moment := parse_time(text)) is not None:
+        return moment
+    raise Invalid(FieldError("--since", "must be a duration such as 10m, 2h or 3d, or a time with a zone"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the receiver did with an event. Without a receiver every event is accepted."""
+
+    is_accepted: bool
+    text: str
+    milliseconds: int
+
+
+@dataclass(slots=True)
+class Receiver:
+    """The server that events are forwarded to. It may be away, slow or wrong."""
+
+    client: httpx2.Client
+    url: str | None
+    secret: str | None = field(repr=False)
+
+    def send(self, item: Mapping[str, Any]) -> Answer:
+        """Send one item as it came, or signed with the receiver's own secret."""
+        if self.url is None:
+            return Answer(True, "", 0)
+        headers, body = dict(item["headers"]), item["body"].encode()
+        if self.secret is not None:
+            headers |= sign_again(headers, body, self.secret)
+        began_at = time.monotonic()
+        try:
+            with self.client.stream("POST", self.url, content=body, headers=headers) as response:
+                status = response.status_code
+            text, is_accepted = str(status), 200 <= status < 300
+        except httpx2.TimeoutException:
+            text, is_accepted = f"no response within {FORWARD_SECONDS:g} seconds", False
+        except httpx2.HTTPError as error:
+            text, is_accepted = str(error) or type(error).__name__, False
+        return Answer(is_accepted, text, round(1000 * (time.monotonic() - began_at)))
+
+
+def sign_again(headers: Mapping[str, str], body: bytes, secret: str) -> dict[str, str]:
+    """The headers of signatures by another secret, in place of those that the request has."""
+    signed: dict[str, str] = {}
+    for name in headers:
+        if name == "webhook-signature":
+            signed[name] = sign_standard(secret, headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+        elif name.lower().endswith(("-signature", "-signature-next")):
+            signed[name] = sign_platform(secret, body)
+    return signed
+
+
+class Listener:
+    """A temporary pull webhook and its reader.
+
+    An event is acknowledged after the receiver accepted it: if this process dies before, the next listener that pulls
+    the same webhook gets it, and nobody else does. What the receiver refuses is given back, and comes again later.
+    """
+
+    def __init__(self, api: ApiClient, webhook: Mapping[str, Any], receiver: Receiver, as_json: bool) -> None:
+        self._api = api
+        self._webhook = webhook
+        self._receiver = receiver
+        self._as_json = as_json
+        self._webhook_id = ""
+        self._last_contact = datetime.now(UTC)
+        self._refused_count = 0
+        self._status = StatusLine()
+
+    def run(self, since: datetime | None) -> None:
+        """Listen until an exception ends it; then the webhook is deleted."""
+        self._register(since)
+        try:
+            while True:
+                self._read_some()
+        except KeyboardInterrupt:
+            self._status.clear()
+            hint("stopping")
+        finally:
+            self._status.clear()
+            self._delete()
+
+    def _register(self, since: datetime | None) -> None:
+        began_at = datetime.now(UTC)
+        made = self._api.post("webhooks", body=self._webhook)
+        self._webhook_id = made["id"]
+        where = f", forwarding to {self._receiver.url}" if self._receiver.url else ""
+        hint(f"listening as webhook {made['id']}{where}; Ctrl-C ends it and deletes the webhook")
+        if self._receiver.url and self._receiver.secret is None:
+            hint(f"signing secret: {made['secret']}  (or --secret, to sign with that of your receiver)")
+        if since is not None:
+            # By the clock of the API: that of a laptop may be minutes ahead.
+            registered_at = parse_time(made["createdAt"]) or began_at
+            body = {"since": format_time(since + (registered_at - began_at)), "backfill": True}
+            self._api.post("webhooks", made["id"], "replays", body=body)
+            hint(f"events since {_clock(since)} are on their way")
+
+    def _read_some(self) -> None:
+        """Pull once, and handle what came. Waits through an outage, and registers again if the webhook is gone."""
+        self._status.show(f"waiting; last contact {_clock(self._last_contact)}")
+        try:
+            items = self._reconnecting(self._pull)
+        except NotFound:
+            self._status.clear()
+            since = self._last_contact - OVERLAP
+            hint(f"webhook {self._webhook_id} is gone: nobody read it for an hour, or somebody deleted it")
+            self._reconnecting(lambda: self._register(since))
+            return
+        for item in items:
+            self._handle(item)
+
+    def _pull(self) -> list[dict[str, Any]]:
+        body = {"max": MAX_ITEMS, "waitSeconds": WAIT_SECONDS, "leaseSeconds": LEASE_SECONDS}
+        answer = self._api.post("webhooks", self._webhook_id, "pull", body=body, response_seconds=RESPONSE_SECONDS)
+        items: list[dict[str, Any]] = answer["items"]
+        return items
+
+    def _reconnecting(self, work: Any) -> Any:
+        """The result of `work`, which is repeated until the API answers."""
+        seconds, first_failure = MIN_BACKOFF_SECONDS, None
+        while True:
+            try:
+                result = work()
+            except Unavailable as error:
+                self._status.clear()
+                first_failure = first_failure or datetime.now(UTC)
+                hint(f"{_clock(datetime.now(UTC))} reconnecting: {error}; last contact {_clock(self._last_contact)}")
+                # Not all listeners at once, when an API starts again.
+                time.sleep(seconds * random.uniform(0.5, 1.0))
+                seconds = min(MAX_BACKOFF_SECONDS, 2 * seconds)
+                continue
+            self._last_contact = datetime.now(UTC)
+            if first_failure is not None:
+                gap = (self._last_contact - first_failure).total_seconds()
+                hint(f"{_clock(self._last_contact)} connected again after {gap:.0f} seconds")
+            return result
+
+    def _handle(self, item: Mapping[str, Any]) -> None:
+        answer = self._receiver.send(item)
+        self._status.clear()
+        attempt = int(item["headers"].get("webhook-attempt", "1"))
+        wait_seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1]
+        self._show(item, answer, attempt, wait_seconds)
+        if answer.is_accepted:
+            self._reconnecting(lambda: self._settle("ack", {"ids": [item["id"]]}))
+        else:
+            self._refused_count += 1
+            self._reconnecting(lambda: self._settle("nack", {"ids": [item["id"]], "waitSeconds": wait_seconds}))
+
+    def _settle(self, route: str, body: Mapping[str, Any]) -> None:
+        # A webhook that is gone has nothing to settle: the next pull says so.
+        with suppress(NotFound):
+            self._api.post("webhooks", self._webhook_id, route, body=body)
+
+    def _show(self, item: Mapping[str, Any], answer: Answer, attempt: int, wait_seconds: int) -> None:
+        headers = item["headers"]
+        event_id, event_type = headers["webhook-id"], _type_of(item["body"])
+        if self._as_json:
+            outcome = {"accepted": answer.is_accepted, "response": answer.text, "milliseconds": answer.milliseconds}
+            row = {"event": event_id, "type": event_type, "attempt": attempt, **outcome, **item}
+            typer.echo(escape_json(json.dumps(row, ensure_ascii=False)))
+            return
+        number = f"  attempt {attempt}" if attempt > 1 else ""
+        result = f"  {answer.text} in {answer.milliseconds} ms" if self._receiver.url else ""
+        again = "" if answer.is_accepted else f"; comes again in {wait_seconds} s"
+        say(f"{_clock(datetime.now(UTC))}  {event_type:<22}  {event_id}{result}{number}{again}")
+
+    def _delete(self) -> None:
+        """Delete the webhook; if the API does not answer, it expires an hour after the last pull."""
+        try:
+            self._api.delete("webhooks", self._webhook_id)
+        except NotFound:
+            return
+        except (ScormWebhooksError, KeyboardInterrupt):
+            hint(f"webhook {self._webhook_id} could not be deleted: it ends by itself within an hour")
+        else:
+            hint(f"webhook {self._webhook_id} is deleted")
+
+
+def _clock(moment: datetime) -> str:
+    """A time of today in the zone of this machine."""
+    return moment.astimezone().strftime("%H:%M:%S")
+
+
+def _type_of(body: str) -> str:
+    with suppress(ValueError, LookupError, TypeError, RecursionError):
+        return str(json.loads(body)["type"])
+    return "?"
+
+
+@contextmanager
+def _ended_by_a_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP, as a closed terminal sends it, end the command as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = [one for one in ("SIGTERM", "SIGHUP") if hasattr(signal, one)]
+    previous = {one: signal.signal(getattr(signal, one), interrupt) for one in names}
+    try:
+        yield
+    finally:
+        for one, handler in previous.items():
+            signal.signal(getattr(signal, one), handler)

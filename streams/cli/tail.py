@@ -1,0 +1,79 @@
+"""Print deliveries, and what becomes of them, until Ctrl-C."""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import typer
+
+from streams.cli.client import ApiClient, open_api
+from streams.cli.output import local_time
+from streams.cli.text import hint, say
+from streams.core.deliveries.delivery import State
+from streams.core.errors import FieldError, Invalid, Unavailable
+from streams.core.text import escape_json
+from streams.core.times import format_time, parse_time
+
+POLL_SECONDS = 2.0
+MAX_BACKOFF_SECONDS = 30.0
+# What is printed at once, at most; of more, the newest.
+MAX_ROWS = 500
+# A delivery that was first seen before this is not followed any longer.
+FOLLOWED = timedelta(minutes=15)
+
+Row = Mapping[str, Any]
+
+
+def run_tail(webhook: str | None, state: str | None, account: str | None, *, as_json: bool) -> None:
+    """Print each change of a delivery that was first seen since the start, or in the last quarter of an hour."""
+    if state is not None and state not in tuple(State):
+        raise Invalid(FieldError("--state", f"must be one of: {', '.join(State)}"))
+    with open_api(account) as api:
+        Tail(api, {"webhookId": webhook, "state": state}, as_json).run()
+
+
+class Tail:
+    """Asks for the newest deliveries every two seconds, and remembers which change of each it has printed."""
+
+    def __init__(self, api: ApiClient, query: Mapping[str, object], as_json: bool) -> None:
+        self._api = api
+        self._query = query
+        self._as_json = as_json
+        self._started_at = datetime.now(UTC)
+        self._printed: dict[str, tuple[Any, ...]] = {}
+
+    def run(self) -> None:
+        """Print until Ctrl-C, through outages of the API."""
+        hint("new deliveries, and what becomes of them; Ctrl-C ends it")
+        seconds = POLL_SECONDS
+        while True:
+            try:
+                self.print_changes()
+                seconds = POLL_SECONDS
+            except Unavailable as error:
+                hint(f"reconnecting: {error}")
+                seconds = min(MAX_BACKOFF_SECONDS, 2 * seconds)
+            time.sleep(seconds)
+
+    def print_changes(self) -> None:
+        """Print what has changed since the last call, oldest first."""
+        since = max(self._started_at, datetime.now(UTC) - FOLLOWED)
+        rows = self._api.rows("deliveries", limit=MAX_ROWS, since=format_time(since), **self._query)
+        versions = {row["id"]: (row["state"], row.get("tier"), row["attemptCount"], row["generation"]) for row in rows}
+        changed = [row for row in rows if self._printed.get(row["id"]) != versions[row["id"]]]
+        # Only what the next answer can have: the memory of a tail that runs for a month stays small.
+        self._printed = versions
+        for row in sorted(changed, key=lambda row: row["changedAt"]):
+            self._print(row)
+
+    def _print(self, row: Row) -> None:
+        if self._as_json:
+            typer.echo(escape_json(json.dumps(row, ensure_ascii=False)))
+            return
+        moment = parse_time(row["changedAt"])
+        clock = local_time(moment, "%H:%M:%S") if moment else row["changedAt"]
+        state = f"{row['state']} {row.get('tier') or row.get('reason') or ''}".rstrip()
+        message = f"  {row['message']}" if row.get("message") else ""
+        say(f"{clock}  {state:<16}  {row['eventType']:<20}  {row['eventId']}  {row['webhookId']}{message}")

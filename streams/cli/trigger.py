@@ -1,0 +1,79 @@
+"""Send a test event to a listener of this person, or to one webhook."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from streams.cli.client import ApiClient, open_api
+from streams.cli.listen import listener_name
+from streams.cli.output import show, without_none
+from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.limits import MAX_PAYLOAD_BYTES
+
+_SUCCESS: Mapping[bool, Mapping[str, Any]] = {
+    True: {"successStatus": "passed", "scoreRaw": 92, "scoreScaled": 0.92},
+    False: {"successStatus": "failed", "scoreRaw": 34, "scoreScaled": 0.34},
+}
+
+
+def run_trigger(
+    event_type: str, webhook: str | None, passed: bool | None, data_file: str | None, *, as_json: bool
+) -> None:
+    """Send one test event. Exits with 1 if it was not delivered, and waits for no reader."""
+    if event_type not in EVENT_TYPES:
+        raise Invalid(FieldError("TYPE", f"must be one of: {', '.join(EVENT_TYPES)}"))
+    data = {**_data_of(event_type, passed), **(_read_data(data_file) if data_file else {})}
+    with open_api() as api:
+        webhook_id = webhook or _find_listener(api)
+        delivery = api.post("webhooks", webhook_id, "test", body=without_none(type=event_type, data=data or None))
+    show(delivery, as_json)
+    is_for_readers = (delivery["state"], delivery.get("reason")) == ("held", "pull")
+    if delivery["state"] != "delivered" and not is_for_readers:
+        raise typer.Exit(1)
+
+
+def _data_of(event_type: str, passed: bool | None) -> Mapping[str, Any]:
+    if passed is None:
+        return {}
+    fields = EVENT_TYPES[event_type]
+    chosen = {name: value for name, value in _SUCCESS[passed].items() if name in fields}
+    if not chosen:
+        raise Invalid(FieldError("--passed", f"is for types with a success or a score, and {event_type} has none"))
+    return chosen
+
+
+def _read_data(file: str) -> dict[str, Any]:
+    name = "standard input" if file == "-" else file
+    try:
+        if file == "-":
+            content = sys.stdin.buffer.read(MAX_PAYLOAD_BYTES + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                content = opened.read(MAX_PAYLOAD_BYTES + 1)
+        data = json.loads(content)
+    except OSError as error:
+        raise Invalid(FieldError(name, error.strerror or str(error))) from None
+    except (ValueError, RecursionError) as error:
+        raise Invalid(FieldError(name, f"is not JSON: {error}")) from None
+    if not isinstance(data, dict) or len(content) > MAX_PAYLOAD_BYTES:
+        raise Invalid(FieldError(name, f"must be a JSON object of at most {MAX_PAYLOAD_BYTES} bytes: fields of `data`"))
+    return data
+
+
+def _find_listener(api: ApiClient) -> str:
+    """The webhook of this person's `listen`, or of the only one. Raises `NotFound`."""
+    temporary = [row for row in api.rows("webhooks") if "expiresAt" in row]
+    own = [row for row in temporary if row["description"] == listener_name()]
+    candidates = own or temporary
+    if not candidates:
+        raise NotFound("nobody listens: start `scorm-webhooks listen` in another terminal, or name a --webhook")
+    if not own and len(candidates) > 1:
+        names = ", ".join(f"{row['id']} ({row['description']})" for row in candidates)
+        raise NotFound(f"several people listen, and none of them is you: name a --webhook of {names}")
+    # The list has the newest first.
+    return str(candidates[0]["id"])

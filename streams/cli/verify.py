@@ -1,0 +1,80 @@
+"""Verify a request that a receiver got, and say which check fails."""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import typer
+
+from streams.cli.output import show
+from streams.cli.text import say
+from streams.core.errors import FieldError, Invalid
+from streams.core.webhooks.verification import ReceivedRequest, verify
+
+MAX_INPUT_BYTES = 4 * 1024 * 1024
+
+
+def run_verify(secret: str, platform_header: str, *, any_time: bool, as_json: bool) -> None:
+    """Check the request on standard input. Exits with 1 if it is not genuine."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise Invalid(FieldError("standard input", "must have the request: its headers, an empty line, its body"))
+    content = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+    if len(content) > MAX_INPUT_BYTES:
+        raise Invalid(FieldError("standard input", f"must have at most {MAX_INPUT_BYTES} bytes"))
+    findings = verify(parse_request(content), secret, datetime.now(UTC), platform_header, any_time=any_time)
+    is_genuine = all(finding.is_right for finding in findings)
+    if as_json:
+        failed = [finding.check for finding in findings if not finding.is_right]
+        checks = [{"name": one.check, "passed": one.is_right, "message": one.message} for one in findings]
+        show({"genuine": is_genuine, "failed": failed, "checks": checks}, as_json)
+    else:
+        for finding in findings:
+            say(f"{'right' if finding.is_right else 'WRONG'}  {finding.check:<10} {finding.message}")
+        say("The request is genuine." if is_genuine else "The request is not genuine, or it was changed on its way.")
+    if not is_genuine:
+        raise typer.Exit(1)
+
+
+def parse_request(content: bytes) -> ReceivedRequest:
+    """The request of a text: headers, an empty line and the body, as in HTTP; or an item of a pull, as JSON.
+
+    Raises `Invalid`.
+    """
+    if (item := _parse_item(content)) is not None:
+        return item
+    head, separator, body = _split(content)
+    lines = head.decode("latin-1").splitlines()
+    # The line of the request, such as `POST /hook HTTP/1.1`.
+    if lines and ":" not in lines[0].split(" ", 1)[0]:
+        lines = lines[1:]
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise Invalid(FieldError("standard input", f"{line!r} is not a header of the form 'Name: value'"))
+        headers[name.strip().lower()] = value.strip()
+    if not separator or not headers:
+        raise Invalid(FieldError("standard input", "must have headers, then an empty line, then the body"))
+    return ReceivedRequest(headers, body)
+
+
+def _split(content: bytes) -> tuple[bytes, bytes, bytes]:
+    ends = [(place, end) for end in (b"\r\n\r\n", b"\n\n") if (place := content.find(end)) >= 0]
+    _, end = min(ends, default=(0, b"\n\n"))
+    return content.partition(end)
+
+
+def _parse_item(content: bytes) -> ReceivedRequest | None:
+    """The request of `{"headers": …, "body": …}`; None for anything else."""
+    try:
+        item = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(item, Mapping) or not isinstance(item.get("headers"), Mapping):
+        return None
+    body = item.get("body")
+    if not isinstance(body, str):
+        raise Invalid(FieldError("standard input", "`body` must be the exact text of the request's body"))
+    headers = {str(name).lower(): str(value) for name, value in item["headers"].items()}
+    return ReceivedRequest(headers, body.encode(errors="surrogatepass"))

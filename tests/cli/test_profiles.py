@@ -1,0 +1,110 @@
+"""A person signs in once, and later commands use that API; the environment is first."""
+
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cli.command import run
+from cli.test_remote import served
+
+from rest.api_fixture import ApiFixture, open_api
+from streams.cli.profiles import find_target, profiles_path
+from streams.core.errors import Invalid, Misconfigured
+
+pytestmark = pytest.mark.slow
+SET = ("SCORM_WEBHOOKS_API_URL", "SCORM_WEBHOOKS_API_KEY", "SCORM_WEBHOOKS_PROFILE", "DATABASE_URL")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's home directory, and a folder without a system. What `login` sets ends with the test."""
+    for name in SET:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite") as api:
+        yield api
+
+
+def forget_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SET:
+        monkeypatch.setenv(name, "")
+
+
+async def test_commands_use_what_login_stored(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = str(api.acme.key)
+    async with served(api.app) as url:
+        done = await run("login", url, answer=f"{key}\n")
+        assert (done.exit_code, "Signed in" in done.stdout, key in done.output) == (0, True, False)
+        forget_environment(monkeypatch)
+        assert stat.S_IMODE(profiles_path().stat().st_mode) == 0o600
+        assert (await run("webhooks", "list", "--json")).stdout == "[]\n"
+        assert (await run("logout")).exit_code == 0
+        assert find_target() is None
+
+
+async def test_a_key_that_the_api_refuses_is_not_stored(api: ApiFixture) -> None:
+    async with served(api.app) as url:
+        refused = await run("login", url, answer="sk_wrong\n")
+        assert isinstance(refused.exception, Misconfigured)
+        assert not profiles_path().exists()
+
+
+async def test_several_profiles_have_names(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(api.app) as url:
+        await run("--profile", "acme", "login", url, answer=f"{api.acme.key}\n")
+        forget_environment(monkeypatch)
+        assert find_target() is None
+        listed = await run("--profile", "acme", "webhooks", "list", "--json")
+        assert listed.stdout == "[]\n"
+        forget_environment(monkeypatch)
+        unknown = await run("--profile", "globex", "webhooks", "list")
+        assert "there is no profile 'globex': acme" in str(unknown.exception)
+
+
+def write(path: Path, profiles: object, mode: int = 0o600) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(profiles))
+    path.chmod(mode)
+
+
+def test_the_environment_and_a_system_nearby_are_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(profiles_path(), {"default": {"url": "https://one.example.com", "key": "sk_1"}})
+    target = find_target()
+    assert target
+    assert (target.url, target.key_name) == ("https://one.example.com", "profile default")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///db")
+    assert find_target() is None
+    monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", "https://two.example.com")
+    monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", "sk_2")
+    target = find_target()
+    assert target
+    assert target.url == "https://two.example.com"
+
+
+def test_a_file_that_others_may_read_is_refused() -> None:
+    write(profiles_path(), {"default": {"url": "https://one.example.com", "key": "sk_1"}}, mode=0o644)
+    with pytest.raises(Misconfigured, match="chmod 600"):
+        find_target()
+
+
+@pytest.mark.parametrize("profiles", [[], {"default": 1}, {"default": {"url": "x"}}, {"default": {"key": "a b"}}])
+def test_a_broken_file_says_what_writes_it(profiles: object) -> None:
+    write(profiles_path(), profiles)
+    with pytest.raises(Misconfigured, match="`login` writes it"):
+        find_target()
+
+
+async def test_what_cannot_be_a_key_is_refused_before_it_is_sent() -> None:
+    refused = await run("login", "https://one.example.com", answer="sk 1\n")
+    assert isinstance(refused.exception, Invalid)
+    assert "SCORM_WEBHOOKS_API_URL" not in os.environ or not os.environ["SCORM_WEBHOOKS_API_URL"]

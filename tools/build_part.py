@@ -1,0 +1,115 @@
+"""Build a distribution from some of this repository's modules and all that they import, under a package of its own."""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+OURS = ("streams", "schemas", "api")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a distribution has.
+
+    `public` are the modules that others import, with their new names; the names of all other modules begin with an
+    underscore. `modules` are found by name as the program runs, so no import names them. `excluded` modules stay in the
+    server: an import of one fails. `texts` are replaced in every file.
+    """
+
+    package: str
+    public: Mapping[str, str]
+    modules: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+    texts: Mapping[str, str] | None = None
+    has_schemas: bool = False
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> "Part":
+        """The part that a pyproject.toml describes."""
+        names = {"package", "public", "modules", "excluded", "texts", "has_schemas"}
+        return cls(**{name: value for name, value in config.items() if name in names})
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Writes the package into a temporary folder, and takes that into the wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        part = Part.of_config(self.config)
+        self._folder = TemporaryDirectory()
+        write_package(part, Path(self.root).parent, Path(self._folder.name))
+        build_data["force_include"][self._folder.name] = part.package
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        self._folder.cleanup()
+
+
+def write_package(part: Part, root: Path, target: Path) -> None:
+    """Write the package's files, with changed imports. Raises `ValueError` for an import that was not changed."""
+    for module, path in needed(part, root).items():
+        text = rewritten(part, path.read_text(encoding="utf-8"))
+        if left := [name for name in imports(text) if name.split(".")[0] in OURS]:
+            raise ValueError(f"{path} imports {left[0]} in a way that the build of {part.package} does not know")
+        is_package = path.name == "__init__.py" or part.public.get(module) == part.package
+        put(target, new_name(part, module), is_package, text)
+    if part.has_schemas:
+        for schema in (root / "schemas").rglob("*.avsc"):
+            copy = target / "_schemas" / schema.relative_to(root / "schemas")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(schema.read_bytes())
+    (target / "py.typed").touch()
+
+
+def needed(part: Part, root: Path) -> dict[str, Path]:
+    """The public modules and all of ours that they import, with their packages, by name."""
+    found: dict[str, Path] = {}
+    todo = [*part.public, *part.modules]
+    while todo:
+        module = todo.pop()
+        path = path_of(root, module)
+        if path is not None and module not in found and module not in part.excluded:
+            found[module] = path
+            todo += [module.rpartition(".")[0], *imports(path.read_text(encoding="utf-8"))]
+    return found
+
+
+def path_of(root: Path, module: str) -> Path | None:
+    """The file of a module of ours. None for any other name."""
+    if module.split(".")[0] not in OURS:
+        return None
+    base = root.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def imports(text: str) -> Iterator[str]:
+    """The names that a file imports, those within functions too. Some are of values and not of modules."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rewritten(part: Part, text: str) -> str:
+    """A file's text with the new names of modules."""
+    for old, new in {**part.public, **(part.texts or {})}.items():
+        text = text.replace(old, new)
+    text = re.sub(r"^import schemas$", f"from {part.package} import _schemas as schemas", text, flags=re.MULTILINE)
+    return re.sub(r"^( *from )(?=(?:streams|schemas)\b)", rf"\g<1>{part.package}._", text, flags=re.MULTILINE)
+
+
+def new_name(part: Part, module: str) -> str:
+    return part.public.get(module) or f"{part.package}._{module}"
+
+
+def put(target: Path, module: str, is_package: bool, text: str) -> None:
+    base = target.joinpath(*module.split(".")[1:])
+    path = base / "__init__.py" if is_package else base.with_suffix(".py")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
