@@ -49,6 +49,7 @@ from streams.core.deliveries.backfill import OffsetRange
 from streams.core.deliveries.backlog import Backlog, GroupOffsets
 from streams.core.deliveries.delivery import HoldReason, State
 from streams.core.deliveries.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.deliveries.held import HeldDelivery
 from streams.core.deliveries.job import Job, JobKind
 from streams.core.errors import InvalidRecord, RowRefused, Unavailable
 from streams.core.failed_work import MAX_RETRY_SECONDS, FailedRow, FailedWork, WorkKind, retry_seconds
@@ -428,6 +429,22 @@ async def test_a_wrong_pull_delays_no_other(database: SqlStore, work: Work) -> N
     assert await pulls.cycle() == 1
     assert work.failed == {(WorkKind.HELD_DELIVERY, pulled[0].id)}
     assert await state_of(database, pulled[1].id) == State.DEAD
+
+
+async def test_a_wrong_temporary_webhook_delays_no_other(database: SqlStore, work: Work) -> None:
+    for name in ("wh_1", "wh_2"):
+        await database.webhooks.add(Registration(webhook(id=name, url=""), NOON, expires_at=NOON))
+    await change(database, update(webhooks).where(webhooks.c.id == "wh_1").values(status="asleep"))
+    subscriptions = FakeSubscriptions(FakeKafka(work.clock), CODEC)
+    pulls = EndPulls(database.webhooks, database.held, subscriptions, work.clock, work.postponed, _end_nothing)
+    assert await pulls.cycle() == 1
+    assert work.failed == {(WorkKind.WEBHOOK, "wh_1")}
+    assert await database.webhooks.find("wh_2") is None
+    assert await pulls.cycle() == 0
+
+
+async def _end_nothing(deliveries: Sequence[HeldDelivery], seconds: float) -> int:
+    return len(deliveries)
 
 
 async def test_a_wrong_probe_delays_no_other(database: SqlStore, work: Work) -> None:

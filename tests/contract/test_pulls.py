@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -20,7 +20,7 @@ from streams.core.deliveries.delivery_state import DeliveryState, RecordedValue,
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, NotFound, Unavailable
 from streams.core.webhooks.delivery_options import parse_options
-from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status
+from streams.core.webhooks.webhook import TEMPORARY_LIFE, Pause, PauseReason, Registration, Status
 from streams.features.pulls.service import PulledItem, PullService
 from streams.features.pulls.storage import SqlPulls
 
@@ -333,3 +333,49 @@ async def test_a_webhook_that_gets_requests_is_not_pulled(reading: Reading) -> N
         await reading.service.pull("wh_crm", 1, 1, "globex")
     with pytest.raises(NotFound, match="there is no webhook wh_other"):
         await reading.service.acknowledge("wh_other", ["dlv_1"], None)
+
+
+async def test_a_pull_keeps_a_temporary_webhook(reading: Reading) -> None:
+    webhooks, clock = reading.store.webhooks, reading.store.clock
+
+    async def expires_at() -> datetime | None:
+        registration = await webhooks.find("wh_crm")
+        return registration and registration.expires_at
+
+    await webhooks.change("wh_crm", lambda known: replace(known, expires_at=clock.now() + TEMPORARY_LIFE))
+    first = await expires_at()
+    clock.advance(60)
+    await reading.pull()
+    assert await expires_at() == first
+    clock.advance(30 * 60)
+    await reading.pull()
+    assert await expires_at() == clock.now() + TEMPORARY_LIFE
+    clock.advance(TEMPORARY_LIFE.total_seconds() - 1)
+    assert await webhooks.expired(10) == []
+    clock.advance(1)
+    assert await webhooks.expired(10, excluded=["wh_crm"]) == []
+    assert await webhooks.expired(10) == ["wh_crm"]
+    # A reader pulls in this moment.
+    await reading.pull()
+    await webhooks.delete_expired("wh_crm")
+    assert await expires_at() is not None
+    clock.advance(TEMPORARY_LIFE.total_seconds())
+    await webhooks.delete_expired("wh_crm")
+    assert await webhooks.find("wh_crm") is None
+
+
+async def test_what_a_temporary_webhook_leaves_is_discarded(reading: Reading) -> None:
+    await reading.hold(1, 2)
+    await reading.pull(1)
+    clock, store = reading.store.clock, reading.store
+    await store.webhooks.change("wh_crm", lambda known: replace(known, expires_at=clock.now()))
+    await store.webhooks.delete_expired("wh_crm")
+    await publish_all(store)
+    [ended] = await store.held.pulled_webhooks()
+    assert (ended.is_pull, ended.has_ended) == (False, True)
+    now = clock.now()
+    assert [one.delivery.event_id for one in await store.held.unacknowledged("wh_crm", now, now, 10)] == ["evt_2"]
+    clock.advance(LEASE_SECONDS)
+    now = clock.now()
+    left = await store.held.unacknowledged("wh_crm", now, now, 10)
+    assert {one.delivery.event_id for one in left} == {"evt_1", "evt_2"}

@@ -186,3 +186,23 @@ async def test_a_pull_of_the_largest_events_is_no_large_response(api: ApiFixture
     response = await api.acme.request("POST", f"/v1/webhooks/{made['id']}/pull", {"max": 100})
     assert 1 < len(response.json()["items"]) < 100
     assert len(response.content) < 1024 * 1024
+
+
+async def test_a_temporary_webhook_is_for_readers_alone(api: ApiFixture) -> None:
+    made = await pull_webhook(api, temporary=True)
+    assert made["expiresAt"] == "2026-04-10T13:00:00Z"
+    refused = await api.acme.request("PATCH", f"/v1/webhooks/{made['id']}", {"delivery": "push", "url": URL})
+    assert errors_of(refused) == {"delivery": "of a temporary webhook must be pull"}
+    assert "expiresAt" not in await pull_webhook(api)
+    pushed = await api.acme.request("POST", "/v1/webhooks", {"url": URL, "temporary": True})
+    assert errors_of(pushed) == {"temporary": "is for delivery pull alone"}
+
+
+async def test_a_test_event_has_data_of_ones_own(api: ApiFixture) -> None:
+    path = f"/v1/webhooks/{(await pull_webhook(api))['id']}/test"
+    wrong = {"type": "session.scored", "data": {"scoreRaw": "high", "colour": 1}}
+    assert set(errors_of(await api.acme.request("POST", path, wrong))) == {"data.scoreRaw", "data.colour"}
+    missing = {"type": "session.scored", "data": {"sessionId": None}}
+    assert set(errors_of(await api.acme.request("POST", path, missing))) == {"data.sessionId"}
+    large = {"type": "session.completed", "data": {"metadata": {f"m{number}": "é" * 500 for number in range(20)}}}
+    assert (await api.acme.request("POST", path, {**large, "type": "session.flown"})).status_code == 422
