@@ -1,5 +1,6 @@
 """Make an account's webhooks the same as those of a file."""
 
+import json
 import os
 import re
 import sys
@@ -189,10 +190,14 @@ def _lines(webhook: Fields, fields: Fields) -> list[str]:
         if name in _SECRET_FIELDS or name == "auth":
             lines.append(f"{name}: set, and not shown" if value else f"{name}: none")
         elif name in webhook:
-            lines.append(f"{name}: {webhook[name]} → {value}")
+            lines.append(f"{name}: {_shown(webhook[name])} → {_shown(value)}")
         else:
-            lines.append(f"{name}: {value}")
+            lines.append(f"{name}: {_shown(value)}")
     return lines
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _place(webhook: Fields) -> str:

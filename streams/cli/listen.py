@@ -280,15 +280,19 @@ def _type_of(body: str) -> str:
 
 @contextmanager
 def _ended_by_a_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP, as a closed terminal sends it, end the command as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP, as a closed terminal sends it, end the command as Ctrl-C does.
+
+    Ctrl-C itself is set too: a shell that starts a command in the background lets it ignore that.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
-    names = [one for one in ("SIGTERM", "SIGHUP") if hasattr(signal, one)]
-    previous = {one: signal.signal(getattr(signal, one), interrupt) for one in names}
+    handlers: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGTERM": interrupt, "SIGHUP": interrupt}
+    numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    previous = {number: signal.signal(number, handler) for number, handler in numbers.items()}
     try:
         yield
     finally:
-        for one, handler in previous.items():
-            signal.signal(getattr(signal, one), handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

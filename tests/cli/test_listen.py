@@ -79,9 +79,9 @@ class Listening:
         await until(lambda: any(words in line for line in self.lines), lambda: f"{words!r} in {self.lines}")
         return next(line for line in self.lines if words in line)
 
-    async def end(self) -> int:
-        """Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
+    async def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal."""
+        self.process.send_signal(number)
         code = await asyncio.wait_for(self.process.wait(), SECONDS)
         await asyncio.gather(*self._tasks)
         return code
@@ -174,6 +174,14 @@ async def test_events_reach_the_local_receiver(
         await until(lambda: _is(api, "evt_2", "delivered"))
         assert await listener.end() == 0
         assert (await api.acme.get("/v1/webhooks"))["data"] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_each_signal_deletes_the_webhook(api: ApiFixture, tmp_path: Path, number: signal.Signals) -> None:
+    async with served(api.app) as url, listening(api, url, folder=tmp_path) as listener:
+        assert await listener.end(number) == 0
+        assert (await api.acme.get("/v1/webhooks"))["data"] == []
+        assert not any("Traceback" in line for line in listener.lines)
 
 
 async def _is(api: ApiFixture, event_id: str, wanted: str) -> bool:

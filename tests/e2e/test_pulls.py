@@ -1,7 +1,11 @@
 """Readers get every event of a pull webhook and acknowledge each once, whatever dies in the middle."""
 
+import signal
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +57,47 @@ def test_readers_acknowledge_each_event_once_through_kills(system: System, platf
         reader.stop()
     assert {event_id for reader in readers for event_id in reader.pulled} == owed
     assert [event_id for reader in readers for event_id in reader.late] == []
+
+
+class Terminal:
+    """The command `listen` in a process of its own, which forwards to a receiver."""
+
+    def __init__(self, url: str, key: str, hook: str, folder: Path, *options: str) -> None:
+        environ = {"SCORM_WEBHOOKS_API_URL": url, "SCORM_WEBHOOKS_API_KEY": key, "HOME": str(folder)}
+        command = [sys.executable, "-m", "streams", "listen", "--forward-to", hook, *options]
+        self.process = subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr
+        self.webhook_id = self.process.stderr.readline().split()[3].rstrip(",")
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+def test_a_terminal_gets_every_event_through_kills(
+    system: System, platform: Platform, receiver: Receiver, tmp_path: Path
+) -> None:
+    url, key, webhook = opened(system)
+    hook, owed = receiver.url("/laptop"), set[str]()
+    terminal = Terminal(url, key, hook, tmp_path)
+    until(system.has_published, 30, "the temporary webhook is published")
+    for number, stage in enumerate(("api", "deliver", "record", "publish", "fan-out")):
+        owed |= publish(platform, webhook["accountId"], 20, f"evt{number}")
+        until(lambda: len(receiver.ids("/laptop")) > 0, 60, "an event")
+        system.kill(stage)
+        system.launch(stage)
+    states = partial(system.states, terminal.webhook_id)
+    until(lambda: states() == {"delivered": len(owed)}, 90, lambda: str(states()))
+    assert set(receiver.ids("/laptop")) == owed
+    # What a killed terminal has missed, the next one asks for.
+    assert terminal.end(signal.SIGKILL) == -signal.SIGKILL
+    missed = publish(platform, webhook["accountId"], 20, "missed")
+    until(lambda: system.states(webhook["id"]).get("held") == len(owed | missed), 60, "the events are stored")
+    system.start(("maintain",))
+    terminal = Terminal(url, key, hook, tmp_path, "--since", "1h")
+    until(lambda: set(receiver.ids("/laptop")) == owed | missed, 90, "every event")
+    assert terminal.end(signal.SIGTERM) == 0
 
 
 def test_a_stop_of_the_api_sends_its_readers_away(system: System, platform: Platform) -> None:
