@@ -17,7 +17,7 @@ from streams.cli.output import (
     show,
     without_none,
 )
-from streams.cli.text import say
+from streams.cli.text import hint, say
 from streams.core.deliveries.delivery import DeathReason, State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound, ScormWebhooksError
@@ -94,7 +94,7 @@ def deliveries_show(delivery_id: DeliveryArgument, as_json: JsonOption = False) 
     if "earlierAttemptsCursor" in delivery:
         earlier_count = delivery["attemptsTotal"] - len(delivery["attempts"])
         path = f"/v1/deliveries/{delivery['id']}/attempts"
-        say(f"{_count_text(earlier_count, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
+        hint(f"{_count_text(earlier_count, 'earlier attempt')} not shown: see the dashboard, or GET {path}")
 
 
 @deliveries.command("retry")

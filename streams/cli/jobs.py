@@ -9,7 +9,7 @@ import typer
 
 from streams.cli.client import ApiClient, open_api
 from streams.cli.output import JsonOption, progress_bar, show
-from streams.cli.text import say
+from streams.cli.text import hint, say
 from streams.core.errors import ScormWebhooksError
 
 POLL_INTERVAL_SECONDS = 0.5
@@ -60,7 +60,7 @@ def warn_if_stalled(has_work: bool, after_seconds: float = HINT_AFTER_SECONDS) -
         is_warned = is_warned or done_count > 0
         if not is_warned and time.monotonic() - began_at > after_seconds:
             is_warned = True
-            say("no progress yet: check that `maintain` is running", err=True)
+            hint("no progress yet: check that `maintain` is running")
 
     yield on_progress
 

@@ -8,7 +8,7 @@ import typer
 
 from streams.cli.client import ApiClient, open_api
 from streams.cli.output import parse_time_option, progress_bar, show
-from streams.cli.text import say
+from streams.cli.text import hint
 from streams.core.deliveries.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.page import MAX_PAGE_ROWS
@@ -48,7 +48,7 @@ def run_reconcile(
         retried_count = sum(_retry(api, missing)) if is_retry else 0
     if as_json or missing:
         show(missing, as_json, _COLUMNS)
-    say(_result_text(delivered_count, len(missing), retried_count if is_retry else None), err=True)
+    hint(_result_text(delivered_count, len(missing), retried_count if is_retry else None))
     if len(missing) > retried_count:
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ import typer
 
 from streams.cli.client import ApiClient, is_remote, open_api
 from streams.cli.output import JsonOption, YesOption, require_terminal_or_yes, show, without_none
-from streams.cli.text import say
+from streams.cli.text import hint, say
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
@@ -295,7 +295,7 @@ def _confirm_deletion(api: ApiClient, webhook_id: str) -> None:
 def _show_change(webhook: Mapping[str, Any], as_json: bool) -> None:
     show(webhook, as_json)
     if not webhook.get("propagated", True):
-        say("stored, but not on the topic yet: is `publish` running?", err=True)
+        hint("stored, but not on the topic yet: is `publish` running?")
 
 
 def _status_text(webhook: Mapping[str, Any]) -> str:

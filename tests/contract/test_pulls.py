@@ -340,7 +340,7 @@ async def test_a_pull_keeps_a_temporary_webhook(reading: Reading) -> None:
 
     async def expires_at() -> datetime | None:
         registration = await webhooks.find("wh_crm")
-        return registration and registration.expires_at
+        return registration.expires_at if registration else None
 
     await webhooks.change("wh_crm", lambda known: replace(known, expires_at=clock.now() + TEMPORARY_LIFE))
     first = await expires_at()
