@@ -59,7 +59,7 @@ help:
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
-	@echo "make generated   the settings of the chart and the Grafana dashboard, anew from the code"
+	@echo "make generated   the settings of the chart, the Grafana dashboard and the types of examples/helpers, from the code"
 	@echo "make migration   the next migration, from what differs; ARGS=\"say what it adds\""
 	@echo "make lines    lines of Python, of the product and of all else, without migrations"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"
@@ -233,6 +233,7 @@ $(CERTIFICATE_FONT):
 generated: setup
 	.venv/bin/python tools/chart_files.py
 	.venv/bin/python tools/grafana_dashboard.py
+	.venv/bin/python tools/receiver_types.py
 
 migration: setup
 	.venv/bin/python tools/migration.py $(ARGS)

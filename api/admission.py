@@ -52,6 +52,8 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /events
         POST /webhooks/new
         POST /webhooks/{webhook_id}/edit
+        GET /deliveries/retry
+        POST /deliveries/retry
         GET /dead-letters/preview
         POST /dead-letters
         GET /webhooks/{webhook_id}/replay
@@ -132,6 +134,7 @@ _ROUTES: Mapping[RequestClass, str] = {
         POST /webhooks/{webhook_id}/secret/finish-rotation
         GET /webhooks/{webhook_id}/delete
         POST /webhooks/{webhook_id}/delete
+        GET /events/types
         GET /deliveries
         GET /deliveries/{delivery_id}
         GET /deliveries/{delivery_id}/payload
@@ -143,6 +146,10 @@ _ROUTES: Mapping[RequestClass, str] = {
         POST /notifications
         POST /account/keys
         POST /account/keys/{key_id}/revoke
+        POST /account/keys/{key_id}/remove
+        GET /account/terminal
+        POST /account/terminal
+        POST /account/terminal/{key_id}/disconnect
         POST /account/users
         POST /account/users/{user_id}/role
         POST /account/users/{user_id}/remove

@@ -6,15 +6,16 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from api import probes
-from api.accounts import overview
+from api.accounts import overview, terminals
 from api.accounts import pages as account_pages
 from api.accounts import routes as accounts
 from api.course_sessions import commits
 from api.course_sessions import routes as course_sessions
 from api.course_sessions.commits import MAX_COMMITS_PER_SECOND, CommitCorsMiddleware, CommitMiddleware
-from api.deliveries import dead_letters
+from api.deliveries import dead_letters, retries
 from api.deliveries import pages as delivery_pages
 from api.deliveries import routes as deliveries
+from api.events import catalogue
 from api.events import pages as event_pages
 from api.events import routes as events
 from api.events.limits import EventLimits
@@ -56,11 +57,15 @@ PAGES = (
     webhook_form,
     webhook_pages,
     event_pages,
+    catalogue,
+    # Before `/deliveries/{delivery_id}`, which also matches its path.
+    retries,
     delivery_pages,
     dead_letters,
     replay_pages,
     jobs,
     account_pages,
+    terminals,
     learner_pages,
     usage_pages,
     operator,

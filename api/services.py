@@ -8,6 +8,7 @@ from fastapi import Request
 
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
+from streams.features.accounts.terminals import TerminalService
 from streams.features.course_sessions.service import CourseSessionService
 from streams.features.deliveries.search import DeliverySearchService
 from streams.features.deliveries.service import DeliveryService
@@ -42,6 +43,7 @@ class Services:
     """
 
     access: AccessService
+    terminals: TerminalService
     sign_in: SignInService
     sessions: SessionService
     accounts: AccountService

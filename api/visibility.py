@@ -53,6 +53,7 @@ OWN_HEADERS = VisibilityRule("values of a webhook's own headers", *_NOBODY)
 SIGNING_SECRET = VisibilityRule("signing secret, when somebody asks for it", _NEVER, _WHOLE, _WHOLE, _WHOLE)
 COMMIT_URL = VisibilityRule("commit URL, once, when a session is opened", _NEVER, _WHOLE, _WHOLE, _WHOLE)
 API_KEY = VisibilityRule("API key, once, when it is made", _NEVER, _NEVER, _WHOLE, _WHOLE)
+TERMINAL_KEY = VisibilityRule("API key of the own terminal, once, when it is made", _NEVER, _WHOLE, _WHOLE, _WHOLE)
 SIGN_IN_LINK = VisibilityRule("link that signs in, once, when it is made", _NEVER, _NEVER, _NEVER, _WHOLE)
 SIGN_IN = VisibilityRule("token, code or state of a sign-in", *_NOBODY)
 STORED_SECRET = VisibilityRule("ciphertexts and hashes", *_NOBODY)
@@ -103,6 +104,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
     API_KEY: (
         *("AccountWithKey.api_key", "KeyWithText.api_key", "NewKey.api_key", "OpenedAccount.api_key", "Demo.api_key"),
     ),
+    TERMINAL_KEY: ("NewTerminal.api_key",),
     SIGN_IN_LINK: ("PortalLink.url", "Link.url", "Demo.sign_in_link"),
     SIGN_IN: (
         *("OpenedSignIn.token", "StartedSignIn.url", "StartedSignIn.browser_token", "ProviderAnswer.code"),

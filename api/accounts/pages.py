@@ -100,6 +100,13 @@ async def revoke_key(key_id: str, visit: MayManage) -> Response:
     return redirect("/account")
 
 
+@router.post("/account/keys/{key_id}/remove")
+async def remove_key(key_id: str, visit: MayManage) -> Response:
+    """Delete a key that has ended."""
+    await visit.services.access.remove_key(visit.account.id, key_id, actor=visit.actor)
+    return redirect("/account")
+
+
 @router.post("/account/users")
 async def add_user(visit: MayManage, form: SentForm) -> Response:
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deliveries.filters import filter_of
+from api.deliveries.filters import counted_until, filter_of
 from api.paging import cursor_of
 from api.shell.forms import Form, SentForm, with_query
 from api.shell.once import new_form_key
@@ -96,6 +96,7 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
     action, delivery_filter = _parse_action(query["act"]), _delivery_filter(_dead_letter_filter(visit, query), query)
     if delivery_filter is None:
         return await _list_page(visit, query, (_NONE_CHECKED_ERROR,))
+    counted_at = visit.services.clock.now()
     return render(
         visit,
         "dead_letters_preview.html",
@@ -103,7 +104,8 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
         every=query["every"],
         ids=delivery_filter.ids or (),
         delivery_filter=delivery_filter,
-        summary=await visit.services.deliveries.summary(delivery_filter),
+        summary=await visit.services.deliveries.summary(replace(delivery_filter, changed_until=counted_at)),
+        counted_at=counted_at,
         once=new_form_key(),
     )
 
@@ -114,6 +116,7 @@ async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Resp
     action, delivery_filter = _parse_action(form["act"]), _delivery_filter(_dead_letter_filter(visit, form), form)
     if delivery_filter is None:
         return await _list_page(visit, form, (_NONE_CHECKED_ERROR,))
+    delivery_filter = replace(delivery_filter, changed_until=counted_until(form))
     job = await visit.services.deliveries.start(
         action, delivery_filter, visit.account.id, actor=visit.actor, idempotency_key=form["once"] or None
     )

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Request
 
+from api.deliveries.reasons import REASON_MESSAGES
 from api.shell.forms import Form, with_query
 from api.shell.times import from_zone
 from api.shell.visits import Visit, zone_of
@@ -17,7 +18,7 @@ from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import parse_pair
 from streams.core.events.event_data import EVENT_TYPES, is_storable
-from streams.core.times import format_time, parse_time
+from streams.core.times import TIME_DESCRIPTION, format_time, parse_time
 from streams.features.deliveries.search import Facets
 
 PAGE_ROWS = 50
@@ -105,6 +106,14 @@ def _value(name: str, text: str, zone: ZoneInfo) -> Any:
     return value
 
 
+def counted_until(form: Form) -> datetime | None:
+    """When the matches were counted: what changed later is not part of the job. Raises `Invalid`."""
+    moment = parse_time(form["counted"])
+    if moment is None and form["counted"]:
+        raise Invalid(FieldError("counted", TIME_DESCRIPTION))
+    return moment
+
+
 @dataclass(frozen=True, slots=True)
 class Links:
     """Links to the same list with another filter. Times in them are absolute."""
@@ -129,6 +138,19 @@ def links_of(request: Request, delivery_filter: DeliveryFilter) -> Links:
         if moment is not None:
             parameters[name] = format_time(moment)
     return Links(request.url.path, parameters)
+
+
+def chips_of(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each part of the filter, with the link that drops it; `names` are the names of webhooks."""
+    labels = {
+        "class": lambda value: f"an attempt got {value}xx",
+        "webhook": lambda value: names.get(value, value),
+        "reason": lambda value: REASON_MESSAGES.get(value, value),
+    }
+    return [
+        (labels.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
+        for name, value in links.parameters.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from api.shared_models import Id, Input, Model, Moment, Rounded, Time, at_most
+from api.shared_models import Id, Input, Model, Moment, Rounded, SearchText, Time, at_most
 from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
 from streams.core.deliveries.delivery import DeathReason, State, Target, Trigger
 from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.deliveries.job import Job, JobKind, JobStatus
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.errors import FieldError, Invalid
+from streams.core.events.event import parse_pair
 from streams.core.events.event_data import EVENT_TYPE_FORM
 from streams.core.page import MAX_PAGE_ROWS
 from streams.features.deliveries.service import EventStatus as StoredStatus
@@ -106,10 +109,76 @@ class EventStatus(Model):
     changed_at: Annotated[Time, Field(description="When it came into this state.")]
 
 
-class DeliveryChoice(Input):
-    """The deliveries to send again."""
+class RetryFilter(Input):
+    """A filter of deliveries that are sent again; it has at least one field besides `changedUntil`.
 
-    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_PAGE_ROWS), at_most(MAX_PAGE_ROWS, "ids")]
+    Without `state` it selects delivered, dead and discarded ones.
+    """
+
+    webhook_id: Id | None = None
+    event_id: Id | None = None
+    event_type: EventType | None = None
+    state: Annotated[
+        Annotated[State, Field(strict=False)] | None,
+        Field(description="delivered, dead or discarded; or waiting, for those that wait for a retry."),
+    ] = None
+    reason: Annotated[DeathReason, Field(strict=False)] | None = None
+    outcome: Annotated[
+        Annotated[OutcomeKind, Field(strict=False)] | None,
+        Field(description="Only with an attempt that failed in this way."),
+    ] = None
+    session_id: Id | None = None
+    learner_id: SearchText | None = None
+    package_id: Id | None = None
+    dispatch_id: Id | None = None
+    metadata: Annotated[
+        SearchText | None,
+        Field(description="Only of events with this pair of metadata.", examples=["department=sales"]),
+    ] = None
+    since: Moment | None = None
+    until: Moment | None = None
+    changed_until: Annotated[
+        Moment | None, Field(description="Only those that changed then or before; now by default.")
+    ] = None
+
+    def to_filter(self) -> DeliveryFilter:
+        """The filter for services. Raises `Invalid`."""
+        if self.outcome is OutcomeKind.DELIVERED:
+            raise Invalid(FieldError("outcome", "names a failure: for delivered ones use the state delivered"))
+        metadata = None if self.metadata is None else parse_pair(self.metadata)
+        return DeliveryFilter(**{**dict(self), "metadata": metadata})
+
+
+RETRY_EXAMPLES: dict[str, Any] = {
+    "ids": {"summary": "These deliveries", "value": {"ids": ["2f1c6a5e-8f0d-5a53-9c0e-0d7c4f5b6a11"]}},
+    "count": {
+        "summary": "How many match",
+        "value": {"filter": {"outcome": "timeout", "since": "2026-04-10T12:00:00Z"}, "countOnly": True},
+    },
+    "filter": {
+        "summary": "All that match",
+        "value": {"filter": {"webhookId": "wh_01HYX9K2M3N4P5Q6R7S8T9V0W1", "state": "delivered"}},
+    },
+}
+
+
+class DeliveryChoice(Input):
+    """Either `ids` or a `filter`."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_PAGE_ROWS), at_most(MAX_PAGE_ROWS, "ids")] | None = None
+    filter: RetryFilter | None = None
+    count_only: Annotated[bool, Field(description="With a `filter`: only count; start nothing.")] = False
+
+
+class DeliveryCount(Model):
+    """How many deliveries a retry would send again, and of how many webhooks."""
+
+    count: int
+    at_least: Annotated[bool, Field(description="True when the count stopped at 10 000: there are more.")]
+    webhooks: int
+    undeliverable: Annotated[int, Field(description="Those of deleted webhooks, which cannot be sent.")]
+    oldest_at: Annotated[Time | None, Field(description="When the oldest of them was first seen.")] = None
+    counted_at: Annotated[Time, Field(description="As `changedUntil` of a job, it leaves out what came later.")]
 
 
 class DeadLetterFilter(Input):

@@ -1,7 +1,7 @@
 """Pages of deliveries: the list with filters, one delivery with its attempts."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deliveries.filters import Links, facets_of, filter_of, links_of
-from api.deliveries.reasons import REASON_MESSAGES
+from api.deliveries.filters import chips_of, facets_of, filter_of, links_of
 from api.paging import cursor_of
 from api.shell.csv_file import csv_response
 from api.shell.page_route import PageRoute
@@ -70,25 +69,13 @@ async def deliveries_page(visit: SignedIn) -> Response:
         sample=facets.sample,
         names=names,
         links=links,
-        chips=_chips(links, names),
+        retry_link=replace(links, path="/deliveries/retry")(),
+        chips=chips_of(links, names),
         problem=problem,
         retention_days=site_of(visit.request).retention_days,
         next=links(after=result.page.next_cursor) if result.page.next_cursor else None,
         delivery_filter=delivery_filter,
     )
-
-
-def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Each part of the filter, with the link that drops it."""
-    labels = {
-        "class": lambda value: f"an attempt got {value}xx",
-        "webhook": lambda value: names.get(value, value),
-        "reason": lambda value: REASON_MESSAGES.get(value, value),
-    }
-    return [
-        (labels.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
-        for name, value in links.parameters.items()
-    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,24 @@
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import Field
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
 from api.deliveries.models import (
+    RETRY_EXAMPLES,
     AffectedDeliveries,
     Attempt,
     DeadLetterChoice,
     DeadLetterCount,
     Delivery,
     DeliveryChoice,
+    DeliveryCount,
     DeliveryWithAttempts,
     EventStatus,
     EventType,
     JobDetails,
+    RetryFilter,
     delivery_of,
     delivery_with_attempts,
     event_status_of,
@@ -36,6 +39,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import parse_pair
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import MAX_PAGE_ROWS
+from streams.features.deliveries.retry_rules import to_retry_filter
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -149,12 +153,46 @@ async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -
 
 
 @router.post(
-    "/v1/deliveries/retry", tags=["Deliveries"], summary="Send deliveries again", operation_id="retryDeliveries"
+    "/v1/deliveries/retry",
+    tags=["Deliveries"],
+    summary="Send deliveries again",
+    responses={202: {"model": JobDetails, "description": "By filter: a job"}},
+    operation_id="retryDeliveries",
 )
-async def retry_some(body: DeliveryChoice, caller: MayWriteDeliveries, request: Request) -> AffectedDeliveries:
-    """Sends dead, delivered, discarded and waiting deliveries again, at the pace of their endpoints."""
-    service = services_of(request).deliveries
-    return AffectedDeliveries.of(await service.retry_some(body.ids, caller.account_id, actor=caller.actor))
+async def retry_some(
+    body: Annotated[DeliveryChoice, Body(openapi_examples=RETRY_EXAMPLES)],
+    caller: MayWriteDeliveries,
+    request: Request,
+    response: Response,
+) -> AffectedDeliveries | DeliveryCount | JobDetails:
+    """Sends dead, delivered, discarded and waiting deliveries again, at the pace of their endpoints.
+
+    By `ids` at once, by `filter` as a job; with `countOnly` a count. A filter without `state` leaves out waiting
+    deliveries, and none includes held ones: both are sent anyway.
+    """
+    services = services_of(request)
+    if body.filter is not None and body.ids is None:
+        retry_filter = _retry_filter(body.filter, caller)
+        if body.count_only:
+            counted_at, summary = services.clock.now(), await services.search.summary(retry_filter)
+            return DeliveryCount.of(
+                summary, at_least=summary.is_capped, undeliverable=summary.undeliverable_count, counted_at=counted_at
+            )
+        response.status_code = 202
+        return job_of(await services.deliveries.start_retry(retry_filter, caller.own_account_id, actor=caller.actor))
+    if body.ids is None or body.filter is not None or body.count_only:
+        raise Invalid(FieldError("ids", "name either ids or a filter"))
+    return AffectedDeliveries.of(await services.deliveries.retry_some(body.ids, caller.account_id, actor=caller.actor))
+
+
+def _retry_filter(retry_filter: RetryFilter, caller: Member) -> DeliveryFilter:
+    """The filter for services. Raises `Invalid`, which names fields as they are in the body."""
+    try:
+        return to_retry_filter(replace(retry_filter.to_filter(), account_id=caller.own_account_id))
+    except Invalid as error:
+        raise Invalid(
+            *(one if one.field == "filter" else FieldError(f"filter.{one.field}", one.message) for one in error.errors)
+        ) from None
 
 
 @router.get(

@@ -157,18 +157,21 @@ SignedIn = Annotated[Visit, Depends(visit_of)]
 ByOperator = Annotated[OperatorVisit, Depends(operator_of)]
 
 
-def _require_permission(permission: str) -> Any:
+def _require_permissions(*permissions: str) -> Any:
     async def permitted(visit: SignedIn) -> Visit:
-        visit.require(permission)
+        for permission in permissions:
+            visit.require(permission)
         return visit
 
     return Depends(permitted)
 
 
-MayManage = Annotated[Visit, _require_permission(MANAGE_ACCOUNT)]
-MayWriteWebhooks = Annotated[Visit, _require_permission(Scope.WEBHOOKS_WRITE)]
-MayWriteDeliveries = Annotated[Visit, _require_permission(Scope.DELIVERIES_WRITE)]
-MayEraseLearners = Annotated[Visit, _require_permission(Scope.LEARNERS_ERASE)]
+MayManage = Annotated[Visit, _require_permissions(MANAGE_ACCOUNT)]
+MayWriteWebhooks = Annotated[Visit, _require_permissions(Scope.WEBHOOKS_WRITE)]
+MayWriteDeliveries = Annotated[Visit, _require_permissions(Scope.DELIVERIES_WRITE)]
+# Of the scopes of a terminal's key, those that a viewer lacks.
+MayConnectTerminals = Annotated[Visit, _require_permissions(Scope.WEBHOOKS_WRITE, Scope.DELIVERIES_WRITE)]
+MayEraseLearners = Annotated[Visit, _require_permissions(Scope.LEARNERS_ERASE)]
 
 
 def theme_of(request: Request) -> str:

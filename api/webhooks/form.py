@@ -51,7 +51,7 @@ TYPE_DESCRIPTIONS = {
 }
 assert TYPE_DESCRIPTIONS.keys() == EVENT_TYPES.keys()
 # The same page always has the same text.
-_EXAMPLE_TIME = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
+EXAMPLE_TIME = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 
 @router.get("/webhooks/new")
@@ -170,7 +170,7 @@ def example_body(event_type: str, now: datetime) -> bytes:
 
 def _sample(fields: Sequence[str]) -> str:
     """What the endpoint gets, with these fields of `data`; without any, all."""
-    body = render_body(example_body("session.completed", _EXAMPLE_TIME), fields or None)
+    body = render_body(example_body("session.completed", EXAMPLE_TIME), fields or None)
     return json.dumps(json.loads(body), indent=2)
 
 

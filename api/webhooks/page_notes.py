@@ -1,14 +1,20 @@
-"""Notes that a webhook's page shows once: the result of the last action, and the next steps for a new webhook."""
+"""What a webhook's page adds on request: the result of the last action, the steps for a new webhook, a test's body."""
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 
 from api.shell.visits import Visit
-from api.webhooks.form import TYPE_DESCRIPTIONS, example_body
+from api.webhooks.form import EXAMPLE_TIME, TYPE_DESCRIPTIONS, example_body
 from streams.core.deliveries.held import HeldChoice
 from streams.core.deliveries.rendering import render_body
+from streams.core.errors import FieldError, Invalid
+from streams.core.events.event import render
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.webhooks.url import host_of
 from streams.core.webhooks.webhook import DeliveryMode, Status, Webhook, takes
+from streams.features.webhooks.samples import sample_event
+from streams.features.webhooks.synthetic_events import choose_type
 
 # The results of actions, by the parameter `done` of the next page, with the status that the webhook then has.
 _NOTES = {
@@ -50,3 +56,28 @@ def example_bodies(webhook: Webhook, now: datetime) -> dict[str, object]:
     fields = webhook.options.fields
     types = [event_type for event_type in TYPE_DESCRIPTIONS if takes(webhook, event_type)]
     return {event_type: json.loads(render_body(example_body(event_type, now), fields)) for event_type in types}
+
+
+# The form of an id that a test gets.
+_EXAMPLE_ID = "evt_01HYX9K2M3N4P5Q6R7S8T9V0W1"
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPreview:
+    """The body that a test of this type has, except for its id and its times."""
+
+    event_type: str
+    raw: str
+
+    @property
+    def body(self) -> object:
+        return json.loads(self.raw)
+
+
+def preview_of_test(webhook: Webhook, event_type: str) -> BodyPreview:
+    """The body of a test that is not sent; an empty type means the one that a test would have. Raises `Invalid`."""
+    event_type = event_type or choose_type(webhook)
+    if event_type not in EVENT_TYPES:
+        raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
+    event = sample_event(event_type, _EXAMPLE_ID, webhook.account_id, EXAMPLE_TIME)
+    return BodyPreview(event_type, render_body(render(event), webhook.options.fields).decode())

@@ -17,7 +17,7 @@ from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
 from api.webhooks.form import TYPE_DESCRIPTIONS
 from api.webhooks.option_fields import option_facts
-from api.webhooks.page_notes import example_bodies, note_of, unresolved_host
+from api.webhooks.page_notes import example_bodies, note_of, preview_of_test, unresolved_host
 from streams.core.accounts.access import Scope
 from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
 from streams.core.accounts.audit import AuditFilter
@@ -78,6 +78,8 @@ async def _webhook_page(
     csv_path = f"/webhooks/{webhook_id}/deliveries.csv"
     p50 = percentile_ms(stats.response_times, 0.5, slowest_ms)
     site = site_of(visit.request)
+    # Without a test: a form that was sent has no `type` in its URL.
+    preview = preview_of_test(webhook, visit.query["type"]) if "type" in visit.request.query_params else None
     return render(
         visit,
         "webhook.html",
@@ -117,6 +119,7 @@ async def _webhook_page(
         old_secret=secrets[0] if len(secrets) > 1 else None,
         rotated=rotated,
         test=test,
+        preview=preview,
         test_curl=_curl(test),
         problem=problem,
         valid_secrets=webhook.valid_secrets(now),

@@ -125,6 +125,9 @@ MAX_USERS_PER_ACCOUNT = 200
 MAX_KEYS_PER_ACCOUNT = 100
 # All of these keys, and the last keys that ended.
 MAX_KEYS_LISTED = 2 * MAX_KEYS_PER_ACCOUNT
+# Keys of terminals, which members make for themselves. They leave half of the keys to the owners.
+MAX_TERMINALS_PER_PERSON = 3
+MAX_TERMINALS_PER_ACCOUNT = MAX_KEYS_PER_ACCOUNT // 2
 # The newest are shown. When one of them ends, an older one takes its place.
 MAX_SESSIONS_LISTED = 200
 # Hours that the old secret stays valid after a rotation.

@@ -343,6 +343,7 @@ class Prunable(Enum):
     COURSE_SESSIONS = auto()
     COMMIT_URLS = auto()
     ERASURES = auto()
+    API_KEYS = auto()
     WEBHOOKS = auto()
 
 

@@ -10,6 +10,7 @@ from streams.core.accounts.oidc import OidcRules
 from streams.core.deliveries.time_limits import seconds_until_outcome
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
+from streams.features.accounts.terminals import TerminalService
 from streams.features.course_sessions.player_states import total_state_bytes
 from streams.features.course_sessions.service import CourseSessionService
 from streams.features.deliveries.search import DeliverySearchService
@@ -67,9 +68,11 @@ class SqlDeployment(SqlParts):
         """Everything that the API's routes use."""
         from api.services import Services
 
-        recipients = self.recipients()
+        # The terminals' keys that it revokes are forgotten by the service that checks keys.
+        access, recipients = self.access(), self.recipients()
         return Services(
-            access=self.access(),
+            access=access,
+            terminals=TerminalService(access, SqlApiKeys(self.database), self.clock),
             sign_in=self.sign_in(),
             sessions=self.sessions(),
             accounts=self.accounts(),

@@ -162,6 +162,7 @@ class SqlParts(Deployment):
             Prunable.COURSE_SESSIONS: settings.session_retention_days,
             Prunable.COMMIT_URLS: settings.session_retention_days,
             Prunable.ERASURES: settings.audit_retention_days,
+            Prunable.API_KEYS: settings.audit_retention_days,
         }
         if settings.dead_letter_retention_days is not None:
             retention_days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days

@@ -19,7 +19,7 @@ from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables.accounts import mails as mails_table
 from streams.adapters.sql.tables.deliveries import attempts, deliveries, events
-from streams.core.accounts.access import ApiKey, Role, Scope
+from streams.core.accounts.access import ApiKey, Role, Scope, make_key
 from streams.core.accounts.account import Account, DeliveryFilter, User
 from streams.core.accounts.audit import AuditEntry, AuditFilter
 from streams.core.accounts.mail import Mail, MailKind
@@ -391,6 +391,20 @@ async def test_dead_held_and_waiting_deliveries_are_not_pruned(database: SqlStor
     assert (await pruning.prune(Prunable.DEAD_LETTERS, NOON, 10)).rows == 0
     assert (await pruning.prune(Prunable.DEAD_LETTERS, NOON + DAY, 10)).rows == 1
     assert await database.count(deliveries) == 1
+
+
+async def test_a_key_is_pruned_after_its_end(database: SqlStore) -> None:
+    keys, pruning = SqlApiKeys(database.database), SqlPruning(database.database)
+    for number, expires_at in enumerate((NOON, NOON + 2 * DAY, None)):
+        key = make_key(
+            f"key_end_{number}", "acme", "export", f"token-end-{number}", NOON - DAY, expires_at=expires_at
+        ).key
+        await keys.add(key, audit_entry(number))
+    assert (await pruning.prune(Prunable.API_KEYS, NOON, 10)).rows == 0
+    assert (await pruning.prune(Prunable.API_KEYS, NOON + DAY, 10)).rows == 1
+    left = [key.id for key in await keys.list("acme")]
+    assert "key_end_0" not in left
+    assert {"key_end_1", "key_end_2"} <= set(left)
 
 
 async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> None:

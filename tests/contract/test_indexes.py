@@ -1,5 +1,6 @@
 """Every filter of the API uses an index."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from streams.adapters.sql.tables.deliveries import webhooks
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.deliveries.delivery import HoldReason, State
 from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.page import Cursor
 from streams.features.course_sessions.player_states import SqlPlayerStates
+from streams.features.deliveries.search_storage import SqlDeliverySearch
 
 FILTERS: dict[str, dict[str, Any]] = {
     "ix_deliveries_account_id_first_seen_at_id": {},
@@ -136,6 +139,41 @@ async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> Non
     assert len(found) == 7
     for plan in found:
         assert not re.search(r"(?<!Incremental )Sort  ", plan), plan
+
+
+async def test_a_retry_of_any_filter_is_found_by_walking_an_index(database: SqlStore) -> None:
+    """Neither a portion of a job nor a preview collects and sorts all matches."""
+    states = (State.DELIVERED, State.DEAD, State.DISCARDED)
+    mine = DeliveryFilter("acme", limit=10, changed_until=NOON, states=states, without_tests=True)
+    data = {"sessionId": "s1", "packageId": "pkg_1", "metadata": {"department": "sales"}}
+    values: list[RecordedValue] = []
+    for number in range(1000):
+        seen = NOON + timedelta(seconds=number)
+        made = delivery(event_id=f"evt_{number}", first_seen_at=seen, body=json.dumps({"data": data}).encode())
+        failed = attempt(event_id=made.event_id, outcome=OutcomeKind.TIMEOUT, first_seen_at=seen)
+        values += [RecordedValue(one, NOON) for one in (made, failed)]
+    await database.recorder.record(merge_records(values))
+    await database.recorder.record(merge_records([entry(number) for number in range(1000, 4000)]))
+    async with database.database.transaction() as connection:
+        await connection.execute(text("ANALYZE"))
+    search = SqlDeliverySearch(database.database)
+    indexes: dict[str, dict[str, Any]] = {
+        "ix_deliveries_account_id_first_seen_at_id": {},
+        "ix_deliveries_webhook_id_first_seen_at_id": {"webhook_id": "wh_7"},
+        "ix_deliveries_account_id_event_type_first_seen_at_id": {"event_type": "session.scored"},
+        "ix_events_package": {"package_id": "pkg_1"},
+        "ix_event_metadata_account_id_hash": {"metadata": ("department", "sales")},
+        "ix_attempts_failed_account": {"outcome": "timeout"},
+    }
+    for index, wanted in indexes.items():
+        with plans(database, " LIMIT ") as found:
+            await database.replays.replay(replace(mine, **wanted))
+            await search.summary(replace(mine, **wanted), 100)
+        assert len(found) == 2, found
+        for plan in found:
+            assert index in plan, plan
+            if not database.database.is_sqlite:
+                assert not re.search(r"(?<!Incremental )Sort  |Seq Scan on (deliveries|events|attempts)", plan), plan
 
 
 async def test_events_that_are_stored_are_found_by_their_key(database: SqlStore) -> None:

@@ -183,6 +183,79 @@ async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore) -> 
     assert (seen.done, seen.failed) == (6, 0)
 
 
+# -- retries of any deliveries ------------------------------------------------------------------------------------
+
+
+RETRIED: dict[str, Any] = {
+    "state": None,
+    "states": (State.DELIVERED, State.DEAD, State.DISCARDED),
+    "without_tests": True,
+}
+PAYLOAD = b'{"data": {"sessionId": "s1", "packageId": "p1", "metadata": {"department": "sales"}}}'
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"package_id": "p1"},
+        {"metadata": ("department", "sales")},
+        {"outcome": OutcomeKind.TIMEOUT},
+        {"status_class": 5},
+        {"event_type": "session.completed"},
+    ],
+)
+async def test_a_retry_reads_what_another_table_leads_to(database: SqlStore, wanted: dict[str, Any]) -> None:
+    """Oldest first, in portions that begin where the last one ended."""
+    jobs = with_portions(database, 2).jobs
+    made = [
+        delivery(event_id=f"evt_{number}", first_seen_at=NOON - timedelta(minutes=9 - number), body=PAYLOAD)
+        for number in range(5)
+    ]
+    outcome, status = (OutcomeKind.SERVER_ERROR, 503) if "status_class" in wanted else (OutcomeKind.TIMEOUT, None)
+    for one in made:
+        known = {"event_id": one.event_id, "first_seen_at": one.first_seen_at}
+        failed = attempt(**known, outcome=outcome, status=status, next_step=NextStep.TIER, tier="30s")
+        retried = attempt(**known, number=2, step=3)
+        await database.recorder.record(merge_records([RecordedValue(value, NOON) for value in (one, failed, retried)]))
+    other = {"event_id": "evt_other", "event_type": "session.launched", "first_seen_at": NOON - timedelta(minutes=7)}
+    await database.recorder.record(
+        merge_records(
+            [RecordedValue(delivery(**other, body=b'{"data": {}}'), NOON), RecordedValue(attempt(**other), NOON)]
+        )
+    )
+    await publish_all(database)
+    added = await jobs.add(job(**RETRIED, **wanted), ENTRY)
+    assert added.total == 5
+    reached = []
+    while (seen := await jobs.advance("job_1")).finished_at is None:
+        assert seen.reached is not None
+        reached.append((NOON - seen.reached) // timedelta(minutes=1))
+    assert reached == [8, 6, 5]
+    assert (seen.done, seen.failed) == (5, 0)
+    assert await generations(database, [one.id for one in made]) == [2] * 5
+    assert await generations(database, [delivery(**other).id]) == [1]
+
+
+async def test_a_retry_finds_an_event_published_again(database: SqlStore) -> None:
+    """Its delivery and its attempts have different times: no portion passes the deliveries between them."""
+    jobs = with_portions(database, 1).jobs
+    failure = {"outcome": OutcomeKind.TIMEOUT, "status": None, "next_step": NextStep.TIER, "tier": "30s"}
+    for number, (seen, seen_again) in enumerate(((9, 1), (8, 8), (7, 7))):
+        known, again = {"event_id": f"evt_{number}"}, NOON - timedelta(minutes=seen_again)
+        values = [
+            RecordedValue(delivery(**known, first_seen_at=NOON - timedelta(minutes=seen)), NOON),
+            RecordedValue(attempt(**known, first_seen_at=again, **failure), NOON),
+            RecordedValue(attempt(**known, number=2, step=3, first_seen_at=again), NOON),
+        ]
+        await database.recorder.record(merge_records(values))
+    await publish_all(database)
+    await jobs.add(job(**RETRIED, outcome=OutcomeKind.TIMEOUT), ENTRY)
+    portions = 0
+    while (seen_job := await jobs.advance("job_1")).finished_at is None:
+        portions += 1
+    assert (portions, seen_job.done) == (3, 3)
+
+
 # -- replays by time -------------------------------------------------------------------------------------------------
 
 

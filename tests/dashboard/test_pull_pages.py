@@ -108,6 +108,12 @@ async def test_a_form_of_a_pull_webhook_compares_events(browser: FakeBrowser) ->
     assert "There are no events yet." in page.text
 
 
+async def test_a_temporary_webhook_says_until_when_it_lives(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await pull_webhook(api, temporary=True)
+    page = await browser.open(f"/webhooks/{made['id']}")
+    assert "Temporary, as scorm-webhooks listen makes one: it is deleted at" in page.text
+
+
 async def test_its_page_says_how_to_pull_and_what_waits(api: ApiFixture, browser: FakeBrowser) -> None:
     made = await pull_webhook(api, ratePerSecond=5, retentionDays=1, fields=["sessionId"])
     path = f"/webhooks/{made['id']}"

@@ -53,6 +53,7 @@ NEITHER = {
     # Names, kinds, parts and addresses within the dashboard.
     *("DeliveryPolicy.signature_header", "Settings.signature_header", "Site.signature_header", "_Writer.header"),
     *("Settings.trusted_proxies", "Site.trusted_proxies", "EndpointQueue.endpoint_class", "NewKey.key"),
+    "NewTerminal.key",
     *("Metadata.token_auth_method", "Services.secrets", "Sample.code", "Choice.link", "OutsideCustomer.secret_file"),
     "Preset.link",
     # The id of a key.

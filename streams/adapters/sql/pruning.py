@@ -12,6 +12,7 @@ from streams.adapters.sql.deliveries.event_metadata import delete_metadata
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.many_keys import in_pairs, is_one_of
 from streams.adapters.sql.tables.accounts import (
+    api_keys,
     audit_log,
     idempotency_keys,
     jobs,
@@ -198,6 +199,8 @@ _KINDS: dict[Prunable, _Kind] = {
     ),
     Prunable.COMMIT_URLS: _Kind(commit_urls.c.expires_at),
     Prunable.ERASURES: _Kind(erasures.c.finished_at),
+    # A key without an end is kept until an owner removes it.
+    Prunable.API_KEYS: _Kind(api_keys.c.expires_at),
     Prunable.SESSIONS: _Kind(sessions.c.expires_at),
     Prunable.WEBHOOKS: _Kind(webhooks.c.deleted_at, ~_HAS_DELIVERY & ~_IS_DIRTY, delete=_delete_webhooks),
 }

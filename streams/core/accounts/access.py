@@ -52,7 +52,10 @@ _OPERATOR_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key as it is stored: its SHA-256 and its first characters, never the key itself."""
+    """An API key as it is stored: its SHA-256 and its first characters, never the key itself.
+
+    `person` is the actor whose terminal has the key; the keys of an account itself have none.
+    """
 
     id: str
     account_id: str
@@ -64,6 +67,7 @@ class ApiKey:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    person: str | None = None
 
     def is_valid(self, now: datetime) -> bool:
         """Whether the key is neither revoked nor expired."""
@@ -138,11 +142,13 @@ def make_key(
     now: datetime,
     scopes: frozenset[Scope] = ALL_SCOPES,
     expires_at: datetime | None = None,
+    person: str | None = None,
 ) -> NewKey:
     """A new key of an account, made from a random `token`."""
     api_key = KEY_PREFIX + token
     shown_key = api_key[:KEY_PREFIX_CHARACTERS]
-    return NewKey(ApiKey(key_id, account_id, name, shown_key, digest(api_key), now, scopes, expires_at), api_key)
+    key = ApiKey(key_id, account_id, name, shown_key, digest(api_key), now, scopes, expires_at, person=person)
+    return NewKey(key, api_key)
 
 
 def scope_errors(names: Iterable[str]) -> list[FieldError]:

@@ -137,7 +137,8 @@ class DeliveryFilter:
 class DeliverySummary:
     """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen.
 
-    `undeliverable_count` counts the deliveries of deleted webhooks, which cannot be sent.
+    `undeliverable_count` counts the deliveries of deleted webhooks, which cannot be sent. With `is_capped` there are
+    more, and the numbers are those of the oldest.
     """
 
     count: int = 0
@@ -145,3 +146,4 @@ class DeliverySummary:
     oldest_at: datetime | None = None
     newest_at: datetime | None = None
     undeliverable_count: int = 0
+    is_capped: bool = False

@@ -22,7 +22,8 @@ from streams.core.accounts.access import (
     scope_errors,
 )
 from streams.core.accounts.account import User
-from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
+from streams.core.errors import Conflict, FieldError, Invalid, NotFound, Unauthorized, Unavailable
+from streams.core.times import format_time
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
@@ -118,9 +119,19 @@ class AccessService:
     # -- keys ---------------------------------------------------------------------------------------------------
 
     async def add_key(
-        self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, actor: str
+        self,
+        account_id: str,
+        name: str,
+        scopes: Sequence[str],
+        expires_at: datetime | None = None,
+        *,
+        actor: str,
+        person: str | None = None,
     ) -> NewKey:
-        """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` if it has too many."""
+        """Add a key to an account, or to a person's terminal.
+
+        Raises `Invalid`, `NotFound`, and `Conflict` if there are too many.
+        """
         now = self._clock.now()
         errors = name_errors(name) + scope_errors(scopes)
         if expires_at is not None and not now < expires_at <= now + MAX_KEY_LIFETIME:
@@ -129,10 +140,19 @@ class AccessService:
             raise Invalid(*errors)
         await self._accounts.require(account_id)
         allowed_scopes = frozenset(map(Scope, scopes))
-        new_key = make_key(new_id("key"), account_id, name.strip(), self._new_token(), now, allowed_scopes, expires_at)
+        new_key = make_key(
+            new_id("key"), account_id, name.strip(), self._new_token(), now, allowed_scopes, expires_at, person
+        )
         key = new_key.key
         audit_entry = new_entry(
-            self._clock, actor, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes)
+            self._clock,
+            actor,
+            "key.created",
+            key.id,
+            account_id,
+            name=key.name,
+            scopes=sorted(key.scopes),
+            expires_at=expires_at and format_time(expires_at),
         )
         await self._keys.add(key, audit_entry)
         return new_key
@@ -142,13 +162,25 @@ class AccessService:
         await self._accounts.require(account_id)
         return await self._keys.list(account_id)
 
-    async def revoke_key(self, account_id: str, key_id: str, *, actor: str) -> None:
-        """Revoke a key at once. Raises `NotFound`."""
-        if not await self._keys.revoke(
-            account_id, key_id, new_entry(self._clock, actor, "key.revoked", key_id, account_id)
-        ):
+    async def revoke_key(self, account_id: str, key_id: str, *, actor: str, person: str | None = None) -> None:
+        """Revoke a key at once; with `person`, only a key of this person's terminals. Raises `NotFound`."""
+        audit_entry = new_entry(self._clock, actor, "key.revoked", key_id, account_id)
+        if not await self._keys.revoke(account_id, key_id, audit_entry, person):
             raise NotFound(f"this account has no key {key_id}")
-        for sha256 in [sha256 for sha256, key in self._recent_keys.items() if key.id == key_id]:
+        self._forget(lambda key: key.id == key_id)
+
+    async def remove_key(self, account_id: str, key_id: str, *, actor: str) -> None:
+        """Delete a key that was revoked or has expired. Raises `NotFound`, and `Conflict` for an active key."""
+        for key in await self._keys.list(account_id):
+            if key.id == key_id and key.is_valid(self._clock.now()):
+                raise Conflict(f"the key {key_id} is active: revoke it first")
+        audit_entry = new_entry(self._clock, actor, "key.removed", key_id, account_id)
+        if not await self._keys.remove(account_id, key_id, audit_entry):
+            raise NotFound(f"this account has no key {key_id}")
+
+    def _forget(self, is_ended: Callable[[ApiKey], bool]) -> None:
+        """Forget keys that have ended, so that they do not work during an outage of the database."""
+        for sha256 in [sha256 for sha256, key in self._recent_keys.items() if is_ended(key)]:
             self._recent_keys.pop(sha256, None)
             self._key_cache.pop(sha256, None)
 
@@ -167,11 +199,12 @@ class AccessService:
         return await self._users.add(user, audit_entry)
 
     async def change_role(self, account_id: str, user_id: str, role: Role, *, actor: str) -> User:
-        """Change what a user may do, at once. Raises `NotFound`."""
+        """Change what a user may do, at once. The user's terminals are disconnected. Raises `NotFound`."""
         audit_entry = new_entry(self._clock, actor, "user.role_changed", user_id, account_id, role=role)
         user = await self._users.change_role(account_id, user_id, role, audit_entry)
         if user is None:
             raise NotFound(f"this account has no user {user_id}")
+        self._forget(lambda key: key.person == f"user:{user_id}")
         return user
 
     async def users(self, account_id: str) -> Sequence[User]:
@@ -180,8 +213,9 @@ class AccessService:
         return await self._users.list(account_id)
 
     async def remove_user(self, account_id: str, user_id: str, *, actor: str) -> None:
-        """Remove a user. Raises `NotFound`."""
+        """Remove a user, and disconnect the user's terminals. Raises `NotFound`."""
         if not await self._users.remove(
             account_id, user_id, new_entry(self._clock, actor, "user.removed", user_id, account_id)
         ):
             raise NotFound(f"this account has no user {user_id}")
+        self._forget(lambda key: key.person == f"user:{user_id}")

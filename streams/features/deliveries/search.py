@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.account import DeliveryFilter, DeliverySummary
 from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.events.event_data import is_storable
 from streams.core.page import Page
@@ -60,6 +60,10 @@ class DeliverySearchService:
     async def count(self, delivery_filter: DeliveryFilter) -> int:
         """How many match, up to `MAX_COUNTED`."""
         return await self._search.count(delivery_filter, MAX_COUNTED)
+
+    async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
+        """How many match, up to `MAX_COUNTED`, of how many webhooks, and since when."""
+        return await self._search.summary(delivery_filter, MAX_COUNTED)
 
     async def facets(self, delivery_filter: DeliveryFilter) -> Facets:
         """Values to narrow the filter to, from the newest matches of the filter without these three fields."""

@@ -1,15 +1,16 @@
 """Find deliveries in SQL, and count the matches of a filter."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.deliveries.ordered_query import ordered_query, subject_conditions
 from streams.adapters.sql.engine.database import SqlStorage
-from streams.adapters.sql.tables.deliveries import attempts, deliveries, events
-from streams.core.accounts.account import DeliveryFilter
+from streams.adapters.sql.tables.deliveries import attempts, deliveries, events, webhooks
+from streams.core.accounts.account import DeliveryFilter, DeliverySummary
 from streams.core.deliveries.delivery import State
 from streams.core.events.event import EventSubjects
 from streams.features.deliveries.search_rules import FacetCount, IdKind, LastAttempt
@@ -25,6 +26,26 @@ class SqlDeliverySearch(SqlStorage):
         async with self._database.read_transaction() as connection:
             await ordered.prepare(connection)
             return int(await connection.scalar(select(func.count()).select_from(portion)) or 0)
+
+    async def summary(self, delivery_filter: DeliveryFilter, limit: int) -> DeliverySummary:
+        """The oldest matches in numbers: `limit` at most."""
+        ordered, columns = ordered_query(delivery_filter, is_oldest_first=True), deliveries.c
+        query = ordered.select(columns.webhook_id, columns.first_seen_at)
+        # One more shows whether the count is capped.
+        oldest = ordered.oldest_first(query, limit + 1).subquery()
+        is_deleted = exists().where(webhooks.c.id == oldest.c.webhook_id, webhooks.c.deleted_at.is_not(None))
+        figures = (
+            func.count(),
+            func.count(oldest.c.webhook_id.distinct()),
+            func.min(oldest.c.first_seen_at),
+            func.max(oldest.c.first_seen_at),
+            func.count().filter(is_deleted),
+        )
+        async with self._database.read_transaction() as connection:
+            await ordered.prepare(connection)
+            summary = DeliverySummary(*(await connection.execute(select(*figures).select_from(oldest))).one())
+        is_capped = summary.count > limit
+        return replace(summary, count=min(summary.count, limit), is_capped=is_capped)
 
     async def facets(self, delivery_filter: DeliveryFilter, limit: int) -> Sequence[FacetCount]:
         """Counts of the newest `limit` matches."""

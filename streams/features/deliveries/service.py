@@ -15,6 +15,7 @@ from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.page import MAX_PAGE_ROWS, Cursor, Page
+from streams.features.deliveries.retry_rules import to_retry_filter
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
 from streams.ports.runtime import Clock
@@ -183,6 +184,16 @@ class DeliveryService:
         return await self._start(
             kind, dead_filter, account_id, actor, f"dead_letters.{_PAST_TENSE[kind]}", idempotency_key
         )
+
+    async def start_retry(
+        self, delivery_filter: DeliveryFilter, account_id: str, *, actor: str, idempotency_key: str | None = None
+    ) -> Job:
+        """Start a job that sends every delivery again that matches at `changed_until`. Raises `Invalid`.
+
+        A second call with the same `idempotency_key` returns the same job.
+        """
+        retry_filter = to_retry_filter(delivery_filter)
+        return await self._start(JobKind.RETRY, retry_filter, account_id, actor, "deliveries.retried", idempotency_key)
 
     async def retry_waiting(self, webhook_id: str, account_id: str, *, actor: str) -> Job:
         """Start a job that sends all deliveries that wait in a tier for this webhook."""

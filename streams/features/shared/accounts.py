@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
@@ -20,12 +20,25 @@ from streams.core.accounts.access import ApiKey, Role, Scope
 from streams.core.accounts.account import Account, User
 from streams.core.accounts.audit import AuditEntry
 from streams.core.errors import NotFound
-from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
+from streams.core.limits import (
+    MAX_KEYS_LISTED,
+    MAX_KEYS_PER_ACCOUNT,
+    MAX_TERMINALS_PER_ACCOUNT,
+    MAX_TERMINALS_PER_PERSON,
+    MAX_USERS_PER_ACCOUNT,
+)
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.queues.request_class import RequestClass
 
 KEYS_PER_QUERY = 500
 _TOO_MANY_KEYS_MESSAGE = "the account has {count} API keys, and may have at most {limit}: revoke one first"
+_TOO_MANY_OWN_TERMINALS_MESSAGE = (
+    "you have {count} connected terminals, and may have at most {limit}: disconnect one first"
+)
+_TOO_MANY_TERMINALS_MESSAGE = (
+    "the account has {count} connected terminals, and may have at most {limit}: "
+    "wait until one expires, or ask an owner to revoke one"
+)
 _TOO_MANY_USERS_MESSAGE = "the account has {count} users, and may have at most {limit}: remove one first"
 
 
@@ -97,14 +110,19 @@ class SqlApiKeys:
         self._uses = Batches(self._store_uses, KEYS_PER_QUERY, request_class=RequestClass.PEOPLE)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
-        """Add a key. Raises `Conflict` if the account has `MAX_KEYS_PER_ACCOUNT` active keys."""
-        is_active = api_keys.c.revoked_at.is_(None) & (
-            api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
-        )
+        """Add a key. Raises `Conflict` if the account, or the person of a terminal, has too many active keys."""
+        is_active = _is_active(key.created_at)
+        limits = [(is_active, MAX_KEYS_PER_ACCOUNT, _TOO_MANY_KEYS_MESSAGE)]
+        if key.person is not None:
+            is_own, is_terminal = api_keys.c.person == key.person, api_keys.c.person.is_not(None)
+            limits = [
+                (is_active & is_own, MAX_TERMINALS_PER_PERSON, _TOO_MANY_OWN_TERMINALS_MESSAGE),
+                (is_active & is_terminal, MAX_TERMINALS_PER_ACCOUNT, _TOO_MANY_TERMINALS_MESSAGE),
+                *limits,
+            ]
         async with self._database.transaction() as connection:
-            await require_row_limit(
-                connection, key.account_id, api_keys, is_active, MAX_KEYS_PER_ACCOUNT, _TOO_MANY_KEYS_MESSAGE
-            )
+            for is_counted, limit, message in limits:
+                await require_row_limit(connection, key.account_id, api_keys, is_counted, limit, message)
             await connection.execute(insert(api_keys).values(_key_row(key)))
             await write_entry(connection, audit_entry)
 
@@ -119,6 +137,12 @@ class SqlApiKeys:
         rows = [_key(row) for row in await self._database.rows(query)]
         return sorted(rows, key=lambda key: (key.created_at, key.id))
 
+    async def list_terminals(self, account_id: str, person: str, now: datetime) -> Sequence[ApiKey]:
+        """The active keys of a person's terminals, oldest first."""
+        is_own = (api_keys.c.account_id == account_id) & (api_keys.c.person == person)
+        query = select(api_keys).where(is_own, _is_active(now)).order_by(api_keys.c.created_at, api_keys.c.id)
+        return [_key(row) for row in await self._database.rows(query)]
+
     async def find(self, sha256: str) -> ApiKey | None:
         return await self._look_ups.submit(sha256)
 
@@ -127,15 +151,30 @@ class SqlApiKeys:
         rows = {row.sha256: _key(row) for row in await self._database.rows(query)}
         return [rows.get(sha256) for sha256 in hashes]
 
-    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
-        """Revoke a key. False if the account has no such key. A second call changes nothing."""
+    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry, person: str | None = None) -> bool:
+        """Revoke a key; with `person`, only of a terminal of this person. A second call changes nothing.
+
+        False if there is no such key.
+        """
         condition = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
+        if person is not None:
+            condition &= api_keys.c.person == person
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(api_keys).where(condition).with_for_update())).one_or_none()
             if row is not None and row.revoked_at is None:
                 await connection.execute(update(api_keys).where(condition).values(revoked_at=audit_entry.at))
                 await write_entry(connection, audit_entry)
             return row is not None
+
+    async def remove(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
+        """Delete a key that has ended. False if the account has no such key, or if it is still active."""
+        condition = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id) & ~_is_active(audit_entry.at)
+        async with self._database.transaction() as connection:
+            deleted = await connection.execute(delete(api_keys).where(condition).returning(api_keys.c.id))
+            is_removed = deleted.first() is not None
+            if is_removed:
+                await write_entry(connection, audit_entry)
+            return is_removed
 
     async def touch(self, key_id: str, at: datetime) -> None:
         await self._uses.submit((key_id, at))
@@ -180,6 +219,7 @@ class SqlUsers(SqlStorage):
                 await connection.execute(delete(users).where(condition).returning(users.c.id))
             ).first() is not None
             if is_removed:
+                await _revoke_terminals(connection, account_id, user_id, audit_entry.at)
                 await write_entry(connection, audit_entry)
             return is_removed
 
@@ -193,14 +233,28 @@ class SqlUsers(SqlStorage):
         return [_user(row) for row in await self._database.rows(query)]
 
     async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
-        """Returns the changed user; None if the account has no such user. Sessions have the new role at once."""
+        """Returns the changed user; None if the account has no such user.
+
+        Sessions have the new role at once, and the keys of the user's terminals end.
+        """
         condition = (users.c.id == user_id) & (users.c.account_id == account_id)
         async with self._database.transaction() as connection:
             statement = update(users).where(condition).values(role=role).returning(users)
             row = (await connection.execute(statement)).one_or_none()
             if row is not None:
+                await _revoke_terminals(connection, account_id, user_id, audit_entry.at)
                 await write_entry(connection, audit_entry)
             return _user(row) if row else None
+
+
+async def _revoke_terminals(connection: AsyncConnection, account_id: str, user_id: str, at: datetime) -> None:
+    """Revoke the keys of a user's terminals: they allow what the user was allowed to do."""
+    is_own = (api_keys.c.account_id == account_id) & (api_keys.c.person == f"user:{user_id}")
+    await connection.execute(update(api_keys).where(is_own, _is_active(at)).values(revoked_at=at))
+
+
+def _is_active(now: datetime) -> ColumnElement[bool]:
+    return api_keys.c.revoked_at.is_(None) & (api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now))
 
 
 def _user(row: Any) -> User:

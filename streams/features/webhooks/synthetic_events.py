@@ -70,7 +70,7 @@ class SyntheticEventService:
         if registration is None or account_id not in (None, registration.webhook.account_id):
             raise NotFound(f"there is no webhook {webhook_id}")
         owner, now = registration.webhook.account_id, self._clock.now()
-        event_type = event_type or _choose_type(registration.webhook)
+        event_type = event_type or choose_type(registration.webhook)
         event = _with_data(sample_event(event_type, new_id("evt"), owner, now), data or {}, now)
         body = render(event)
         if len(body) > MAX_PAYLOAD_BYTES:
@@ -128,6 +128,6 @@ def _with_data(sample: Event, data: Mapping[str, Any], now: datetime) -> Event:
     return check_event(replace(sample, data=merged), now)
 
 
-def _choose_type(webhook: Webhook) -> str:
+def choose_type(webhook: Webhook) -> str:
     """The default type if the webhook wants it, otherwise the first type that it wants."""
     return next(name for name in (DEFAULT_TYPE, *EVENT_TYPES) if takes(webhook, name))

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.deliveries.backfill import MissingDeliveries
 from streams.adapters.sql.deliveries.ordered_query import filter_conditions
-from streams.adapters.sql.deliveries.replays import CAN_BE_SENT, HAS_PAYLOAD, IS_DEAD, discard, replay
+from streams.adapters.sql.deliveries.replays import CAN_BE_SENT, HAS_PAYLOAD, IS_DEAD, ChangedPortion, discard, replay
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.dialects import insert
 from streams.adapters.sql.engine.rows import require_known_fields, to_value
@@ -90,8 +90,9 @@ class SqlJobs:
             assert job is not None
             if job.finished_at is not None:
                 return job
-            if ids := await _do_portion(connection, job, now, self._portion_size):
-                job = job.with_progress(len(ids), await _newest_seen_at(connection, ids))
+            portion = await _do_portion(connection, job, now, self._portion_size)
+            if portion.reached is not None:
+                job = job.with_progress(len(portion.ids), portion.reached)
             elif job.has_pending_backfill:
                 job = job.with_backfill_due()
             elif job.is_settled(now) and (remaining := await _count_remaining(connection, job, now)) is not None:
@@ -133,9 +134,14 @@ async def _lock(connection: AsyncConnection, job_id: str) -> Job | None:
 
 async def _store(connection: AsyncConnection, job: Job) -> None:
     changes = {name: value for name, value in _to_row(job).items() if name in _PROGRESS_COLUMNS}
+    if job.finished_at is not None:
+        # An erasure does not look for learners here.
+        changes["filter"] = {name: value for name, value in _to_row(job)["filter"].items() if name not in _SUBJECTS}
     await connection.execute(update(jobs).where(jobs.c.id == job.id).values(changes))
 
 
+# The fields of a filter that may name a learner. A finished job does not need them.
+_SUBJECTS = {"session_id", "learner_id", "metadata", "event_id", "ids"}
 _PROGRESS_COLUMNS = {"total", "done", "failed", "reached", "finished_at", "cancelled", "backfill"}
 
 
@@ -156,23 +162,16 @@ async def _require_only_replay(connection: AsyncConnection, job: Job) -> None:
             raise Conflict(f"a replay of this webhook is under way, {row.id}: wait for its end, or cancel it")
 
 
-async def _do_portion(connection: AsyncConnection, job: Job, now: datetime, limit: int) -> Sequence[str]:
-    """Change the next deliveries, oldest first. Returns their ids; none at the end."""
+async def _do_portion(connection: AsyncConnection, job: Job, now: datetime, limit: int) -> ChangedPortion:
+    """Change the next deliveries, oldest first; none at the end."""
     portion_filter = replace(job.filter, limit=limit)
     apply_action = discard if job.kind is JobKind.DISCARD else replay
     # Continue where the last portion ended: rows that it changed stay in the index until a vacuum.
-    ids = await apply_action(connection, replace(portion_filter, since=job.reached or portion_filter.since), now)
-    if not ids and job.reached:
+    portion = await apply_action(connection, portion_filter, now, reached=job.reached)
+    if not portion.ids and job.reached:
         # A delivery or payload that was recorded late may be older.
-        ids = await apply_action(connection, portion_filter, now)
-    return ids
-
-
-async def _newest_seen_at(connection: AsyncConnection, ids: Sequence[str]) -> datetime:
-    """When the newest of these deliveries was first seen."""
-    query = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
-    newest: datetime = (await connection.execute(query)).scalar_one()
-    return newest
+        portion = await apply_action(connection, portion_filter, now)
+    return portion
 
 
 async def _count_remaining(connection: AsyncConnection, job: Job, now: datetime) -> int | None:

@@ -1,6 +1,8 @@
 """The conditions of a filter of deliveries, and the index that leads to its matches in order."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, literal, select, tuple_
@@ -45,7 +47,7 @@ class OrderedQuery:
         """Make the planner keep this order in this transaction."""
         if not self.is_direct:
             await prefer_lookups(connection)
-        elif self.has_index:
+        if self.has_index:
             await prefer_index_order(connection)
 
     def newest_first(self, query: Select[Any], cursor: Cursor | None, limit: int) -> Select[Any]:
@@ -58,20 +60,29 @@ class OrderedQuery:
         # The index of another table has only the first half of the order.
         return query.where(is_older) if self.is_direct else query.where(self.at <= moment, is_older)
 
+    def oldest_first(self, query: Select[Any], limit: int, reached: datetime | None = None) -> Select[Any]:
+        """Rows in the opposite order, of a query for the oldest. With `reached`, rows before this time are skipped."""
+        query = query.order_by(self.at, deliveries.c.id).limit(limit)
+        return query if reached is None else query.where(self.at >= literal(reached, deliveries.c.first_seen_at.type))
 
-def ordered_query(delivery_filter: DeliveryFilter) -> OrderedQuery:
-    """How to find the matches, newest first.
+
+def ordered_query(delivery_filter: DeliveryFilter, *, is_oldest_first: bool = False) -> OrderedQuery:
+    """How to find the matches, newest first or oldest first.
 
     A planner cannot know that the events of a package, or failed attempts, are in the order of their deliveries. It
     would collect and sort them all for each page.
     """
     account_id = delivery_filter.account_id
+
+    def in_order(*columns: ColumnElement[Any]) -> Iterable[ColumnElement[Any]]:
+        return columns if is_oldest_first else [column.desc() for column in columns]
+
     if account_id is not None and delivery_filter.metadata is not None:
         pairs = event_metadata.c
         leading_rows = (
             select(pairs.first_seen_at, pairs.event_id)
             .where(pairs.account_id == account_id, pairs.hash == metadata_hash(*delivery_filter.metadata))
-            .order_by(pairs.first_seen_at.desc(), pairs.event_id.desc())
+            .order_by(*in_order(pairs.first_seen_at, pairs.event_id))
             .subquery()
         )
         is_of_event = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == leading_rows.c.event_id)
@@ -84,7 +95,7 @@ def ordered_query(delivery_filter: DeliveryFilter) -> OrderedQuery:
         leading_rows = (
             select(columns.first_seen_at, columns.event_id)
             .where(columns.account_id == account_id, *subjects)
-            .order_by(columns.first_seen_at.desc(), columns.event_id.desc())
+            .order_by(*in_order(columns.first_seen_at, columns.event_id))
             .subquery()
         )
         is_of_event = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == leading_rows.c.event_id)
@@ -107,7 +118,7 @@ def ordered_query(delivery_filter: DeliveryFilter) -> OrderedQuery:
             select(attempt_columns.first_seen_at, attempt_columns.delivery_id)
             .where(*failures, ~has_newer_attempt)
             .group_by(attempt_columns.first_seen_at, attempt_columns.delivery_id)
-            .order_by(attempt_columns.first_seen_at.desc(), attempt_columns.delivery_id.desc())
+            .order_by(*in_order(attempt_columns.first_seen_at, attempt_columns.delivery_id))
             .subquery()
         )
         remaining_filter = replace(delivery_filter, outcome=None, status_class=None)

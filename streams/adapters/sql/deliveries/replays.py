@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import write_entry
-from streams.adapters.sql.deliveries.ordered_query import filter_conditions, has_ordered_index
+from streams.adapters.sql.deliveries.ordered_query import filter_conditions, ordered_query
 from streams.adapters.sql.engine.database import Database
-from streams.adapters.sql.engine.keyset import prefer_index_order
 from streams.adapters.sql.erasures.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.tables.deliveries import deliveries, events, newest_change, webhooks
 from streams.core.accounts.account import DeliveryFilter
@@ -32,11 +31,11 @@ class SqlReplays:
 
     async def replay(self, delivery_filter: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            return await replay(connection, delivery_filter, self._clock.now(), audit_entry)
+            return (await replay(connection, delivery_filter, self._clock.now(), audit_entry)).ids
 
     async def discard(self, delivery_filter: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            return await discard(connection, delivery_filter, self._clock.now(), audit_entry)
+            return (await discard(connection, delivery_filter, self._clock.now(), audit_entry)).ids
 
 
 _columns = deliveries.c
@@ -69,23 +68,35 @@ NEW_GENERATION: dict[str, Any] = {
 }
 
 
+class ChangedPortion(NamedTuple):
+    """The ids of the changed deliveries, and how far the order of the filter was read; None without any."""
+
+    ids: Sequence[str]
+    reached: datetime | None
+
+
 async def replay(
     connection: AsyncConnection,
     delivery_filter: DeliveryFilter,
     now: datetime,
     audit_entry: AuditEntry | None = None,
-) -> Sequence[str]:
-    """Start a new generation of up to `delivery_filter.limit` matches, oldest first. Returns their ids."""
+    reached: datetime | None = None,
+) -> ChangedPortion:
+    """Start a new generation of up to `delivery_filter.limit` matches, oldest first, from `reached` on."""
     new_values = {**NEW_GENERATION, "trigger": Trigger.MANUAL}
-    return await _change(connection, delivery_filter, CAN_BE_SENT & HAS_PAYLOAD, new_values, now, audit_entry)
+    return await _change(connection, delivery_filter, CAN_BE_SENT & HAS_PAYLOAD, new_values, now, audit_entry, reached)
 
 
 async def discard(
-    connection: AsyncConnection, delivery_filter: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
-) -> Sequence[str]:
-    """Discard up to `delivery_filter.limit` matching dead letters, oldest first. Returns their ids."""
+    connection: AsyncConnection,
+    delivery_filter: DeliveryFilter,
+    now: datetime,
+    audit_entry: AuditEntry | None = None,
+    reached: datetime | None = None,
+) -> ChangedPortion:
+    """Discard up to `delivery_filter.limit` matching dead letters, oldest first, from `reached` on."""
     end_values = {"step": deliveries.c.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE}
-    return await _change(connection, delivery_filter, IS_DEAD, end_values, now, audit_entry)
+    return await _change(connection, delivery_filter, IS_DEAD, end_values, now, audit_entry, reached)
 
 
 async def _change(
@@ -95,25 +106,24 @@ async def _change(
     values: dict[str, Any],
     now: datetime,
     audit_entry: AuditEntry | None,
-) -> Sequence[str]:
-    # Checked again on the locked row, after a wait for an erasure.
-    conditions = [*filter_conditions(delivery_filter), condition]
-    oldest = (
-        select(deliveries.c.id)
-        .where(*conditions)
-        .order_by(deliveries.c.first_seen_at, deliveries.c.id)
-        .limit(delivery_filter.limit)
-    )
-    if has_ordered_index(delivery_filter):
-        await prefer_index_order(connection)
+    reached: datetime | None,
+) -> ChangedPortion:
+    ordered = ordered_query(delivery_filter, is_oldest_first=True)
+    matches = ordered.select(deliveries.c.id, ordered.at.label("seen_at")).where(condition)
+    oldest = ordered.oldest_first(matches, delivery_filter.limit, reached)
+    await ordered.prepare(connection)
     ids: list[str] = []
-    while not ids and (candidate_ids := [row.id for row in await connection.execute(oldest)]):
+    while not ids and (candidates := (await connection.execute(oldest)).all()):
+        # Checked again on the locked row, after a wait for an erasure.
+        is_candidate = deliveries.c.id.in_([row.id for row in candidates])
+        conditions = (is_candidate, *filter_conditions(delivery_filter), condition)
         # The recorder locks in id order. Another order could deadlock.
-        lock = select(deliveries.c.id).where(deliveries.c.id.in_(candidate_ids), *conditions).order_by(deliveries.c.id)
+        lock = select(deliveries.c.id).where(*conditions).order_by(deliveries.c.id)
         ids = [row.id for row in await connection.execute(lock.with_for_update())]
-    if ids:
-        changed_at = literal(delivery_filter.change_at(now), deliveries.c.changed_at.type)
-        changes = {**values, "changed_at": newest_change(changed_at)}
-        await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(changes))
-        await write_entry(connection, audit_entry)
-    return ids
+    if not ids:
+        return ChangedPortion([], None)
+    changed_at = literal(delivery_filter.change_at(now), deliveries.c.changed_at.type)
+    changes = {**values, "changed_at": newest_change(changed_at)}
+    await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(changes))
+    await write_entry(connection, audit_entry)
+    return ChangedPortion(ids, candidates[-1].seen_at)

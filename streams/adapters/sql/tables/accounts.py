@@ -40,9 +40,11 @@ api_keys = Table(
     Column("sha256", Text, nullable=False, unique=True),
     Column("created_at", Moment, nullable=False),
     Column("scopes", Json, nullable=False),
-    Column("expires_at", Moment),
+    Column("expires_at", Moment, index=True),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
+    # The actor whose terminal has the key. Other keys belong to the account alone.
+    Column("person", Text),
 )
 
 users = Table(
