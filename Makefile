@@ -16,6 +16,11 @@ ENV_TEST := .venv/.test
 ENV_EXAMPLES := .venv-examples/.run
 ENV_AUDIT := .venv-audit/.run
 ENV_MUTANTS := .venv-mutants/.run
+# The documentation's pages, which `api` serves and the wheel has, and what they are made of.
+SITE := api/site/index.html
+SITE_SOURCES := $(wildcard *.md docs/*.md docs/*.py docs/*/*.md bench/*.md schemas/*.md schemas/*.avsc examples/*/*.md tools/docs_*.py \
+  api/*.py api/*/models.py api/*/routes.py api/events/schemas.py streams/cli/*.py streams/core/errors.py streams/core/events/event_data.py \
+  streams/topics.py streams/adapters/http_server/refusals.py)
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 # Tests wait a third of the time: three files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
 WORKERS := 3
@@ -32,12 +37,13 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
+.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
 	@echo "make examples the demo with five receivers of examples/ as its customers; ARGS=... are passed on to the demo"
 	@echo "make setup    an environment in .venv with all a developer needs"
+	@echo "make docs     the documentation as a site in api/site, built strictly: a bad link is an error; make setup builds it too"
 	@echo "make quick    lint, types, and the fast tests of what has changed since the last commit"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
@@ -70,7 +76,14 @@ demo: $(ENV_RUN)
 examples: $(ENV_RUN) $(ENV_EXAMPLES) $(CERTIFICATE_FONT)
 	.venv-examples/bin/python examples/run.py $(ARGS)
 
-setup: $(ENV_TEST)
+setup: $(ENV_TEST) $(SITE)
+
+docs: $(ENV_TEST)
+	.venv/bin/python tools/docs_site.py --fresh
+
+$(SITE): $(SITE_SOURCES) | $(ENV_TEST)
+	.venv/bin/python tools/docs_site.py
+	@touch $@
 
 quick: lint
 	.venv/bin/python tools/quick.py $(ARGS)
@@ -92,8 +105,9 @@ else
 endif
 
 # What is published is what is tested: the wheel, and never the checkout (hence the safe path).
-wheel:
+wheel: docs
 	rm -rf dist && $(UV) build --quiet --wheel
+	cp -R api/site dist/docs
 	@$(MAKE) producer client
 	$(VENV) --clear .venv-wheel
 	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
@@ -163,18 +177,18 @@ screenshots: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests .venv/bin/python -m browser.screenshots $(ARGS)
 
-image:
+image: $(SITE)
 	$(or $(BUILD_IMAGE),$(error Docker or buildah is missing; install one (apt-get install buildah) and run make again)) \
 	  --file deploy/Dockerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION)$(BUILD) --build-arg SOURCE=$(or $(SOURCE),unknown) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) $(ARGS) .
 
-lint: setup
+lint: $(ENV_TEST)
 	.venv/bin/ruff format --check --quiet
 	.venv/bin/ruff check --quiet
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 
-format: setup
+format: $(ENV_TEST)
 	.venv/bin/ruff check --quiet --fix-only
 	.venv/bin/ruff format
 

@@ -173,7 +173,11 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /readyz
         GET /metrics
         GET /docs
-        GET /docs/start.js
+        GET /docs/api
+        GET /docs/api/
+        GET /docs/api/start.js
+        GET /docs/{path:path}
+        GET /llms.txt
         GET /openapi.json
         GET /static/theme.css
         GET /static/{version}/{name}

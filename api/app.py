@@ -15,6 +15,7 @@ from api.course_sessions.commits import MAX_COMMITS_PER_SECOND, CommitCorsMiddle
 from api.deliveries import dead_letters, retries
 from api.deliveries import pages as delivery_pages
 from api.deliveries import routes as deliveries
+from api.documentation import pages as documentation
 from api.events import catalogue
 from api.events import pages as event_pages
 from api.events import routes as events
@@ -104,8 +105,9 @@ def create_app(
         app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)
-    # Only the assets of Swagger UI in that package are used.
-    app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
+    # Only the assets of Swagger UI in that package are used. Before `/docs/{path}`, which also matches them.
+    app.mount("/docs/api/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
+    app.include_router(documentation.router)
     add_handlers(app)
     add_address_errors(app)
     complete_openapi(app)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from api.crashes import log_crash
-from api.problems import problem
+from api.problems import BROKEN, problem
 from api.services import Services
 from api.start_turns import StartTurns
 
@@ -61,9 +61,7 @@ class RequestMiddleware:
         except Exception as error:
             log_crash(self._telemetry, request_id, error)
             if status == 0:
-                response = problem(
-                    Request(scope), 500, "broken", "The request failed because of an error in our own code"
-                )
+                response = problem(Request(scope), *BROKEN)
                 await response(scope, receive, send_with_headers)
         finally:
             self._record(scope, status, time.perf_counter() - started_at)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.events.schemas import BATCH, EVENT, event_schemas
+from api.events.schemas import BATCH, EVENT, event_schemas, webhook_requests
 from api.problems import MEDIA_TYPE
 from streams.core.limits import MAX_ERRORS_SHOWN
 
@@ -24,7 +24,7 @@ _PROBLEM: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "requestId"],
     "properties": {
-        "type": {"type": "string", "examples": ["urn:scorm-webhooks:invalid"]},
+        "type": {"type": "string", "examples": ["/docs/problems#invalid"]},
         "title": {"type": "string", "examples": ["Some fields are wrong"]},
         "status": {"type": "integer", "examples": [422]},
         "detail": {"type": "string"},
@@ -104,6 +104,7 @@ def _complete_schema(schema: dict[str, Any]) -> dict[str, Any]:
     components["schemas"] |= event_schemas()
     body = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     body["schema"] = {"anyOf": [{"$ref": EVENT}, {"$ref": BATCH}], "title": "One event or several"}
+    schema["webhooks"] = webhook_requests()
     for operations in schema["paths"].values():
         for method, operation in operations.items():
             operation["responses"] |= {

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Mapping, Sequence
 from email.message import Message
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -95,7 +96,25 @@ _FORMS = {
     EVENT_TYPE_FORM: "must be a type of event such as session.completed",
 }
 _HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
+# The name of a problem that no other name fits.
+_OTHER_NAME = "error"
+# A failure of our own code.
+BROKEN: tuple[int, str, str] = (500, "broken", "The request failed because of an error in our own code")
 NOT_JSON_MESSAGE = "Send the body as JSON, with the header `Content-Type: application/json`"
+
+
+def problem_kinds() -> list[tuple[str, str, str]]:
+    """Name, status and title of each problem, for its page; the titles of refusals by HTTP are those of HTTP."""
+    status, name, title = BROKEN
+    return [
+        *((kind_name, str(kind_status), kind_title) for kind_status, kind_name, kind_title, _ in _KINDS.values()),
+        *(
+            (http_name, str(http_status), HTTPStatus(http_status).phrase)
+            for http_status, http_name in _HTTP_NAMES.items()
+        ),
+        (name, str(status), title),
+        (_OTHER_NAME, "4xx", "The title is the reason"),
+    ]
 
 
 def problem(
@@ -209,7 +228,7 @@ def is_json(content_type: str) -> bool:
 async def http_problem(request: Request, error: Exception) -> JSONResponse:
     """A refusal by routing or parsing, as a problem."""
     assert isinstance(error, HTTPException)
-    name = _HTTP_NAMES.get(error.status_code, "error")
+    name = _HTTP_NAMES.get(error.status_code, _OTHER_NAME)
     if error.status_code == 400 and error.__cause__ is None:
         return problem(request, 400, name, "The body is not JSON", str(error.detail))
     if error.status_code == 400:  # The body could not be parsed, and its syntax is not the reason.

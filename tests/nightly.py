@@ -125,7 +125,7 @@ IF_CHANGED: dict[str, tuple[str, ...]] = {
     "tests/chart/test_options.py": ("tests/chart", "tools", "deploy/helm"),
     # What people see: pages, forms, and the players' courses.
     "tests/browser": (
-        *("tests/browser", "api", "examples/course", "pyproject.toml", "requirements"),
+        *("tests/browser", "api", "docs", "tools", "examples/course", "pyproject.toml", "requirements"),
         *("streams/features", "streams/core", "streams/adapters/sql", "streams/runtime"),
     ),
     # The receivers and producers of customers, which see bodies, signatures and records.

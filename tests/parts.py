@@ -25,6 +25,7 @@ PARTS = ROOT / ".parts"
 VERIFIERS = PARTS / "verifiers"
 CLIENTS = PARTS / "clients"
 AXE = PARTS / "axe"
+ASYNCAPI = PARTS / "asyncapi"
 OIDC = PARTS / "oidc"
 PLAYER = PARTS / "player"
 COMPOSE = PARTS / "compose"
@@ -214,6 +215,11 @@ def chromium() -> Path | None:
 def axe() -> Path | None:
     """The script that finds accessibility errors in a page, of the locked version."""
     return AXE / "node_modules" / "axe-core" / "axe.min.js" if has_packages(AXE, "axe-core") else None
+
+
+def asyncapi() -> Path | None:
+    """The folder of the parser of AsyncAPI documents, of the locked version."""
+    return ASYNCAPI if node() and has_packages(ASYNCAPI, "@asyncapi/parser") else None
 
 
 def fonts() -> Path | None:
@@ -561,6 +567,7 @@ ALL: list[Part] = [
     ("image builder", image_builder, partial(apt, "buildah"), "as root: apt-get install buildah"),
     ("base of the image", image_base, bring_image_base, "as root: apt-get install mmdebstrap"),
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
+    ("parser of AsyncAPI", asyncapi, partial(bring_packages, ASYNCAPI), "npm: apt-get install npm"),
 ]
 # What `make kube` alone needs.
 RUNTIME_BY_HAND = f"as root: apt-get install {' '.join(CONTAINER_PACKAGES)}"

@@ -93,7 +93,7 @@ def api(
     sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
     shares_port: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Serve the admin API, with its documentation at /docs.
+    """Serve the admin API, with the documentation at /docs/.
 
     With several processes the health port is for all of them: `/readyz` is ready while one of them is, and each metric
     has the label `process`. Each has its own pool of database connections, and its own counts of the rate limits.

@@ -12,6 +12,9 @@ from streams.core.limits import (
 )
 from streams.core.text import shorten
 
+# The page that `api` serves; it stays at this address, because programs compare types.
+PROBLEMS_PATH = "/docs/problems"
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -82,8 +85,11 @@ class Invalid(ScormWebhooksError):
 
 
 def problem_type(name: str) -> str:
-    """The `type` of a problem: a URN that identifies its kind."""
-    return f"urn:scorm-webhooks:{name}"
+    """The `type` of a problem: it identifies the kind, and leads to the kind's section of the documentation.
+
+    It is relative to the API's address (RFC 9457 §3.1.1), so it is the same in every deployment.
+    """
+    return f"{PROBLEMS_PATH}#{name}"
 
 
 class NotFound(ScormWebhooksError):

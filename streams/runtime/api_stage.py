@@ -72,7 +72,9 @@ class ApiProcess:
 
     async def run(self) -> None:
         host, port = self._socket.getsockname()[:2]
-        self._telemetry.info("api_started", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
+        self._telemetry.info(
+            "api_started", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs/"
+        )
         try:
             await run_until_first_ends(
                 lambda: self._server.serve(sockets=[self._socket]),

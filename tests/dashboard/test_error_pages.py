@@ -76,7 +76,7 @@ UNKNOWN = [
         "/operator/nothing",
         "/sign-in/a/b",
     ),
-    *("/static/v/nothing.css", "/docs/nothing", "/docs/assets/nothing", "/runtime/nothing", "/v1x"),
+    *("/static/v/nothing.css", "/docs/nothing", "/docs/api/assets/nothing", "/runtime/nothing", "/v1x"),
 ]
 
 

@@ -1,17 +1,15 @@
-"""openapi.json and docs/api.md have the limit of every field of a request."""
+"""openapi.json and the reference that is generated from it have the limit of every field of a request."""
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.app import create_app
 from api.events.schemas import event_schemas
+from docs_reference import schema_text
 from streams.core.events.event_data import EVENT_TYPES, data_schema
-
-ROOT = Path(__file__).parents[2]
 
 
 def openapi() -> dict[str, Any]:
@@ -105,23 +103,13 @@ def test_the_schema_of_events_has_each_type() -> None:
     assert len(event["properties"]["data"]["anyOf"]) == len(EVENT_TYPES)
 
 
-# -- docs/api.md -----------------------------------------------------------------------------------------------
-
-
-def limit_rows() -> dict[str, str]:
-    text = (ROOT / "docs" / "api.md").read_text()
-    table = text.partition("## Limits of fields")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
-    return {name: limit for names, limit in rows for name in re.findall(r"`(\w+)`", names)}
+# -- the reference ---------------------------------------------------------------------------------------------
 
 
 def numbers_of(schema: dict[str, Any]) -> set[str]:
     """The limits of a field and its items."""
-    numbers = {
-        f"{schema[key]:.0f}"
-        for key in ("maxLength", "maxItems", "maxProperties", "maximum", "minimum")
-        if key in schema
-    }
+    names = ("maxLength", "maxItems", "maxProperties", "maximum", "minimum")
+    numbers = {str(schema[name]).removesuffix(".0") for name in names if name in schema}
     inner = [schema.get(key) for key in ("items", "propertyNames", "additionalProperties")]
     for part in [*schema.get("anyOf", []), *(one for one in inner if isinstance(one, dict))]:
         numbers |= numbers_of(part)
@@ -131,14 +119,13 @@ def numbers_of(schema: dict[str, Any]) -> set[str]:
 FIELDS = {
     (name, field): schema
     for name, model in sorted(REQUESTS.items())
-    if not name.endswith("Data") and name not in ("NewEvent", "NewEvents")
     for field, schema in model.get("properties", {}).items()
     if numbers_of(schema)
 }
 
 
 @pytest.mark.parametrize(("model", "field"), FIELDS)
-def test_the_table_of_limits_has_each_field(model: str, field: str) -> None:
-    row = limit_rows()[field]
-    for number in numbers_of(FIELDS[model, field]) - {"1"}:
-        assert re.search(rf"(?<!\w){number}\b", row), f"{number} is not in: {row}"
+def test_the_reference_has_the_limits_of_each_field(model: str, field: str) -> None:
+    text = schema_text(FIELDS[model, field])
+    for number in numbers_of(FIELDS[model, field]):
+        assert re.search(rf"(?<![\w.]){re.escape(number)}\b", text), f"{number} is not in: {text}"

@@ -141,7 +141,7 @@ async def test_an_account_has_200_users_at_most(api: ApiFixture) -> None:
     for number in range(MAX_USERS_PER_ACCOUNT):
         await api.operator.post(path, {"email": f"user-{number}@acme.example"})
     refused = await api.operator.request("POST", path, {"email": "more@acme.example"})
-    assert (refused.status_code, refused.json()["type"]) == (409, "urn:scorm-webhooks:conflict")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/docs/problems#conflict")
     assert "has 200 users, and may have at most 200: remove one first" in refused.json()["detail"]
     # Who exists already is no further user.
     first, *_ = await api.operator.get(path)
@@ -158,7 +158,7 @@ async def test_an_account_has_100_active_keys_at_most(api: ApiFixture) -> None:
     for _ in range(MAX_KEYS_PER_ACCOUNT - 2):
         await api.operator.post(path, new)
     refused = await api.operator.request("POST", path, new)
-    assert (refused.status_code, refused.json()["type"]) == (409, "urn:scorm-webhooks:conflict")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/docs/problems#conflict")
     assert "has 100 API keys, and may have at most 100: revoke one first" in refused.json()["detail"]
     api.clock.advance(3600)
     # One has expired. Each revoked one makes room for another.

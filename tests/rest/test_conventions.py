@@ -40,7 +40,7 @@ async def test_an_error_is_a_problem_with_type_title_and_status(api: ApiFixture)
         response = await api.acme.request(method, path)
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
-        assert {"type": f"urn:scorm-webhooks:{name}", "status": status}.items() <= response.json().items()
+        assert {"type": f"/docs/problems#{name}", "status": status}.items() <= response.json().items()
 
 
 async def test_errors_of_values_are_in_our_words(api: ApiFixture) -> None:
@@ -83,7 +83,7 @@ async def test_a_body_over_1_mib_is_refused(api: ApiFixture) -> None:
     announced = await api.acme.request("POST", "/v1/webhooks", {"url": URL, "description": "x" * 1024 * 1024})
     streamed = await api.acme.request("POST", "/v1/webhooks", content=chunks())
     for response in (announced, streamed):
-        assert (response.status_code, response.json()["type"]) == (413, "urn:scorm-webhooks:too-large")
+        assert (response.status_code, response.json()["type"]) == (413, "/docs/problems#too-large")
 
 
 async def test_a_rate_limited_key_learns_how_long_to_wait(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ async def test_a_wrong_setting_is_named_in_the_log_alone(api: ApiFixture, monkey
 
     monkeypatch.setattr(WebhookService, "page", refused)
     response = await api.acme.request("GET", "/v1/webhooks")
-    assert (response.status_code, response.json()["type"]) == (500, "urn:scorm-webhooks:misconfigured")
+    assert (response.status_code, response.json()["type"]) == (500, "/docs/problems#misconfigured")
     assert "registry" not in response.text
     [fields] = [ids for event, ids in api.telemetry.logged if event == "request_misconfigured"]
     assert fields["why"] == "SCHEMA_REGISTRY_URL: the registry rejects our schema"
@@ -213,7 +213,7 @@ async def test_a_500_shows_nothing_but_the_request_id(api: ApiFixture, monkeypat
 
     monkeypatch.setattr(WebhookService, "page", broken)
     response = await api.acme.request("GET", "/v1/webhooks")
-    assert (response.status_code, response.json()["type"]) == (500, "urn:scorm-webhooks:broken")
+    assert (response.status_code, response.json()["type"]) == (500, "/docs/problems#broken")
     assert "canary" not in response.text
     assert "canary" not in str(api.telemetry.logged)
     [fields] = [ids for event, ids in api.telemetry.logged if event == "request_crashed"]
@@ -251,18 +251,23 @@ async def test_probes_and_metrics_need_no_key(api: ApiFixture) -> None:
 
 
 async def test_the_documentation_loads_nothing_from_elsewhere(api: ApiFixture) -> None:
-    page = await api.anonymous.request("GET", "/docs")
+    page = await api.anonymous.request("GET", "/docs/api/")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http" not in page.text.replace("http-equiv", "")
-    for path in ("/docs/assets/swagger-ui.css", "/docs/assets/swagger-ui-bundle.js", "/docs/start.js", "/openapi.json"):
-        assert path in page.text or path in (await api.anonymous.request("GET", "/docs/start.js")).text
+    for path in (
+        "/docs/api/assets/swagger-ui.css",
+        "/docs/api/assets/swagger-ui-bundle.js",
+        "/docs/api/start.js",
+        "/openapi.json",
+    ):
+        assert path in page.text or path in (await api.anonymous.request("GET", "/docs/api/start.js")).text
         assert (await api.anonymous.request("GET", path)).status_code == 200
 
 
 async def test_a_body_that_is_not_json_is_refused_everywhere(api: ApiFixture) -> None:
     for path in ("/v1/webhooks", "/v1/sessions", "/v1/events"):
         response = await api.acme.request("POST", path, content=b"{}", headers={"Content-Type": "text/plain"})
-        assert (response.status_code, response.json()["type"]) == (415, "urn:scorm-webhooks:not-json"), path
+        assert (response.status_code, response.json()["type"]) == (415, "/docs/problems#not-json"), path
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ async def test_waiting_tests_are_limited_and_hold_no_connection(api: ApiFixture)
     assert max(in_use) <= 1
     assert 0 in in_use
     refused = await api.acme.request("POST", paths[0])
-    assert (refused.status_code, refused.json()["type"]) == (409, "urn:scorm-webhooks:conflict")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/docs/problems#conflict")
     assert "this webhook already has 2 tests in progress" in refused.json()["detail"]
     assert not any(task.done() for task in waiting)
     for task in waiting:

@@ -18,7 +18,11 @@ OPEN = {
     "/readyz",
     "/metrics",
     "/docs",
-    "/docs/start.js",
+    "/docs/api",
+    "/docs/api/",
+    "/docs/api/start.js",
+    "/docs/{path:path}",
+    "/llms.txt",
     # The token in the path is the credential.
     "/runtime/commit/{token}",
 }
@@ -151,7 +155,7 @@ async def test_every_route_refuses_a_missing_or_wrong_key(api: ApiFixture) -> No
     for route in NEEDS:
         for client in (api.anonymous, ApiClient(api.client, "sk_unknown")):
             response = await call(client, route)
-            assert response == (401, "urn:scorm-webhooks:unauthorized"), route
+            assert response == (401, "/docs/problems#unauthorized"), route
 
 
 async def test_every_route_refuses_a_key_with_all_other_scopes(api: ApiFixture) -> None:
@@ -163,7 +167,7 @@ async def test_every_route_refuses_a_key_with_all_other_scopes(api: ApiFixture) 
         else:
             others = [scope for scope in Scope if scope != needed]
             client = await api.with_scopes(api.acme.account_id, *others)
-        assert await call(client, route) == (403, "urn:scorm-webhooks:forbidden"), route
+        assert await call(client, route) == (403, "/docs/problems#forbidden"), route
 
 
 async def test_every_route_accepts_a_key_with_its_scope_only(api: ApiFixture) -> None:
@@ -177,7 +181,7 @@ async def test_every_route_accepts_a_key_with_its_scope_only(api: ApiFixture) ->
 async def test_an_operator_cannot_act_within_accounts(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed not in (OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE):
-            assert await call(api.operator, route) == (403, "urn:scorm-webhooks:forbidden"), route
+            assert await call(api.operator, route) == (403, "/docs/problems#forbidden"), route
 
 
 async def test_objects_of_another_account_are_not_found(api: ApiFixture) -> None:
@@ -190,7 +194,7 @@ async def test_objects_of_another_account_are_not_found(api: ApiFixture) -> None
     before = await api.acme.get(f"/v1/webhooks/{mine['id']}")
     about_these = [route for route in NEEDS if any(f"{{{name}}}" in route for name in ids)]
     for route in about_these:
-        assert await call(api.globex, route, **ids) == (404, "urn:scorm-webhooks:not-found"), route
+        assert await call(api.globex, route, **ids) == (404, "/docs/problems#not-found"), route
     assert await api.acme.get(f"/v1/webhooks/{mine['id']}") == before
     for path in ("/v1/webhooks", "/v1/deliveries", "/v1/dead-letters", "/v1/notifications"):
         assert (await api.globex.get(path))["data"] == []

@@ -1,7 +1,6 @@
 """`POST /v1/events` is answered without FastAPI's router, by the same rules."""
 
 import json
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import httpx
@@ -9,7 +8,6 @@ import pytest
 from fastapi import APIRouter, Body
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event as sql_event
 from sqlalchemy import update
 
 from api.admission import CLASSES
@@ -142,21 +140,6 @@ async def test_a_key_without_the_scope_may_not_publish(api: ApiFixture) -> None:
     reader = await api.with_scopes(api.acme.account_id, "webhooks:read")
     assert (await reader.request("POST", "/v1/events", COMPLETED)).status_code == 403
     assert (await reader.request("POST", "/v1/events?x=1", content=b"{")).status_code == 403
-
-
-@pytest.fixture
-def statements(api: ApiFixture) -> Iterator[list[str]]:
-    made: list[str] = []
-
-    def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        made.append(statement)
-
-    engines = {api.database._read_engine.sync_engine, api.database._engine.sync_engine}
-    for engine in engines:
-        sql_event.listen(engine, "before_cursor_execute", record)
-    yield made
-    for engine in engines:
-        sql_event.remove(engine, "before_cursor_execute", record)
 
 
 async def test_further_events_need_no_query(api: ApiFixture, statements: list[str]) -> None:

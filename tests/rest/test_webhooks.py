@@ -296,7 +296,7 @@ async def test_a_stale_change_is_refused(api: ApiFixture) -> None:
     first = await api.acme.request("PATCH", path, {"description": "first"}, headers={"If-Match": etag})
     assert first.status_code == 200
     second = await api.acme.request("PATCH", path, {"description": "second"}, headers={"If-Match": etag})
-    assert (second.status_code, second.json()["type"]) == (412, "urn:scorm-webhooks:stale")
+    assert (second.status_code, second.json()["type"]) == (412, "/docs/problems#stale")
     third = await api.acme.request("PATCH", path, {"description": "third"}, headers={"If-Match": first.headers["etag"]})
     assert third.json()["description"] == "third"
     for header in ("nonsense", 'W/"1"'):
@@ -347,7 +347,7 @@ async def test_a_deleted_webhook_is_gone(api: ApiFixture) -> None:
     assert (await api.acme.request("DELETE", path)).status_code == 204
     for method, where in (("GET", path), ("DELETE", path), ("POST", f"{path}/pause"), ("POST", f"{path}/test")):
         response = await api.acme.request(method, where)
-        assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
+        assert (response.status_code, response.json()["type"]) == (404, "/docs/problems#not-found")
     assert (await api.acme.get("/v1/webhooks"))["data"] == []
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from streams.core.errors import problem_type
 from streams.ids import new_id
 
 
@@ -18,11 +19,16 @@ class Refusal:
     detail: str
     retry_after_seconds: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The short name of the problem."""
+        return self.reason.replace("_", "-")
+
     def response(self, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
         """The whole HTTP response. It closes the connection."""
         request_id = new_id("req")
         problem = {
-            "type": f"urn:scorm-webhooks:{self.reason.replace('_', '-')}",
+            "type": problem_type(self.name),
             "title": self.title,
             "status": self.status.value,
             "detail": self.detail,

@@ -1,7 +1,7 @@
 {{/* The paths of the API and the dashboard that the internet may see: all but /metrics and the probes. */}}
 {{- define "scorm-webhooks.publicPaths" -}}
 - {path: /, type: Exact}
-{{- range list "/account" "/audit" "/choose-account" "/dead-letters" "/deliveries" "/docs" "/events" "/jobs" "/notifications" "/openapi.json" "/operator" "/runtime" "/sign-in" "/sign-out" "/static" "/theme" "/usage" "/v1" "/webhooks" "/zone" }}
+{{- range list "/account" "/audit" "/choose-account" "/dead-letters" "/deliveries" "/docs" "/events" "/jobs" "/llms.txt" "/notifications" "/openapi.json" "/operator" "/runtime" "/sign-in" "/sign-out" "/static" "/theme" "/usage" "/v1" "/webhooks" "/zone" }}
 - {path: {{ . }}, type: Prefix}
 {{- end }}
 {{- end }}

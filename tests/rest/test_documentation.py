@@ -1,0 +1,122 @@
+"""The documentation that `api` serves at `/docs/`: its files, its policy, and nothing else of the machine."""
+
+import hashlib
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from api.documentation import pages
+from api.documentation.site import BuiltSite
+from rest.api_fixture import ApiFixture
+
+SCRIPT = "document.body.dataset.theme = 1"
+STYLE = "body { color: red }"
+INDEX = f"<!doctype html><style>{STYLE}</style><script>{SCRIPT}</script><script src='a.js'></script><p>Begin here"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A built site, beside a file that is not of it."""
+    site = tmp_path / "site"
+    (site / "decisions").mkdir(parents=True)
+    (site / "index.html").write_text(INDEX)
+    (site / "problems.html").write_text("<h1>Problems")
+    (site / "decisions" / "index.html").write_text("<h1>Decisions")
+    (site / "llms.txt").write_text("# scorm-webhooks")
+    (site / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "secret.txt").write_text("secret")
+    monkeypatch.setattr(pages, "built_site", lambda: BuiltSite(site))
+    return site
+
+
+def hash_of(text: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "content"),
+    [
+        ("/docs/", "text/html; charset=utf-8", INDEX),
+        ("/docs/index.html", "text/html; charset=utf-8", INDEX),
+        ("/docs/problems", "text/html; charset=utf-8", "<h1>Problems"),
+        ("/docs/decisions/", "text/html; charset=utf-8", "<h1>Decisions"),
+        ("/docs/llms.txt", "text/plain; charset=utf-8", "# scorm-webhooks"),
+        ("/llms.txt", "text/plain; charset=utf-8", "# scorm-webhooks"),
+    ],
+)
+async def test_a_page_has_its_type_and_text(api: ApiFixture, folder: Path, path: str, kind: str, content: str) -> None:
+    response = await api.anonymous.request("GET", path)
+    assert (response.status_code, response.headers["content-type"], response.text) == (200, kind, content)
+    assert response.headers["cache-control"] == "public, max-age=300"
+
+
+async def test_the_policy_allows_only_inline_texts_of_the_site(api: ApiFixture, folder: Path) -> None:
+    policy = (await api.anonymous.request("GET", "/docs/")).headers["content-security-policy"]
+    directives = dict(part.split(" ", 1) for part in policy.split("; "))
+    assert directives["default-src"] == "'none'"
+    assert directives["script-src"] == f"'self' {hash_of(SCRIPT)}"
+    assert directives["style-src"] == f"'self' {hash_of(STYLE)}"
+    assert "unsafe" not in policy
+
+
+async def test_a_browser_that_has_the_page_gets_no_body(api: ApiFixture, folder: Path) -> None:
+    etag = (await api.anonymous.request("GET", "/docs/")).headers["etag"]
+    again = await api.anonymous.request("GET", "/docs/", headers={"If-None-Match": f'"other", W/{etag}'})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    (folder / "index.html").write_text("changed")
+    assert (await api.anonymous.request("GET", "/docs/", headers={"If-None-Match": etag})).text == "changed"
+
+
+async def test_texts_are_compressed_for_who_accepts_it(api: ApiFixture, folder: Path) -> None:
+    for accepted, encoding in (("gzip", "gzip"), ("identity", None)):
+        response = await api.anonymous.request("GET", "/docs/", headers={"Accept-Encoding": accepted})
+        assert response.headers.get("content-encoding") == encoding
+        assert (response.text, response.headers["vary"]) == (INDEX, "Accept-Encoding")
+    picture = await api.anonymous.request("GET", "/docs/picture.png", headers={"Accept-Encoding": "gzip"})
+    assert (picture.content, picture.headers.get("content-encoding")) == (b"\x89PNG", None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/docs/../secret.txt",
+            "/docs/%2e%2e/secret.txt",
+            "/docs/..%2fsecret.txt",
+            "/docs/decisions/../../secret.txt",
+        ),
+        *("/docs//etc/passwd", "/docs/%2fetc%2fpasswd", "/docs/decisions", "/docs/nothing", "/docs/index.html/"),
+    ],
+)
+async def test_nothing_else_than_its_files_is_served(api: ApiFixture, folder: Path, path: str) -> None:
+    response = await api.anonymous.request("GET", path)
+    assert response.status_code == 404
+    assert "secret" not in response.text.replace(path, "")
+
+
+async def test_the_addresses_without_a_slash_lead_on(api: ApiFixture, folder: Path) -> None:
+    for path in ("/docs", "/docs/api"):
+        response = await api.anonymous.request("GET", path)
+        assert (response.status_code, response.headers["location"]) == (308, f"{path}/")
+
+
+async def test_a_checkout_without_the_site_says_how_to_build_it(
+    api: ApiFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "built_site", lambda: BuiltSite(tmp_path / "missing"))
+    response = await api.anonymous.request("GET", "/docs/")
+    assert "<code>make docs</code>" in response.text
+    assert (await api.anonymous.request("GET", "/docs/api/")).status_code == 200
+    assert (await api.anonymous.request("GET", "/docs/settings.html")).status_code == 404
+
+
+async def test_a_page_needs_no_database_and_no_place(
+    api: ApiFixture, folder: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a page of the documentation took a place")
+
+    monkeypatch.setattr(api.app.state.places, "acquire", refuse)
+    assert (await api.anonymous.request("GET", "/docs/")).status_code == 200
+    assert statements == []
