@@ -79,7 +79,8 @@ function header(headers: Headers, name: string): string {
   return (Array.isArray(value) ? value[0] : value) ?? '';
 }
 
-function keyOf(secret: string): Buffer {
+/** The key in a signing secret. Throws RangeError: call it at the start of your program. */
+export function keyOf(secret: string): Buffer {
   const text = secret.startsWith(SECRET_PREFIX) ? secret.slice(SECRET_PREFIX.length) : secret;
   const key = Buffer.from(text, 'base64');
   // Node ignores what is not Base64.

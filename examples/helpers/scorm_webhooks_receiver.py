@@ -52,7 +52,7 @@ def verify_standard(headers: Mapping[str, str], body: bytes, secrets: Iterable[s
         raise InvalidSignature("webhook-timestamp is more than five minutes away from this machine's clock")
     signed = f"{event_id}.{timestamp}.".encode() + body
     given = _header(headers, "webhook-signature").split(" ")[:MAX_SIGNATURES]
-    keys = [_key(secret) for secret in secrets]
+    keys = [key_of(secret) for secret in secrets]
     expected = ["v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys]
     _require_match(given, expected, "webhook-signature")
 
@@ -66,7 +66,7 @@ def verify_platform(
     """
     given = [_header(headers, name).lower() for name in (header, f"{header}-Next")]
     # This scheme's key is the whole secret, as it is shown.
-    expected = [hmac.digest(secret.encode(), body, "sha256").hex() for secret in secrets if _key(secret)]
+    expected = [hmac.digest(secret.encode(), body, "sha256").hex() for secret in secrets if key_of(secret)]
     _require_match(given, expected, header)
 
 
@@ -82,7 +82,8 @@ def _header(headers: Mapping[str, str], name: str) -> str:
     return next((value for key, value in headers.items() if key.lower() == name.lower()), "")
 
 
-def _key(secret: str) -> bytes:
+def key_of(secret: str) -> bytes:
+    """The key in a signing secret. Raises ValueError: call it at the start of your program."""
     with suppress(binascii.Error, ValueError):
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
         if len(key) >= MIN_KEY_BYTES:

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import scorm_webhooks_receiver as receiver
 
 SECRETS = os.environ["WEBHOOK_SECRET"].split(",")  # during a rotation: old,new
+for one in SECRETS:
+    receiver.key_of(one)  # a wrong secret stops the start
 SCHEMA = "CREATE TABLE IF NOT EXISTS completed (session TEXT PRIMARY KEY, status TEXT, total_time TEXT)"
 path = os.path.join(os.environ["DATA_DIR"], "receiver.sqlite")
 repeats = receiver.SqliteRepeats(path)
@@ -43,8 +45,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()) or int(length) > receiver.MAX_BODY_BYTES:
-            self.close_connection = True
+        if not (length.isascii() and length.isdigit() and len(length) < 16):
+            self.send_response(411)
+        elif int(length) > receiver.MAX_BODY_BYTES:
             self.send_response(413)
         else:
             self.send_response(respond(dict(self.headers), self.rfile.read(int(length))))

@@ -4,6 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import * as receiver from './scormWebhooksReceiver.ts';
 
 const secrets = (process.env.WEBHOOK_SECRET ?? '').split(','); // during a rotation: old,new
+secrets.forEach(receiver.keyOf); // a wrong secret stops the start
 const database = new DatabaseSync(`${process.env.DATA_DIR}/receiver.sqlite`);
 const repeats = new receiver.SqliteRepeats(database);
 database.exec('CREATE TABLE IF NOT EXISTS completed (session TEXT PRIMARY KEY, status TEXT, total_time TEXT)');
@@ -34,6 +35,7 @@ function respond(headers: receiver.Headers, body: Buffer): number {
 async function readBody(request: IncomingMessage): Promise<Buffer | null> {
   const chunks: Buffer[] = [];
   let length = 0;
+  if (Number(request.headers['content-length']) > receiver.MAX_BODY_BYTES) return null;
   for await (const chunk of request) {
     if ((length += chunk.length) > receiver.MAX_BODY_BYTES) return null;
     chunks.push(chunk);

@@ -54,6 +54,23 @@ def test_a_test_event_is_answered_in_place(
     expect(latest).to_have_count(2)
 
 
+def test_a_chosen_type_shows_its_body_in_place(acme: Customer, owner_page: Page, webhook: str) -> None:
+    page = owner_page
+    page.goto(f"/webhooks/{webhook}")
+    type_field, outcome = page.get_by_label("Type"), page.locator("#test-outcome")
+    type_field.select_option("package.updated")
+    expect(outcome).to_contain_text("Nothing was sent yet. The body of a test of package.updated")
+    expect(outcome.locator("pre").first).to_contain_text('"version": "2"')
+    expect(type_field).to_have_value("package.updated")
+    page.get_by_role("button", name="Show the body").click()
+    expect(outcome.locator("pre").first).to_contain_text('"version": "2"')
+    expect(page).to_have_url(f"{page.url.partition('?')[0]}")
+    assert acme.deliveries() == []
+    page.get_by_role("button", name="Send").click()
+    expect(outcome).to_contain_text("The endpoint responded with 200.")
+    assert [one["eventType"] for one in acme.deliveries()] == ["package.updated"]
+
+
 def test_one_box_checks_all_that_are_shown(acme: Customer, owner_page: Page, webhook: str) -> None:
     page = owner_page
     acme.post(f"/v1/webhooks/{webhook}/pause")

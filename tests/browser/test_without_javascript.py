@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+import httpx2
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -77,6 +78,56 @@ def test_a_test_event_shows_its_response(plain_page: Page, webhook: str) -> None
     plain_page.get_by_role("button", name="Send").click()
     outcome = plain_page.get_by_role("status").filter(has_text="The endpoint responded with 200.")
     expect(outcome).to_be_visible()
+
+
+def test_a_body_is_shown_before_a_test_is_sent(acme: Customer, plain_page: Page, webhook: str) -> None:
+    page = plain_page
+    page.goto(f"/webhooks/{webhook}")
+    page.get_by_label("Type").select_option("session.scored")
+    page.get_by_role("button", name="Show the body").click()
+    expect(page.get_by_text("Nothing was sent yet.")).to_be_visible()
+    expect(page.locator("#test pre").first).to_contain_text('"scoreScaled": 0.92')
+    assert acme.deliveries() == []
+    page.get_by_role("link", name="All fields").click()
+    expect(page).to_have_url(re.compile("/events/types#session.scored$"))
+    page.go_back()
+    # The chosen type is sent.
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status").filter(has_text="The endpoint responded with 200.")).to_be_visible()
+    assert [one["eventType"] for one in acme.deliveries()] == ["session.scored"]
+
+
+def test_a_terminal_is_connected_and_disconnected(dashboard: Dashboard, plain_page: Page) -> None:
+    page = plain_page
+    page.goto("/account")
+    page.get_by_role("link", name="Connect a terminal").click()
+    page.get_by_role("button", name="Make the command").click()
+    command = page.locator("#command").inner_text()
+    [key] = re.findall("SCORM_WEBHOOKS_API_KEY=(sk_[^ ]+)", command)
+    headers = {"Authorization": f"Bearer {key}"}
+    assert httpx2.get(f"{dashboard.url}/v1/webhooks", headers=headers).status_code == 200
+    page.reload()
+    expect(page.get_by_text("This form was sent already")).to_be_visible()
+    page.goto("/account/terminal")
+    expect(page.locator("body")).not_to_contain_text(key)
+    page.get_by_role("button", name="Disconnect").click()
+    expect(page.get_by_role("heading", name="Your terminals")).to_have_count(0)
+    until(
+        lambda: httpx2.get(f"{dashboard.url}/v1/webhooks", headers=headers).status_code == 401, 20, "the end of the key"
+    )
+
+
+def test_all_that_match_a_filter_are_sent_again(
+    dashboard: Dashboard, acme: Customer, plain_page: Page, webhook: str
+) -> None:
+    page, event_ids = plain_page, [acme.publish(f"evt_all_{number}_{acme.id}") for number in range(2)]
+    acme.wait_for(2, state="delivered")
+    page.goto(f"/deliveries?webhook={webhook}&state=delivered")
+    page.get_by_role("link", name="Send all that match again").click()
+    confirm(page, "2 deliveries match, of 1 webhook", "Send 2 again")
+    finish_job(page, "Send again: 2 deliveries")
+    ids = dashboard.receiver.ids
+    until(lambda: [ids("/plain").count(one) for one in event_ids] == [2, 2], 20, "both events, once more")
 
 
 def test_a_secret_is_revealed_and_rotated(plain_page: Page, webhook: str) -> None:

@@ -71,7 +71,7 @@ async def send_commits(client: UntrustedClient) -> None:
 
 # By the name of the row in docs/access.md; the file of the limiter, and what an untrusted client does to it. What has
 # no act here has a test of its own: connections in tests/adversary, shares in tests/stages/test_path.py, tests in
-# tests/stages/test_flow.py.
+# tests/stages/test_flow.py, terminals in tests/dashboard/test_terminal_pages.py.
 LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | None]] = {
     "requests": ("api/app.py", send_requests),
     "attempts to sign in": ("api/app.py", attempt_to_sign_in),
@@ -81,11 +81,13 @@ LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | No
     "commits": ("api/app.py", send_commits),
     "requests at once": ("api/app.py", send_at_once),
     "test events": ("streams/features/webhooks/outcome_watch.py", None),
+    "connected terminals": ("streams/features/shared/accounts.py", None),
     "connections": ("streams/runtime/api_stage.py", None),
     "shares of deliveries": ("streams/stages/fan_out.py", None),
 }
 _IS_LIMITER = re.compile(
     r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bFairPlaces\(|\bMAX_USABLE_SIGN_INS\b|\bMAX_WAITING_TESTS"
+    r"|\bMAX_TERMINALS"
 )
 
 

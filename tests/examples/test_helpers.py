@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import scorm_webhooks_receiver as helper
 
 import parts
 import receiver_types
+from adversary.raw_http import connected, read_all, status
 from builders import NOON, SECRET
 from conftest import left_out
 from examples.program import Program
@@ -363,12 +364,51 @@ def test_memory_in_node_does_the_work_of_an_event_once() -> None:
 # -- the exam --------------------------------------------------------------------------------------------------------
 
 
+def server(name: str, folder: Path) -> Program:
+    command = (sys.executable if name.endswith(".py") else NODE, HELPERS / name)
+    return Program(name, folder, {"WEBHOOK_SECRET": SECRET}, command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["server.py", "server.ts"])
+def test_a_server_reads_no_large_body(name: str, tmp_path: Path) -> None:
+    program = server(name, tmp_path)
+    program.start()
+    try:
+        for size, expected in ((helper.MAX_BODY_BYTES, 401), (helper.MAX_BODY_BYTES + 1, 413), (2**40, 413)):
+            with connected(program.port) as client:
+                head = b"POST / HTTP/1.1\r\nHost: receiver\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
+                client.sendall(head + (b"x" * size if expected == 401 else b""))
+                assert status(read_all(client)) == expected
+        with connected(program.port) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: receiver\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with suppress(ConnectionError):
+                for _ in range(17):
+                    client.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            assert status(read_all(client)) in (411, 413)
+    finally:
+        program.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["server.py", "server.ts"])
+def test_a_wrong_secret_stops_the_start(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable if name.endswith(".py") else NODE, HELPERS / name],
+        env={**server(name, tmp_path).env, "WEBHOOK_SECRET": "whsec_c2hvcnQ="},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "the secret must be the webhook's signing secret" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["server.py", "server.ts"])
 def test_a_server_with_the_helper_passes_the_exam(name: str, tmp_path: Path) -> None:
-    command = (sys.executable if name.endswith(".py") else NODE, HELPERS / name)
-    program = Program(name, tmp_path, {"WEBHOOK_SECRET": SECRET}, command)
-    started = time.time()
+    program, started = server(name, tmp_path), time.time()
     assert failed(program) == []
     with closing(sqlite3.connect(tmp_path / "receiver.sqlite")) as database:
         seen = dict(database.execute("SELECT id, seen_at FROM seen_events").fetchall())
