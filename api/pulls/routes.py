@@ -59,6 +59,9 @@ async def _unless_gone(request: Request, waiting: Coroutine[None, None, bool]) -
     finally:
         woken.cancel()
         gone.cancel()
+        if woken.done() and not woken.cancelled():
+            # Nobody waits for its error any more; Python would log that.
+            woken.exception()
 
 
 async def _is_gone(request: Request) -> None:
