@@ -177,7 +177,8 @@ screenshots: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests .venv/bin/python -m browser.screenshots $(ARGS)
 
-image: $(SITE)
+image:
+	@if [ -e $(ENV_TEST) ]; then $(MAKE) $(SITE); elif [ ! -e $(SITE) ]; then echo "This image has no documentation at /docs/: run make setup before, and it has"; fi
 	$(or $(BUILD_IMAGE),$(error Docker or buildah is missing; install one (apt-get install buildah) and run make again)) \
 	  --file deploy/Dockerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION)$(BUILD) --build-arg SOURCE=$(or $(SOURCE),unknown) \
 	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) $(ARGS) .

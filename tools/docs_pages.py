@@ -194,4 +194,4 @@ def title_and_question(page: str) -> tuple[str, str]:
     paragraphs = (part.strip() for part in page.partition(f"# {title}\n")[2].split("\n\n"))
     first = next((part for part in paragraphs if part and not part.startswith(_NO_SENTENCE)), "")
     plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(first.split()))
-    return title, re.split(r"(?<=[.?:]) ", plain)[0]
+    return title, re.split(r"(?<=[.?]) ", plain)[0]

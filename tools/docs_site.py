@@ -26,6 +26,8 @@ PAGES_OF_OTHER_FOLDERS = (
     "examples/producers/README.md",
 )
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(\))")
+# A link whose text is the name of a file: on the site it has the title of the page.
+_FILE_NAME = re.compile(r"\[[\w./-]+\.md\]\((?=[^)]+\.md)")
 _FENCE = re.compile(r"^(```.*?^```[ \t]*$)", re.MULTILINE | re.DOTALL)
 _ORPHAN = "---\norphan: true\n---\n\n"
 
@@ -53,7 +55,9 @@ class Staging:
         text = (ROOT / source).read_text(encoding="utf-8").replace("```mermaid", "```text")
         parts = _FENCE.split(text)
         # Every second part is a block of code.
-        parts[::2] = [_LINK.sub(lambda found: self._link(source, found), part) for part in parts[::2]]
+        parts[::2] = [
+            _LINK.sub(lambda found: self._link(source, found), _FILE_NAME.sub("[](", part)) for part in parts[::2]
+        ]
         return ("" if source.startswith("docs/") else _ORPHAN) + "".join(parts)
 
     def _link(self, source: str, found: re.Match[str]) -> str:
