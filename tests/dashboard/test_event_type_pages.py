@@ -28,7 +28,7 @@ async def test_each_type_has_its_fields_and_a_valid_example(browser: FakeBrowser
         example = shown_json(page, start)
         assert example["type"] == name
         assert data_errors(name, example["data"]) == []
-        listed = re.findall(r'<td class="break"><code>(\w+)</code>', section)
+        listed = re.findall(r'<td class="break"><div class="mono">(\w+)</div>', section)
         assert listed == list(fields), name
         optional = [part for part in section.split("<tr>") if "may be absent" in part]
         assert len(optional) == sum(not field.is_required for field in fields.values()), name

@@ -56,6 +56,7 @@ async def test_a_member_connects_a_terminal_for_12_hours(api: ApiFixture) -> Non
     [made] = [entry for entry in entries if entry["action"] == "key.created" and entry["objectId"] == key["id"]]
     assert made["details"]["expiresAt"] == "2026-04-11T00:00:00Z"
     assert key_of(page) not in str(entries)
+    assert key_of(page) not in str(api.telemetry.logged)
     api.clock.advance(12 * 60 * 60)
     assert (await client.request("GET", "/v1/webhooks")).status_code == 401
     await member.close()

@@ -130,6 +130,25 @@ def test_a_python_client_changes_one_field_of_an_account(server: Server, python_
     assert changed_fields(before, after) == {"weeklyDigest": False}
 
 
+def test_a_python_client_retries_by_a_filter(server: Server, python_client: str) -> None:
+    """It tells the three kinds of responses apart."""
+    caller = Caller(server, server.api.acme.key)
+    name = f"{python_client}.api.deliveries.retry_deliveries"
+    call, models = importlib.import_module(name), importlib.import_module(f"{python_client}.models")
+    client = importlib.import_module(python_client).AuthenticatedClient(base_url=server.url, token=caller.key)
+    only_dead = models.RetryFilter(state=models.State("dead"))
+    responses = [
+        call.sync_detailed(client=client, body=models.DeliveryChoice(filter_=only_dead, count_only=True)),
+        call.sync_detailed(client=client, body=models.DeliveryChoice(filter_=only_dead)),
+        call.sync_detailed(client=client, body=models.DeliveryChoice(ids=["of_nobody"])),
+    ]
+    assert [response.status_code for response in responses] == [200, 202, 200]
+    counted, job, affected = [response.parsed for response in responses]
+    assert (type(counted).__name__, counted.at_least) == ("DeliveryCount", False)
+    assert (type(job).__name__, str(job.kind)) == ("JobDetails", "retry")
+    assert (type(affected).__name__, affected.unknown) == ("AffectedDeliveries", ["of_nobody"])
+
+
 # -- TypeScript ------------------------------------------------------------------------------------------------
 
 
