@@ -83,7 +83,7 @@ def channel(topic: Topic) -> dict[str, Any]:
     name = message_id(topic)
     return {
         "address": topic.name,
-        "description": f"Keyed by {topic.key}.",
+        "description": "Keys are those of the original records." if topic.name == INVALID else f"Keyed by {topic.key}.",
         "messages": {name: {"$ref": f"#/components/messages/{name}"}},
         "bindings": {
             "kafka": {

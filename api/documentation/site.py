@@ -67,8 +67,9 @@ class BuiltSite:
         return "index.html" in self._files
 
     def find(self, name: str) -> SiteFile | None:
-        """The file of a name; a page also has its name without `.html`, and a folder is its `index.html`."""
-        names = (name, f"{name}.html", f"{name}index.html" if not name or name.endswith("/") else name)
+        """The file of a name. A page also has its name without `.html`, and that of its document, as alerts name it."""
+        folder_names = ("index.html", "README.html") if name[-1:] in ("", "/") else ()
+        names = (name, f"{name.removesuffix('.md')}.html", *(f"{name}{one}" for one in folder_names))
         return next((self._files[one] for one in names if one in self._files), None)
 
 

@@ -217,7 +217,9 @@ def test_what_the_policy_would_refuse_fails_the_build(tmp_path: Path, html: str)
 
 
 # Pictures, and rows that are those of the code, word for word: tests/house/test_docs.py compares them.
-CHECKED_ROWS = re.compile(r"^\| `scorm_webhooks_[^\n]*$|^```mermaid\n.*?^```$", re.MULTILINE | re.IGNORECASE | re.DOTALL)
+CHECKED_ROWS = re.compile(
+    r"^\| `scorm_webhooks_[^\n]*$|^```mermaid\n.*?^```$", re.MULTILINE | re.IGNORECASE | re.DOTALL
+)
 
 
 def words(text: str) -> int:

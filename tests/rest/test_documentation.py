@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (site / "decisions").mkdir(parents=True)
     (site / "index.html").write_text(INDEX)
     (site / "problems.html").write_text("<h1>Problems")
-    (site / "decisions" / "index.html").write_text("<h1>Decisions")
+    (site / "decisions" / "README.html").write_text("<h1>Decisions")
     (site / "llms.txt").write_text("# scorm-webhooks")
     (site / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "secret.txt").write_text("secret")
@@ -40,6 +40,8 @@ def hash_of(text: str) -> str:
         ("/docs/", "text/html; charset=utf-8", INDEX),
         ("/docs/index.html", "text/html; charset=utf-8", INDEX),
         ("/docs/problems", "text/html; charset=utf-8", "<h1>Problems"),
+        # The runbook_url of an alert.
+        ("/docs/problems.md", "text/html; charset=utf-8", "<h1>Problems"),
         ("/docs/decisions/", "text/html; charset=utf-8", "<h1>Decisions"),
         ("/docs/llms.txt", "text/plain; charset=utf-8", "# scorm-webhooks"),
         ("/llms.txt", "text/plain; charset=utf-8", "# scorm-webhooks"),
