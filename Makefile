@@ -117,15 +117,16 @@ producer: | $(UV)
 	$(UV) build --quiet --wheel producer --out-dir dist
 
 client: | $(UV)
+	rm -f dist/scorm_webhooks_cli-*.whl
 	$(UV) build --quiet --wheel client --out-dir dist
 	@$(MAKE) client-file CLIENT_WHEEL=$$(ls dist/scorm_webhooks_cli-*.whl)
 
 # One file with all that the commands need but Python.
 CLIENT_FILE = dist/scorm-webhooks
 client-file: $(ENV_TEST)
-	folder=$$(mktemp -d) && $(UV) pip install --quiet --target $$folder -c requirements/run.txt $(CLIENT_WHEEL) && \
+	folder=$$(mktemp -d) && trap 'rm -rf '$$folder EXIT && $(UV) pip install --quiet --target $$folder -c requirements/run.txt $(CLIENT_WHEEL) && \
 	  .venv/bin/shiv --reproducible --compressed --site-packages $$folder --python '/usr/bin/env python3' \
-	  --entry-point scorm_webhooks_cli:main --output-file $(CLIENT_FILE) && rm -rf $$folder
+	  --entry-point scorm_webhooks_cli:main --output-file $(CLIENT_FILE)
 
 nightly: setup
 	@python3 tests/parts.py

@@ -1,6 +1,7 @@
 """Make an account's webhooks the same as those of a file."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -14,19 +15,23 @@ import typer
 
 from streams.cli.client import ApiClient, is_remote, open_api
 from streams.cli.output import require_terminal_or_yes, show
-from streams.cli.text import say
+from streams.cli.text import hint, say
 from streams.core.errors import FieldError, Invalid, ScormWebhooksError
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
-from streams.core.text import escape_controls
 from streams.core.webhooks.auth import SECRET_NAMES
+from streams.core.webhooks.url import without_query
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", re.ASCII)
 # No response shows their values.
 _SECRET_FIELDS = {"headers": "hasHeaders", "fallbackHeaders": "hasFallbackHeaders"}
 _UNORDERED_FIELDS = frozenset({"events", "packages", "dispatches"})
-# A person pauses and enables a webhook; a file that did would undo it.
-_REFUSED_FIELDS = {"id": "a webhook is known by its description", "temporary": "a temporary webhook has no file"}
+_URL_FIELDS = frozenset({"url", "fallbackUrl"})
+_REFUSED_FIELDS = {
+    "id": "a webhook is known by its description",
+    "status": "people pause and enable a webhook, and a file would undo it",
+    "temporary": "a temporary webhook has no file",
+}
 
 Fields = dict[str, Any]
 
@@ -40,12 +45,21 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One webhook of the file: its fields, and the same as the file has them, with the names of variables."""
+
+    fields: Fields = field(repr=False)
+    text: Fields
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One change. `fields` are what is sent: the shown ones are without secrets."""
 
     verb: Verb
     description: str
     webhook_id: str | None = None
+    version: int | None = None
     fields: Fields = field(default_factory=dict, repr=False)
     lines: Sequence[str] = ()
 
@@ -78,55 +92,72 @@ def run_apply(
             return
         if not is_confirmed:
             typer.confirm("Apply?", abort=True, err=True)
-        results = _apply(api, steps, as_json)
-    if as_json:
-        show(results, as_json)
+        _apply(api, steps, as_json)
 
 
-def parse_file(text: str, variables: Mapping[str, str]) -> list[Fields]:
+def parse_file(text: str, variables: Mapping[str, str]) -> list[Entry]:
     """The webhooks of a YAML file. Raises `Invalid`, which names each wrong place."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, RecursionError) as error:
-        raise Invalid(FieldError("file", f"is not YAML: {error}")) from None
+    content = _parse_yaml(text)
     if not isinstance(content, Mapping) or not isinstance(content.get("webhooks"), list) or len(content) > 1:
         raise Invalid(FieldError("file", "must have the one field `webhooks`, a list"))
-    entries = content["webhooks"]
-    if len(entries) > MAX_WEBHOOKS_PER_ACCOUNT:
+    items = content["webhooks"]
+    if len(items) > MAX_WEBHOOKS_PER_ACCOUNT:
         raise Invalid(FieldError("webhooks", f"must be at most {MAX_WEBHOOKS_PER_ACCOUNT}"))
     errors: list[FieldError] = []
-    seen: set[str] = set()
-    for number, entry in enumerate(entries):
-        name = f"webhooks[{number}]"
-        if not isinstance(entry, Mapping) or not all(isinstance(one, str) for one in entry):
-            errors.append(FieldError(name, "must be an object with fields of the API, such as url and events"))
-            continue
-        errors += [FieldError(f"{name}.{one}", why) for one, why in _REFUSED_FIELDS.items() if one in entry]
-        description = entry.get("description")
-        if not isinstance(description, str) or not description:
-            errors.append(FieldError(f"{name}.description", "is required: a webhook is known by it"))
-        elif description in seen:
-            errors.append(FieldError(f"{name}.description", f"{description!r} is used twice"))
-        else:
-            seen.add(description)
-    webhooks = [
-        _with_variables(entry, f"webhooks[{number}]", variables, errors) for number, entry in enumerate(entries)
-    ]
+    entries = [_parse_entry(item, f"webhooks[{number}]", variables, errors) for number, item in enumerate(items)]
     if errors:
         raise Invalid(*errors)
-    return webhooks
+    names = [entry.fields["description"] for entry in entries]
+    if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise Invalid(*(FieldError("description", f"{name!r} is used twice") for name in dict.fromkeys(repeated)))
+    return entries
+
+
+def _parse_yaml(text: str) -> Any:
+    """The content of a YAML file: what JSON can have, without aliases, which could make a small file huge."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.events import AliasEvent
+
+    try:
+        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text)):
+            raise Invalid(FieldError("file", "must have no aliases (*name): write each webhook out"))
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        # Without the line itself, which may have a secret.
+        mark = error.problem_mark or error.context_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise Invalid(FieldError("file", f"is not YAML{place}: {error.problem or error.context}")) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise Invalid(FieldError("file", f"is not YAML ({type(error).__name__})")) from None
+
+
+def _parse_entry(item: Any, name: str, variables: Mapping[str, str], errors: list[FieldError]) -> Entry:
+    """One webhook. What is wrong is added to `errors`."""
+    if not isinstance(item, Mapping):
+        errors.append(FieldError(name, "must be an object with fields of the API, such as url and events"))
+        return Entry({}, {})
+    errors += [FieldError(f"{name}.{field}", why) for field, why in _REFUSED_FIELDS.items() if field in item]
+    fields = _with_variables(item, name, variables, errors)
+    if not isinstance(fields.get("description"), str) or not fields["description"]:
+        errors.append(FieldError(f"{name}.description", "is required: a webhook is known by it"))
+    return Entry(fields, dict(item))
 
 
 def _with_variables(value: Any, name: str, variables: Mapping[str, str], errors: list[FieldError]) -> Any:
-    """The value with each `${NAME}` replaced. Unknown names are added to `errors`."""
+    """The value with each `${NAME}` replaced. What is wrong is added to `errors`."""
     if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            errors.append(FieldError(name, f"{wrong[0]!r} must be a text: put it into quotation marks"))
         return {key: _with_variables(item, f"{name}.{key}", variables, errors) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_variables(item, f"{name}[{place}]", variables, errors) for place, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        errors.append(FieldError(name, "must be a finite number"))
+    if value is None or isinstance(value, bool | int | float):
+        return value
     if not isinstance(value, str):
+        errors.append(FieldError(name, f"is a {type(value).__name__} in YAML: put it into quotation marks"))
         return value
     missing = [one for one in _VARIABLE.findall(value) if one not in variables]
     errors += [FieldError(name, f"the environment has no variable {one}") for one in missing]
@@ -134,30 +165,36 @@ def _with_variables(value: Any, name: str, variables: Mapping[str, str], errors:
 
 
 def plan_steps(
-    wanted: Sequence[Fields], existing: Sequence[Fields], *, is_pruning: bool, sends_secrets: bool
+    wanted: Sequence[Entry], existing: Sequence[Fields], *, is_pruning: bool, sends_secrets: bool
 ) -> list[Step]:
     """The changes that lead from the existing webhooks to the wanted ones. Raises `Invalid` for an unclear name."""
     by_description: dict[str, list[Fields]] = {}
     for webhook in existing:
         by_description.setdefault(webhook["description"], []).append(webhook)
     steps: list[Step] = []
-    for fields in wanted:
-        description = fields["description"]
+    for entry in wanted:
+        description = entry.fields["description"]
         same = by_description.get(description, [])
         if len(same) > 1:
             ids = ", ".join(one["id"] for one in same)
             raise Invalid(FieldError("description", f"{description!r} names several webhooks: {ids}"))
         if not same:
-            steps.append(Step(Verb.CREATE, description, None, fields, _lines({}, fields)))
+            steps.append(
+                Step(Verb.CREATE, description, fields=entry.fields, lines=_lines({}, entry.fields, entry.text))
+            )
             continue
-        changes = {name: value for name, value in fields.items() if not _is_same(name, same[0], value, sends_secrets)}
+        webhook = same[0]
+        changes = {
+            name: value for name, value in entry.fields.items() if not _is_same(name, webhook, value, sends_secrets)
+        }
         if changes:
-            steps.append(Step(Verb.CHANGE, description, same[0]["id"], changes, _lines(same[0], changes)))
+            lines = _lines(webhook, changes, entry.text)
+            steps.append(Step(Verb.CHANGE, description, webhook["id"], webhook["version"], changes, lines))
     if is_pruning:
-        kept = {fields["description"] for fields in wanted}
+        kept = {entry.fields["description"] for entry in wanted}
         # That of somebody's `listen` is no setting.
         others = [one for one in existing if one["description"] not in kept and "expiresAt" not in one]
-        steps += [Step(Verb.DELETE, one["description"], one["id"], {}, (_place(one),)) for one in others]
+        steps += [Step(Verb.DELETE, one["description"], one["id"], lines=(_place(one),)) for one in others]
     return steps
 
 
@@ -181,8 +218,8 @@ def _set_keys(name: str, known: Mapping[str, Any]) -> set[str]:
     return set(known) if name == "filter" else set()
 
 
-def _lines(webhook: Fields, fields: Fields) -> list[str]:
-    """A line for each field that changes, without secrets."""
+def _lines(webhook: Fields, fields: Fields, text: Fields) -> list[str]:
+    """A line for each field that changes, as the file has it (`text`): without the values of variables and secrets."""
     lines = []
     for name, value in fields.items():
         if name == "description":
@@ -190,48 +227,59 @@ def _lines(webhook: Fields, fields: Fields) -> list[str]:
         if name in _SECRET_FIELDS or name == "auth":
             lines.append(f"{name}: set, and not shown" if value else f"{name}: none")
         elif name in webhook:
-            lines.append(f"{name}: {_shown(webhook[name])} → {_shown(value)}")
+            lines.append(f"{name}: {_shown(name, webhook[name])} → {_shown(name, text[name])}")
         else:
-            lines.append(f"{name}: {_shown(value)}")
+            lines.append(f"{name}: {_shown(name, text[name])}")
     return lines
 
 
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+def _shown(name: str, value: Any) -> str:
+    """A value for people; a query of a URL may have a secret."""
+    if isinstance(value, str):
+        return without_query(value) if name in _URL_FIELDS else value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _place(webhook: Fields) -> str:
-    return f"url: {webhook.get('url') or 'pull'}"
+    return f"url: {_shown('url', webhook.get('url') or 'pull')}"
 
 
-def _existing(api: ApiClient, wanted: Sequence[Fields]) -> list[Fields]:
+def _existing(api: ApiClient, wanted: Sequence[Entry]) -> list[Fields]:
     """The account's webhooks; with the ids of their scope where the file has them, which lists leave out."""
     rows = api.rows("webhooks")
-    scoped = {fields["description"] for fields in wanted if {"packages", "dispatches"} & fields.keys()}
+    scoped = {entry.fields["description"] for entry in wanted if {"packages", "dispatches"} & entry.fields.keys()}
     return [api.get("webhooks", row["id"]) if row["description"] in scoped else row for row in rows]
 
 
-def _apply(api: ApiClient, steps: Sequence[Step], as_json: bool) -> list[Fields]:
-    """Do each step, in order. An error names what was done before."""
+def _apply(api: ApiClient, steps: Sequence[Step], as_json: bool) -> None:
+    """Do each step, in order. After an error it says what was done before."""
     results: list[Fields] = []
-    for step in steps:
-        result = _json_of(step)
-        try:
-            if step.verb is Verb.CREATE:
-                made = api.post("webhooks", body=step.fields)
-                result |= {"id": made["id"], "secret": made["secret"]}
-            elif step.verb is Verb.CHANGE:
-                api.patch("webhooks", str(step.webhook_id), body=step.fields)
-            else:
-                api.delete("webhooks", str(step.webhook_id))
-        except ScormWebhooksError:
-            say(f"{len(results)} of {len(steps)} done; this one failed: {step.verb} {step.description}", err=True)
-            raise
-        results.append(result)
-        if not as_json:
-            secret = f"; signing secret: {result['secret']}" if "secret" in result else ""
-            say(f"{_PAST[step.verb]} {step.description} ({result['id']}){secret}")
-    return results
+    try:
+        for step in steps:
+            results.append({**_json_of(step), "id": _do(api, step)})
+            if not as_json:
+                say(f"{_PAST[step.verb]} {step.description} ({results[-1]['id']})")
+    except (ScormWebhooksError, KeyboardInterrupt):
+        failed = steps[len(results)]
+        say(f"{len(results)} of {len(steps)} done; this one failed: {failed.verb} {failed.description}", err=True)
+        raise
+    finally:
+        if as_json:
+            show(results, as_json)
+    if any(step.verb is Verb.CREATE for step in steps):
+        hint("`scorm-webhooks webhooks secret ID` shows the signing secret of a new webhook")
+
+
+def _do(api: ApiClient, step: Step) -> str:
+    """Do one step. Returns the webhook's id. Raises `Stale` if somebody has changed it since it was planned."""
+    if step.verb is Verb.CREATE:
+        return str(api.post("webhooks", body=step.fields)["id"])
+    webhook_id = str(step.webhook_id)
+    if step.verb is Verb.CHANGE:
+        api.patch("webhooks", webhook_id, body=step.fields, headers={"If-Match": f'"{step.version}"'})
+    else:
+        api.delete("webhooks", webhook_id)
+    return webhook_id
 
 
 _PAST = {Verb.CREATE: "created", Verb.CHANGE: "changed", Verb.DELETE: "deleted"}
@@ -241,7 +289,7 @@ def _say_plan(steps: Sequence[Step]) -> None:
     for step in steps:
         say(f"{step.verb} {step.description}{f' ({step.webhook_id})' if step.webhook_id else ''}")
         for line in step.lines:
-            say(f"  {escape_controls(line)}")
+            say(f"  {line}")
     say("Nothing to change." if not steps else f"{len(steps)} to change")
 
 
@@ -254,6 +302,8 @@ def _read(file: str) -> str:
     name = "standard input" if file == "-" else file
     try:
         if file == "-":
+            if sys.stdin is None:
+                raise Invalid(FieldError(name, "is closed"))
             content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
         else:
             with Path(file).open("rb") as opened:

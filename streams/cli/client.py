@@ -50,12 +50,13 @@ class ApiClient:
         *path: str,
         body: Mapping[str, Any] | None = None,
         response_seconds: float = RESPONSE_SECONDS,
+        headers: Mapping[str, str] | None = None,
         **query: object,
     ) -> Any:
-        return self._request("POST", path, query, body, response_seconds)
+        return self._request("POST", path, query, body, response_seconds, headers)
 
-    def patch(self, *path: str, body: Mapping[str, Any]) -> Any:
-        return self._request("PATCH", path, body=body)
+    def patch(self, *path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
+        return self._request("PATCH", path, body=body, headers=headers)
 
     def delete(self, *path: str) -> None:
         self._request("DELETE", path)
@@ -96,20 +97,27 @@ class ApiClient:
         query: Mapping[str, object] | None = None,
         body: Mapping[str, Any] | None = None,
         response_seconds: float = RESPONSE_SECONDS,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         params = {
             name: _require_unicode(name, str(value)) for name, value in (query or {}).items() if value is not None
         }
         content = None if body is None else encode_json(body)
         url_path = f"/v1/{'/'.join(map(_path_part, path))}"
-        return self._runner.run(self._send(method, url_path, params, content, response_seconds))
+        return self._runner.run(self._send(method, url_path, params, content, response_seconds, headers))
 
     @property
     def _url_name(self) -> str:
         return self._target.url_name if self._target else URL_VARIABLE
 
     async def _send(
-        self, method: str, path: str, params: Mapping[str, str], content: bytes | None, response_seconds: float
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        content: bytes | None,
+        response_seconds: float,
+        headers: Mapping[str, str] | None,
     ) -> Any:
         import httpx2
 
@@ -117,7 +125,7 @@ class ApiClient:
         while True:
             try:
                 response = await self._client.request(
-                    method, path, params=params, content=content, timeout=_timeout(response_seconds)
+                    method, path, params=params, content=content, headers=headers, timeout=_timeout(response_seconds)
                 )
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 reason = str(error) or type(error).__name__

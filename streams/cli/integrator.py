@@ -1,5 +1,6 @@
 """The commands of an integrator, who has a receiver on this machine and a key of an account."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -8,7 +9,18 @@ PANEL = "For integrators"
 DEFAULT_PLATFORM_HEADER = "X-AllureConnect-Signature"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-HeaderOption = Annotated[str, typer.Option("--header", help="The platform's own header of signatures.")]
+
+
+def _header_name(text: str) -> str:
+    """A name of a header (RFC 9110 §5.1)."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is not the name of a header.")
+    return text
+
+
+HeaderOption = Annotated[
+    str, typer.Option("--header", parser=_header_name, metavar="NAME", help="The platform's own header of signatures.")
+]
 SecretOption = Annotated[
     str, typer.Option(envvar="WEBHOOK_SECRET", show_envvar=True, help="The signing secret that it verifies with.")
 ]

@@ -7,12 +7,13 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import typer
@@ -23,14 +24,17 @@ from streams.cli.signing_secret import checked_secret
 from streams.cli.status_line import StatusLine
 from streams.cli.text import hint, say
 from streams.core.deliveries.signing import sign_platform, sign_standard
-from streams.core.errors import FieldError, Invalid, NotFound, ScormWebhooksError, Unavailable
+from streams.core.errors import Conflict, FieldError, Invalid, NotFound, ScormWebhooksError, Unavailable
 from streams.core.events.event_filter import parse_filter_json
 from streams.core.text import escape_json
 from streams.core.times import format_time, parse_time
 from streams.core.webhooks.url import url_errors
+from streams.ids import new_id
 
-# One at a time, so that a restart of this command repeats one event and not many.
-MAX_ITEMS = 10
+Result = TypeVar("Result")
+
+# One at a time, so that a crash of this command repeats one event and not many.
+MAX_ITEMS = 1
 WAIT_SECONDS = 20
 LEASE_SECONDS = 120
 # A connection that is silent for longer is dead: the machine slept, or a proxy forgot it.
@@ -39,8 +43,11 @@ FORWARD_SECONDS = 10.0
 # What a receiver refuses comes again after these waits; the last one for each further attempt.
 RETRY_SECONDS = (10, 30, 120, 600)
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
-# A webhook that expired while the machine slept is made anew, with what happened since the last contact.
-OVERLAP = timedelta(seconds=5)
+# When a webhook expired while the machine slept, another one gets what happened since all was accepted. Events are
+# stored some seconds after they happened.
+OVERLAP = timedelta(minutes=1)
+# A webhook that is gone after a shorter silence was deleted by a person.
+MIN_EXPIRY = timedelta(minutes=50)
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -87,7 +94,8 @@ def listener_name() -> str:
 def parse_since(text: str, now: datetime) -> datetime:
     """The time of `10m`, `2h`, `3d` ago, or of an RFC 3339 time. Raises `Invalid`."""
     if match := _DURATION.fullmatch(text):
-        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        with suppress(OverflowError):
+            return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
     if (moment := parse_time(text)) is not None:
         return moment
     raise Invalid(FieldError("--since", "must be a duration such as 10m, 2h or 3d, or a time with a zone"))
@@ -143,8 +151,9 @@ def sign_again(headers: Mapping[str, str], body: bytes, secret: str) -> dict[str
 class Listener:
     """A temporary pull webhook and its reader.
 
-    An event is acknowledged after the receiver accepted it: if this process dies before, the next listener that pulls
-    the same webhook gets it, and nobody else does. What the receiver refuses is given back, and comes again later.
+    An event is acknowledged after the receiver accepted it. If this process dies before, the webhook is discarded
+    within an hour: another `listen --since` asks for its events. What the receiver refuses is given back, and comes
+    again later.
     """
 
     def __init__(self, api: ApiClient, webhook: Mapping[str, Any], receiver: Receiver, as_json: bool) -> None:
@@ -154,50 +163,64 @@ class Listener:
         self._as_json = as_json
         self._webhook_id = ""
         self._last_contact = datetime.now(UTC)
-        self._refused_count = 0
+        # Every event before that is accepted, as far as this reader knows.
+        self._complete_until = self._last_contact
+        self._refused_ids: set[str] = set()
         self._status = StatusLine()
 
     def run(self, since: datetime | None) -> None:
-        """Listen until an exception ends it; then the webhook is deleted."""
-        self._register(since)
+        """Listen until an exception ends it, such as Ctrl-C; then the webhook is deleted."""
+        self._complete_until = since or self._complete_until
         try:
+            self._register(since, is_first=True)
             while True:
-                self._read_some()
-        except KeyboardInterrupt:
-            self._status.clear()
-            hint("stopping")
+                self._read_one()
         finally:
-            self._status.clear()
             self._delete()
+            self._status.clear()
 
-    def _register(self, since: datetime | None) -> None:
-        began_at = datetime.now(UTC)
-        made = self._api.post("webhooks", body=self._webhook)
+    def _register(self, since: datetime | None, *, is_first: bool = False) -> None:
+        began_at, key = datetime.now(UTC), new_id("listen")
+        register = partial(self._api.post, "webhooks", body=self._webhook, headers={"Idempotency-Key": key})
+        # The first error ends the command: the URL or the key may be wrong.
+        made = register() if is_first else self._reconnecting(register)
         self._webhook_id = made["id"]
         where = f", forwarding to {self._receiver.url}" if self._receiver.url else ""
         hint(f"listening as webhook {made['id']}{where}; Ctrl-C ends it and deletes the webhook")
-        if self._receiver.url and self._receiver.secret is None:
-            hint(f"signing secret: {made['secret']}  (or --secret, to sign with that of your receiver)")
+        if self._receiver.secret is None:
+            # The receiver keeps it when another webhook follows.
+            self._receiver.secret = made["secret"]
+            if self._receiver.url:
+                say(f"signing secret: {made['secret']}  (or --secret, to sign with that of your receiver)", err=True)
         if since is not None:
             # By the clock of the API: that of a laptop may be minutes ahead.
             registered_at = parse_time(made["createdAt"]) or began_at
             body = {"since": format_time(since + (registered_at - began_at)), "backfill": True}
-            self._api.post("webhooks", made["id"], "replays", body=body)
+            replay = partial(self._api.post, "webhooks", made["id"], "replays", body=body)
+            if is_first:
+                replay()
+            else:
+                self._reconnecting(replay)
             hint(f"events since {_clock(since)} are on their way")
 
-    def _read_some(self) -> None:
-        """Pull once, and handle what came. Waits through an outage, and registers again if the webhook is gone."""
+    def _read_one(self) -> None:
+        """Pull once, and handle what came. Waits through an outage, and registers again if the webhook has expired."""
         self._status.show(f"waiting; last contact {_clock(self._last_contact)}")
+        silent_since = self._last_contact
         try:
             items = self._reconnecting(self._pull)
+            for item in items:
+                self._handle(item)
         except NotFound:
             self._status.clear()
-            since = self._last_contact - OVERLAP
-            hint(f"webhook {self._webhook_id} is gone: nobody read it for an hour, or somebody deleted it")
-            self._reconnecting(lambda: self._register(since))
+            if datetime.now(UTC) - silent_since < MIN_EXPIRY:
+                raise Conflict(f"webhook {self._webhook_id} is gone: somebody deleted it") from None
+            hint(f"webhook {self._webhook_id} is gone: nobody read it for an hour")
+            self._refused_ids.clear()
+            self._register(self._complete_until - OVERLAP)
             return
-        for item in items:
-            self._handle(item)
+        if not items and not self._refused_ids:
+            self._complete_until = self._last_contact
 
     def _pull(self) -> list[dict[str, Any]]:
         body = {"max": MAX_ITEMS, "waitSeconds": WAIT_SECONDS, "leaseSeconds": LEASE_SECONDS}
@@ -205,7 +228,7 @@ class Listener:
         items: list[dict[str, Any]] = answer["items"]
         return items
 
-    def _reconnecting(self, work: Any) -> Any:
+    def _reconnecting(self, work: Callable[[], Result]) -> Result:
         """The result of `work`, which is repeated until the API answers."""
         seconds, first_failure = MIN_BACKOFF_SECONDS, None
         while True:
@@ -232,15 +255,14 @@ class Listener:
         wait_seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1]
         self._show(item, answer, attempt, wait_seconds)
         if answer.is_accepted:
-            self._reconnecting(lambda: self._settle("ack", {"ids": [item["id"]]}))
+            self._settle("ack", {"ids": [item["id"]]})
+            self._refused_ids.discard(item["id"])
         else:
-            self._refused_count += 1
-            self._reconnecting(lambda: self._settle("nack", {"ids": [item["id"]], "waitSeconds": wait_seconds}))
+            self._refused_ids.add(item["id"])
+            self._settle("nack", {"ids": [item["id"]], "waitSeconds": wait_seconds})
 
     def _settle(self, route: str, body: Mapping[str, Any]) -> None:
-        # A webhook that is gone has nothing to settle: the next pull says so.
-        with suppress(NotFound):
-            self._api.post("webhooks", self._webhook_id, route, body=body)
+        self._reconnecting(partial(self._api.post, "webhooks", self._webhook_id, route, body=body))
 
     def _show(self, item: Mapping[str, Any], answer: Answer, attempt: int, wait_seconds: int) -> None:
         headers = item["headers"]
@@ -257,6 +279,8 @@ class Listener:
 
     def _delete(self) -> None:
         """Delete the webhook; if the API does not answer, it expires an hour after the last pull."""
+        if not self._webhook_id:
+            return
         try:
             self._api.delete("webhooks", self._webhook_id)
         except NotFound:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import typer
 
@@ -28,6 +30,8 @@ def run_login(url: str) -> None:
     name = os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
     check_name(name)
     check_url(url, "URL")
+    if urlsplit(url).scheme == "http" and not _is_this_machine(urlsplit(url).hostname or ""):
+        raise Invalid(FieldError("URL", "must begin with https://: the key would be readable on its way"))
     key = _ask_for_key()
     check_key(key)
     os.environ[URL_VARIABLE], os.environ[KEY_VARIABLE] = url, key
@@ -49,6 +53,13 @@ def run_logout() -> None:
         raise NotFound(f"there is no profile {name!r}")
     write_profiles(profiles)
     say(f"Profile {name} is forgotten. Its key stays valid until it expires or an owner revokes it.")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _ask_for_key() -> str:

@@ -19,6 +19,7 @@ from streams.core.errors import (
 if TYPE_CHECKING:
     import httpx2
 
+MAX_RETRY_AFTER_DIGITS = 6
 _ERRORS_BY_STATUS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound}
 
 
@@ -46,7 +47,8 @@ def json_or_raise(response: "httpx2.Response", target: ApiTarget | None = None) 
 def retry_after_seconds(response: "httpx2.Response") -> int | None:
     """Seconds to wait before sending the request again. None if it must not be repeated."""
     text = response.headers.get("retry-after", "")
-    return int(text) if response.status_code == 429 and text.isascii() and text.isdigit() else None
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_RETRY_AFTER_DIGITS
+    return int(text) if response.status_code == 429 and is_number else None
 
 
 def _to_error(status: int, problem: Mapping[str, Any], key_name: str) -> ScormWebhooksError:

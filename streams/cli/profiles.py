@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,10 @@ from streams.core.limits import MAX_NAME_CHARACTERS
 
 DEFAULT_PROFILE = "default"
 # As the settings of a system have it: an API nearby is used before a profile that nobody named.
-DATA_DIR_VARIABLE, DEFAULT_DATA_DIR, DATABASE_FILE = "SCORM_WEBHOOKS_DATA_DIR", ".scorm-webhooks", "scorm-webhooks.db"
+DATA_DIR_VARIABLE, DEFAULT_DATA_DIR = "SCORM_WEBHOOKS_DATA_DIR", ".scorm-webhooks"
+KEYS_VARIABLE = "SCORM_WEBHOOKS_ENCRYPTION_KEYS"
+# The client's distribution does not have it.
+LOCAL_MODULE = "local_app"
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 # Anything else the HTTP client would refuse, in a message with the key.
 _KEY = re.compile(r"[!-~]{1,256}", re.ASCII)
@@ -35,8 +39,8 @@ class ApiTarget:
 def find_target() -> ApiTarget | None:
     """The API that commands use over HTTP; None for the API in this process.
 
-    The environment is first, then a profile that `--profile` or SCORM_WEBHOOKS_PROFILE names, then a system on this
-    machine, then the default profile. Raises `Misconfigured`.
+    The environment is first (`--profile` sets it), then a profile that SCORM_WEBHOOKS_PROFILE names, then a system on
+    this machine, then the default profile. Raises `Misconfigured`.
     """
     url, key = os.environ.get(URL_VARIABLE), os.environ.get(KEY_VARIABLE)
     if url:
@@ -62,14 +66,17 @@ def _target(name: str, profile: Mapping[str, Any]) -> ApiTarget:
     source = f"profile {name}"
     url, key = profile.get("url"), profile.get("key")
     if not isinstance(url, str) or not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise Misconfigured(f"{profiles_path()}: {source} has no url and key: `login` writes it")
+        raise Misconfigured(f"{profiles_path()}: {source} has no url and key: delete it, and sign in by `login`")
     check_url(url, source)
     return ApiTarget(url, key, source, source)
 
 
 def _has_system_nearby() -> bool:
-    folder = Path(os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR)
-    return bool(os.environ.get("DATABASE_URL")) or (folder / DATABASE_FILE).exists()
+    """Whether the settings of a system are here. DATABASE_URL alone is in the shell of many developers."""
+    if find_spec(f"{__package__}.{LOCAL_MODULE}") is None:
+        return False
+    has_settings = bool(os.environ.get("DATABASE_URL")) and any(name.startswith(KEYS_VARIABLE) for name in os.environ)
+    return has_settings or Path(os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR).is_dir()
 
 
 def check_url(url: str, name: str) -> None:
@@ -110,11 +117,11 @@ def read_profiles() -> dict[str, Mapping[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise Misconfigured(f"{path}: cannot be read: {error}") from None
+        raise Misconfigured(f"{path}: cannot be read: {error}; delete it, and sign in by `login`") from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise Misconfigured(f"{path}: others may read its keys: chmod 600 it")
     if not isinstance(profiles, dict) or not all(isinstance(one, Mapping) for one in profiles.values()):
-        raise Misconfigured(f"{path}: must have an object for each profile: `login` writes it")
+        raise Misconfigured(f"{path}: must have an object for each profile: delete it, and sign in by `login`")
     return profiles
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from streams.api_variables import PROFILE_VARIABLE
+from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams.build import build_version
 from streams.cli.completion import is_asked
 from streams.cli.text import be_quiet, say
@@ -42,9 +42,7 @@ VersionOption = Annotated[
 ]
 ProfileOption = Annotated[
     str | None,
-    typer.Option(
-        envvar=PROFILE_VARIABLE, show_envvar=True, metavar="NAME", help="The API that `login` stored under this name."
-    ),
+    typer.Option(metavar="NAME", help=f"The API that `login` stored under this name. Or set {PROFILE_VARIABLE}."),
 ]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress bars and no hints: only results and errors.")
@@ -53,7 +51,10 @@ QuietOption = Annotated[
 
 def configure(_: VersionOption = False, profile: ProfileOption = None, quiet: QuietOption = False) -> None:
     if profile:
+        # What a person types is before what the shell has.
         os.environ[PROFILE_VARIABLE] = profile
+        for name in (URL_VARIABLE, KEY_VARIABLE):
+            os.environ.pop(name, None)
     if quiet:
         be_quiet()
 

@@ -1,6 +1,7 @@
 """A line on the terminal that changes in place, below what a command prints."""
 
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -20,11 +21,16 @@ class StatusLine:
         if not self._is_shown or is_quiet():
             return
         line = escape_controls(text)
-        typer.echo("\r" + line.ljust(self._length) + "\r", err=True, nl=False)
+        self._write(line.ljust(self._length))
         self._length = len(line)
 
     def clear(self) -> None:
         """Remove the line, so that the next one begins at the left."""
         if self._length:
-            typer.echo("\r" + " " * self._length + "\r", err=True, nl=False)
+            self._write(" " * self._length)
             self._length = 0
+
+    def _write(self, line: str) -> None:
+        # A terminal that is closed is no error.
+        with suppress(OSError):
+            typer.echo(f"\r{line}\r", err=True, nl=False)

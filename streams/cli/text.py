@@ -1,6 +1,7 @@
 """Text for people on a terminal."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -27,9 +28,10 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def hint(text: str) -> None:
-    """Print one line on standard error that a result does not need."""
+    """Print one line on standard error that a result does not need. A terminal that is closed is no error."""
     if not _is_quiet:
-        say(text, err=True)
+        with suppress(OSError):
+            say(text, err=True)
 
 
 def text_of(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ import typer
 from streams.cli.client import ApiClient, open_api
 from streams.cli.listen import listener_name
 from streams.cli.output import show, without_none
+from streams.cli.text import hint
+from streams.core.deliveries.delivery import State
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.events.event_data import EVENT_TYPES
 from streams.core.limits import MAX_PAYLOAD_BYTES
 
+# What a listener needs: its pull, and the response of its receiver.
+LISTENER_SECONDS, POLL_SECONDS = 5.0, 0.25
 _SUCCESS: Mapping[bool, Mapping[str, Any]] = {
     True: {"successStatus": "passed", "scoreRaw": 92, "scoreScaled": 0.92},
     False: {"successStatus": "failed", "scoreRaw": 34, "scoreScaled": 0.34},
@@ -31,10 +36,23 @@ def run_trigger(
     with open_api() as api:
         webhook_id = webhook or _find_listener(api)
         delivery = api.post("webhooks", webhook_id, "test", body=without_none(type=event_type, data=data or None))
+        if webhook is None:
+            delivery = _wait_for_listener(api, delivery)
     show(delivery, as_json)
     is_for_readers = (delivery["state"], delivery.get("reason")) == ("held", "pull")
     if delivery["state"] != "delivered" and not is_for_readers:
         raise typer.Exit(1)
+
+
+def _wait_for_listener(api: ApiClient, delivery: dict[str, Any]) -> dict[str, Any]:
+    """The delivery once a listener has it. A listener that has crashed never gets it: a hint says so."""
+    deadline = time.monotonic() + LISTENER_SECONDS
+    while delivery["state"] == State.HELD and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        delivery = dict(api.get("deliveries", delivery["id"]))
+    if delivery["state"] == State.HELD:
+        hint(f"no listener has accepted it within {LISTENER_SECONDS:g} seconds: does `listen` still run?")
+    return delivery
 
 
 def _data_of(event_type: str, passed: bool | None) -> Mapping[str, Any]:
@@ -51,6 +69,8 @@ def _read_data(file: str) -> dict[str, Any]:
     name = "standard input" if file == "-" else file
     try:
         if file == "-":
+            if sys.stdin is None:
+                raise Invalid(FieldError(name, "is closed"))
             content = sys.stdin.buffer.read(MAX_PAYLOAD_BYTES + 1)
         else:
             with Path(file).open("rb") as opened:

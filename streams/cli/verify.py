@@ -77,4 +77,8 @@ def _parse_item(content: bytes) -> ReceivedRequest | None:
     if not isinstance(body, str):
         raise Invalid(FieldError("standard input", "`body` must be the exact text of the request's body"))
     headers = {str(name).lower(): str(value) for name, value in item["headers"].items()}
-    return ReceivedRequest(headers, body.encode(errors="surrogatepass"))
+    try:
+        "".join((*headers, *headers.values())).encode()
+        return ReceivedRequest(headers, body.encode())
+    except UnicodeEncodeError:
+        raise Invalid(FieldError("standard input", "must be valid Unicode")) from None

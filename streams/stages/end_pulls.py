@@ -66,7 +66,10 @@ class EndPulls:
             async with self._postponed_work.unit(WorkKind.WEBHOOK, webhook_id):
                 await self._webhooks.delete_expired(webhook_id)
                 count += 1
+        postponed_ids = self._postponed_work.postponed_ids(WorkKind.WEBHOOK)
         for webhook in await self._held_deliveries.pulled_webhooks():
+            if webhook.id in postponed_ids:
+                continue
             async with self._postponed_work.unit(WorkKind.WEBHOOK, webhook.id):
                 if webhook.is_pull:
                     count += await self._end_holds(await self._unacknowledged(webhook), 0)

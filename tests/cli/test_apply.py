@@ -1,5 +1,6 @@
 """A file has the webhooks of an account: a second run changes nothing, and only --prune deletes."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import Result
 
 from rest.api_fixture import ApiFixture
 from streams.cli.apply import parse_file
-from streams.core.errors import Invalid
+from streams.core.errors import Invalid, Stale
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +64,9 @@ async def test_a_second_run_changes_nothing(api: ApiFixture) -> None:
     assert planned == [("create", "The CRM"), ("create", "The warehouse"), ("create", "The till")]
     assert await webhooks(api) == []
     done = await apply(api, FILE, "--yes")
-    assert (done.exit_code, done.output.count("signing secret: whsec_")) == (0, 3)
-    assert "hidden-value" not in done.output
+    assert (done.exit_code, done.output.count("created ")) == (0, 3)
+    # A log of CI must have no secret.
+    assert not {"hidden-value", "whsec_"} & set(done.output.replace(":", " ").split())
     nothing = await apply(api, FILE, "--yes")
     assert (nothing.exit_code, nothing.output) == (0, "Nothing to change.\n")
     assert (await apply(api, FILE, "--plan")).exit_code == 0
@@ -120,9 +122,56 @@ async def test_an_error_says_what_was_done_before(api: ApiFixture) -> None:
         ("webhooks: [{url: a}]", r"webhooks\[0\].description: is required"),
         ("webhooks: [{description: a}, {description: a}]", "is used twice"),
         ("webhooks: [{description: a, id: wh_1}]", "known by its description"),
+        ("webhooks: [{description: a, status: active}]", "a file would undo it"),
+        ("a: &a [x]\nwebhooks: [*a]", "must have no aliases"),
+        ("webhooks: [{description: a, packages: [2026-01-01]}]", r"packages\[0\]: is a date in YAML: put it into"),
+        ("webhooks: [{description: a, createdAt: 2026-13-45}]", "is not YAML|is a"),
+        ("webhooks: [{description: a, ratePerSecond: .inf}]", "must be a finite number"),
+        ("webhooks: [{description: a, filter: {1: x}}]", "1 must be a text"),
+        ("webhooks: [{description: ''}]", "is required"),
         ("webhooks: [{description: a, headers: {X: '${GONE}'}}]", r"webhooks\[0\].headers.X: .* no variable GONE"),
     ],
 )
 def test_a_wrong_file_names_the_place(text: str, words: str) -> None:
     with pytest.raises(Invalid, match=words):
         parse_file(text, {})
+
+
+def test_an_error_of_yaml_shows_no_line_of_the_file() -> None:
+    with pytest.raises(Invalid, match="in line 2, column") as raised:
+        parse_file("webhooks:\n  - {headers: {X-Key: hidden-value]}", {})
+    assert "hidden-value" not in str(raised.value)
+
+
+def test_variables_are_replaced_before_descriptions_are_compared() -> None:
+    text = "webhooks: [{description: 'CRM ${STAGE}'}, {description: CRM test}]"
+    with pytest.raises(Invalid, match="'CRM test' is used twice"):
+        parse_file(text, {"STAGE": "test"})
+    with pytest.raises(Invalid, match="is required"):
+        parse_file("webhooks: [{description: '${EMPTY}'}]", {"EMPTY": ""})
+
+
+async def test_a_plan_shows_names_of_variables_and_no_query(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hidden-value")
+    file = "webhooks: [{description: a, url: 'https://example.com/?token=${TOKEN}', events: ['${TOKEN}']}]"
+    shown = await apply(api, file, "--plan")
+    assert "url: https://example.com/?…" in shown.output
+    assert 'events: ["${TOKEN}"]' in shown.output
+    assert "hidden-value" not in shown.output
+
+
+async def test_a_change_meanwhile_is_not_overwritten(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    await apply(api, FILE, "--yes")
+    [crm] = [one for one in await webhooks(api) if one["description"] == "The CRM"]
+    changed = FILE.replace("ratePerSecond: 5", "ratePerSecond: 7")
+    loop = asyncio.get_running_loop()
+
+    def confirm(*arguments: object, **options: object) -> bool:
+        change = api.acme.patch(f"/v1/webhooks/{crm['id']}", {"ratePerSecond": 9})
+        asyncio.run_coroutine_threadsafe(change, loop).result(10)
+        return True
+
+    monkeypatch.setattr("streams.cli.apply.typer.confirm", confirm)
+    refused = await apply(api, changed)
+    assert isinstance(refused.exception, Stale)
+    assert "0 of 1 done" in refused.output

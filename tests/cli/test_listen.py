@@ -21,10 +21,11 @@ from starlette.routing import Route
 
 from builders import NOON, SECRET, delivery, event
 from rest.api_fixture import ApiFixture, open_api
-from streams.cli.listen import Answer, Receiver, parse_since, sign_again
+from streams.cli.listen import Answer, Listener, Receiver, parse_since, sign_again
 from streams.core.deliveries.delivery import HoldReason
-from streams.core.errors import Invalid
+from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
 from streams.core.events.event import render
+from streams.core.times import format_time, parse_time
 
 pytestmark = pytest.mark.slow
 SECONDS = 20
@@ -172,14 +173,14 @@ async def test_events_reach_the_local_receiver(
         # The fixture's clock stands still: the age of the request is not what this is about.
         assert sign_again(headers, body, secret)["webhook-signature"] == headers["webhook-signature"]
         await until(lambda: _is(api, "evt_2", "delivered"))
-        assert await listener.end() == 0
+        assert await listener.end() == 130
         assert (await api.acme.get("/v1/webhooks"))["data"] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_each_signal_deletes_the_webhook(api: ApiFixture, tmp_path: Path, number: signal.Signals) -> None:
     async with served(api.app) as url, listening(api, url, folder=tmp_path) as listener:
-        assert await listener.end(number) == 0
+        assert await listener.end(number) == 130
         assert (await api.acme.get("/v1/webhooks"))["data"] == []
         assert not any("Traceback" in line for line in listener.lines)
 
@@ -223,20 +224,95 @@ async def test_a_restart_of_the_api_loses_nothing(
             await listener.said("connected again after")
             await listener.said("evt_1")
             assert local.ids == ["evt_1"]
-            assert await listener.end() == 0
+            assert await listener.end() == 130
     finally:
         await starting.__aexit__(None, None, None)
 
 
-async def test_a_webhook_that_is_gone_is_registered_again(api: ApiFixture, tmp_path: Path) -> None:
+async def test_a_webhook_that_somebody_deletes_ends_the_listener(api: ApiFixture, tmp_path: Path) -> None:
     async with served(api.app) as url, listening(api, url, folder=tmp_path) as listener:
-        first = await only_webhook(api)
-        await api.acme.delete(f"/v1/webhooks/{first['id']}")
-        # The present pull ends after 20 seconds; the next one learns of it.
+        await api.acme.delete(f"/v1/webhooks/{(await only_webhook(api))['id']}")
         api.app.state.services.pulls.end_waits()
-        await listener.said("is gone")
-        await listener.said("are on their way")
-        assert (await only_webhook(api))["id"] != first["id"]
+        await listener.said("is gone: somebody deleted it")
+        assert await asyncio.wait_for(listener.process.wait(), SECONDS) == 1
+
+
+class ScriptedApi:
+    """An API with one response or error for each call, in order; Ctrl-C after the last one."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.calls: list[tuple[str, Any]] = []
+
+    def post(self, *path: str, body: Any = None, **more: Any) -> Any:
+        self.calls.append((path[-1], body))
+        if not self.script:
+            raise KeyboardInterrupt
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def delete(self, *path: str) -> None:
+        self.calls.append(("delete", path[-1]))
+
+
+def made(webhook_id: str) -> dict[str, str]:
+    return {"id": webhook_id, "secret": SECRET, "createdAt": format_time(datetime.now(UTC))}
+
+
+def item(number: int) -> dict[str, Any]:
+    headers = {"webhook-id": f"evt_{number}", "webhook-attempt": "1"}
+    return {"items": [{"id": f"dlv_{number}", "headers": headers, "body": "{}"}]}
+
+
+def listen(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, accepts: bool = True) -> None:
+    monkeypatch.setattr("streams.cli.listen.MIN_BACKOFF_SECONDS", 0.001)
+    # As after a night.
+    monkeypatch.setattr("streams.cli.listen.MIN_EXPIRY", timedelta())
+    monkeypatch.setattr(Receiver, "send", lambda self, item: Answer(accepts, "", 0))
+    with pytest.raises(KeyboardInterrupt):
+        Listener(api, {}, Receiver(None, None, None), as_json=False).run(None)  # type: ignore[arg-type]
+
+
+def since(api: ScriptedApi) -> datetime:
+    [body] = [body for route, body in api.calls if route == "replays"]
+    moment = parse_time(body["since"])
+    assert moment
+    return moment
+
+
+def test_after_a_night_another_webhook_gets_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    began_at = datetime.now(UTC)
+    # The webhook expires while the receiver works: nothing of it is settled.
+    api = ScriptedApi(made("wh_1"), item(1), NotFound("gone"), made("wh_2"), {})
+    listen(api, monkeypatch)
+    assert [route for route, _ in api.calls] == ["webhooks", "pull", "ack", "webhooks", "replays", "pull", "delete"]
+    assert since(api) <= began_at
+    assert api.calls[-1] == ("delete", "wh_2")
+
+
+def test_what_was_refused_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    began_at = datetime.now(UTC)
+    empty: dict[str, Any] = {"items": []}
+    api = ScriptedApi(made("wh_1"), item(1), {}, *[empty] * 3, NotFound("gone"), made("wh_2"), {})
+    listen(api, monkeypatch, accepts=False)
+    assert since(api) <= began_at
+
+
+def test_an_outage_makes_no_second_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = Unavailable("away")
+    api = ScriptedApi(made("wh_1"), NotFound("gone"), away, made("wh_2"), away, away, {})
+    listen(api, monkeypatch)
+    routes = [route for route, _ in api.calls]
+    assert routes == ["webhooks", "pull", "webhooks", "webhooks", "replays", "replays", "replays", "pull", "delete"]
+
+
+def test_a_start_that_fails_leaves_no_webhook() -> None:
+    api = ScriptedApi(made("wh_1"), Invalid(FieldError("since", "must be in the past")))
+    with pytest.raises(Invalid):
+        Listener(api, {}, Receiver(None, None, None), as_json=False).run(NOON)  # type: ignore[arg-type]
+    assert api.calls[-1] == ("delete", "wh_1")
 
 
 async def test_a_receiver_that_is_away_is_named(api: ApiFixture, tmp_path: Path) -> None:
@@ -271,7 +347,7 @@ def test_since_is_a_duration_or_a_time(text: str, ago: timedelta) -> None:
     assert parse_since("2026-04-10T14:32:00Z", NOON) == datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "10", "0m", "yesterday", "9999999d"])
+@pytest.mark.parametrize("text", ["", "10", "0m", "yesterday", "9999999d", "999999d"])
 def test_another_since_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="--since: must be a duration"):
         parse_since(text, NOON)

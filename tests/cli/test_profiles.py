@@ -82,7 +82,13 @@ def test_the_environment_and_a_system_nearby_are_first(home: Path, monkeypatch: 
     target = find_target()
     assert target
     assert (target.url, target.key_name) == ("https://one.example.com", "profile default")
+    # Of another project.
     monkeypatch.setenv("DATABASE_URL", "sqlite:///db")
+    assert find_target() is not None
+    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", "k")
+    assert find_target() is None
+    monkeypatch.delenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS")
+    (home / "elsewhere" / ".scorm-webhooks").mkdir()
     assert find_target() is None
     monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", "https://two.example.com")
     monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", "sk_2")
@@ -100,8 +106,21 @@ def test_a_file_that_others_may_read_is_refused() -> None:
 @pytest.mark.parametrize("profiles", [[], {"default": 1}, {"default": {"url": "x"}}, {"default": {"key": "a b"}}])
 def test_a_broken_file_says_what_writes_it(profiles: object) -> None:
     write(profiles_path(), profiles)
-    with pytest.raises(Misconfigured, match="`login` writes it"):
+    with pytest.raises(Misconfigured, match="delete it, and sign in by `login`"):
         find_target()
+
+
+async def test_a_typed_profile_is_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(profiles_path(), {"staging": {"url": "http://127.0.0.1:1", "key": "sk_1"}})
+    monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", "https://production.example.com")
+    monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", "sk_2")
+    away = await run("--profile", "staging", "webhooks", "list")
+    assert "profile staging: http://127.0.0.1:1 does not answer" in str(away.exception)
+
+
+async def test_a_key_is_not_sent_without_encryption() -> None:
+    refused = await run("login", "http://webhooks.example.com", answer="sk_1\n")
+    assert "must begin with https://" in str(refused.exception)
 
 
 async def test_what_cannot_be_a_key_is_refused_before_it_is_sent() -> None:

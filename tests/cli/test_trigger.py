@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +72,17 @@ async def use_acme(api: ApiFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         yield
 
 
-async def test_a_test_event_reaches_the_terminal_that_listens(api: ApiFixture, use_acme: None) -> None:
+async def test_a_test_event_reaches_the_terminal_that_listens(
+    api: ApiFixture, use_acme: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.cli.trigger.LISTENER_SECONDS", 0.3)
     listens = {"delivery": "pull", "temporary": True, "description": listener_name()}
     webhook = await api.acme.post("/v1/webhooks", listens)
     await api.acme.webhook(description="The CRM")
     async with delivering(api) as bodies:
         done = await run("trigger", "session.completed", "--failed", "--json")
     assert (done.exit_code, json.loads(done.stdout)["webhookId"]) == (0, webhook["id"])
+    assert "does `listen` still run?" in done.stderr
     [body] = bodies
     assert (body["test"], body["data"]["successStatus"], body["data"]["scoreScaled"]) == (True, "failed", 0.34)
 
@@ -120,22 +123,19 @@ async def test_a_tail_prints_each_change_once(
     api: ApiFixture, use_acme: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     webhook = await api.acme.webhook()
-    now = datetime.now(UTC) + timedelta(seconds=1)
-    new = delivery(
-        account_id=api.acme.account_id,
-        webhook_id=webhook["id"],
-        event_id="evt_1",
-        first_seen_at=now,
-        body=render(event()),
-    )
-    await api.record(new, at=now)
+    owner = {"account_id": api.acme.account_id, "webhook_id": webhook["id"]}
+    await api.record(delivery(**owner, event_id="evt_old", body=render(event())))
+    loop = asyncio.get_running_loop()
 
-    def follow(count: int) -> list[str]:
+    def follow() -> list[str]:
         with open_api() as client:
             tail = Tail(client, {}, as_json=False)
-            for _ in range(count):
+            tail.print_changes()
+            happened = api.record(delivery(**owner, event_id="evt_new", body=render(event())))
+            asyncio.run_coroutine_threadsafe(happened, loop).result(10)
+            for _ in range(2):
                 tail.print_changes()
         return capsys.readouterr().out.splitlines()
 
-    lines = await asyncio.to_thread(follow, 2)
-    assert [line.split()[1:4] for line in lines] == [["waiting", "session.completed", "evt_1"]]
+    lines = await asyncio.to_thread(follow)
+    assert [line.split()[1:4] for line in lines] == [["waiting", "session.completed", "evt_new"]]

@@ -57,6 +57,7 @@ def test_a_body_that_was_written_a_second_time_is_named() -> None:
         (b"", "an empty line"),
         (b"A: b\nno header\n\nbody", "is not a header"),
         (b'{"headers": {"a": "b"}}', "`body` must be the exact text"),
+        (b'{"headers": {"a": "\\ud800"}, "body": ""}', "must be valid Unicode"),
     ],
 )
 def test_what_is_no_request_says_what_would_be_one(content: bytes, words: str) -> None:

@@ -99,6 +99,7 @@ def test_an_old_request_fails_by_its_clock_alone() -> None:
     [
         ({"webhook-timestamp": "soon"}, "whole number of seconds"),
         ({"webhook-timestamp": "1775000000000"}, "not milliseconds"),
+        ({"webhook-timestamp": "9" * 5000}, "whole number of seconds"),
         ({"webhook-signature": "v2,abc"}, "v1,<Base64>"),
         ({"webhook-id": "evt_2"}, "is not as it was sent"),
     ],
@@ -129,3 +130,15 @@ def test_one_scheme_is_enough_and_either_secret_of_a_rotation() -> None:
         f"{name}-next": sign_platform(SECRET, BODY),
     }
     assert failed(ReceivedRequest(rotated, BODY)) == ([], "")
+
+
+def test_a_damaged_or_strange_body_has_no_cause_but_is_wrong() -> None:
+    for body in (gzip.compress(BODY)[:-20] + b"damaged-damaged-dama", b"", b"\xff\xfe\x00", b"[" * 5000):
+        assert failed(replace(signed(), body=body))[0] == ["signature"]
+
+
+def test_a_request_without_a_time_says_that_it_was_not_checked() -> None:
+    request = signed()
+    without = {name: text for name, text in request.headers.items() if name != "webhook-timestamp"}
+    findings = verify(ReceivedRequest(without, BODY), SECRET, NOON, PLATFORM_HEADER)
+    assert "webhook-timestamp is missing, so the time is not checked" in findings[1].message

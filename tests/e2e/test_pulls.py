@@ -97,7 +97,7 @@ def test_a_terminal_gets_every_event_through_kills(
     system.start(("maintain",))
     terminal = Terminal(url, key, hook, tmp_path, "--since", "1h")
     until(lambda: set(receiver.ids("/laptop")) == owed | missed, 90, "every event")
-    assert terminal.end(signal.SIGTERM) == 0
+    assert terminal.end(signal.SIGTERM) == 130
 
 
 def test_a_stop_of_the_api_sends_its_readers_away(system: System, platform: Platform) -> None:
