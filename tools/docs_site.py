@@ -128,7 +128,7 @@ def build(work: Path, site: Path) -> bool:
         shutil.rmtree(doctrees, ignore_errors=True)
         return False
     shutil.rmtree(site, ignore_errors=True)
-    shutil.copytree(built, site, ignore=shutil.ignore_patterns(".buildinfo*", "objects.inv"))
+    shutil.copytree(built, site, ignore=shutil.ignore_patterns(".*", "*.map", "objects.inv"))
     for page in site.rglob("*.html"):
         page.write_text(without_styles(page.read_text(encoding="utf-8")), encoding="utf-8")
     return True
