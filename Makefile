@@ -17,7 +17,7 @@ ENV_EXAMPLES := .venv-examples/.run
 ENV_AUDIT := .venv-audit/.run
 ENV_MUTANTS := .venv-mutants/.run
 # The documentation's pages, which `api` serves and the wheel has, and what they are made of.
-SITE := api/site/index.html
+SITE := api/site/index.html.gz
 SITE_SOURCES := $(wildcard *.md docs/*.md docs/*.py docs/*/*.md bench/*.md schemas/*.md schemas/*.avsc examples/*/*.md tools/docs_*.py \
   api/*.py api/*/models.py api/*/routes.py api/events/schemas.py streams/cli/*.py streams/core/errors.py streams/core/events/event_data.py \
   streams/topics.py streams/adapters/http_server/refusals.py)
@@ -43,7 +43,7 @@ help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
 	@echo "make examples the demo with five receivers of examples/ as its customers; ARGS=... are passed on to the demo"
 	@echo "make setup    an environment in .venv with all a developer needs"
-	@echo "make docs     the documentation as a site in api/site, built strictly: a bad link is an error; make setup builds it too"
+	@echo "make docs     the documentation as a site in .docs/site, built strictly: a bad link is an error; make setup builds it too"
 	@echo "make quick    lint, types, and the fast tests of what has changed since the last commit"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
@@ -107,7 +107,7 @@ endif
 # What is published is what is tested: the wheel, and never the checkout (hence the safe path).
 wheel: docs
 	rm -rf dist && $(UV) build --quiet --wheel
-	cp -R api/site dist/docs
+	cp -R .docs/site dist/docs
 	@$(MAKE) producer client
 	$(VENV) --clear .venv-wheel
 	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt

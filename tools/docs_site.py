@@ -1,8 +1,10 @@
 """Build the documentation's site: the documents, the pages that the code generates, and the files that they link to.
 
-The pages are in `api/site`, where `api` and the wheel take them from. A bad link, anchor or reference is an error.
+The site is in `.docs/site`, for the release. `api/site`, where `api` and the wheel take it from, has its texts
+compressed. A bad link, anchor or reference is an error.
 """
 
+import gzip
 import posixpath
 import re
 import shutil
@@ -11,11 +13,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from api.documentation.site import COMPRESSED_SUFFIX
 from docs_pages import GENERATED_NAMES, generated_files, llms_text
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-SITE = ROOT / "api" / "site"
+PACKED = ROOT / "api" / "site"
 WORK = ROOT / ".docs"
 # Documents of other folders are pages below this one, and other files are text below it.
 OUTSIDE = "repository"
@@ -128,7 +131,7 @@ def build(work: Path, site: Path) -> bool:
         shutil.rmtree(doctrees, ignore_errors=True)
         return False
     shutil.rmtree(site, ignore_errors=True)
-    shutil.copytree(built, site, ignore=shutil.ignore_patterns(".buildinfo*", "objects.inv"))
+    shutil.copytree(built, site, ignore=shutil.ignore_patterns(".*", "*.map", "objects.inv"))
     for page in site.rglob("*.html"):
         page.write_text(without_styles(page.read_text(encoding="utf-8")), encoding="utf-8")
     return True
@@ -138,6 +141,19 @@ def without_styles(html: str) -> str:
     """A page without styles in attributes, which the policy of the site forbids."""
     html = re.sub(r'(<svg [^>]*?) style="display: none;?"', r"\1 hidden", html)
     return re.sub(r'(<\w+) style="opacity: 50%"', r'\1 opacity="0.5"', html)
+
+
+def pack(site: Path, target: Path) -> None:
+    """Copy a site, with its texts compressed. The same site gives the same bytes."""
+    shutil.rmtree(target, ignore_errors=True)
+    for path in (path for path in site.rglob("*") if path.is_file()):
+        copy = target / path.relative_to(site)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            shutil.copyfile(path, copy)
+        else:
+            packed = copy.with_name(copy.name + COMPRESSED_SUFFIX)
+            packed.write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
 
 
 def problems_of(site: Path) -> Iterator[str]:
@@ -155,11 +171,14 @@ def main() -> int:
     if "--fresh" in sys.argv:
         shutil.rmtree(WORK, ignore_errors=True)
     stage(WORK / "source")
-    if not build(WORK, SITE):
+    site = WORK / "site"
+    if not build(WORK, site):
         return 1
-    problems = list(problems_of(SITE))
+    problems = list(problems_of(site))
     for problem in problems:
         print(problem, file=sys.stderr)
+    if not problems:
+        pack(site, PACKED)
     return 1 if problems else 0
 
 

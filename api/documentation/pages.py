@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from api.documentation.site import SiteFile, built_site, compressed
+from api.documentation.site import SiteFile, built_site
 from streams.core.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
@@ -98,12 +98,10 @@ async def page(request: Request, path: str) -> Response:
 
 
 async def _response(request: Request, file: SiteFile, headers: dict[str, str]) -> Response:
-    if file.media_type.startswith("image/"):
-        return Response(await asyncio.to_thread(file.path.read_bytes), headers=headers, media_type=file.media_type)
-    headers["Vary"] = "Accept-Encoding"
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        content = await asyncio.to_thread(compressed, file)
-        headers["Content-Encoding"] = "gzip"
-    else:
-        content = await asyncio.to_thread(file.path.read_bytes)
+    accepts_gzip = "gzip" in request.headers.get("accept-encoding", "")
+    if file.is_compressed:
+        headers["Vary"] = "Accept-Encoding"
+        if accepts_gzip:
+            headers["Content-Encoding"] = "gzip"
+    content = await asyncio.to_thread(file.read, decompress=not accepts_gzip)
     return Response(content, headers=headers, media_type=file.media_type)

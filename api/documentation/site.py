@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+# Of a text that `make docs` has compressed: most of the site is in pages, and each has the whole menu.
+COMPRESSED_SUFFIX = ".gz"
 _KINDS = {
     ".css": "text/css",
     ".html": "text/html",
     ".js": "text/javascript",
-    ".map": "application/json",
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".txt": "text/plain",
@@ -27,11 +28,17 @@ _STYLE = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class SiteFile:
-    """One file of the site; `etag` changes with its content."""
+    """One file of the site; `etag` changes with its content. Texts are stored compressed."""
 
     path: Path
     media_type: str
     etag: str
+    is_compressed: bool
+
+    def read(self, *, decompress: bool) -> bytes:
+        """The stored bytes, or the content of a compressed file."""
+        stored = self.path.read_bytes()
+        return gzip.decompress(stored) if self.is_compressed and decompress else stored
 
 
 class BuiltSite:
@@ -40,15 +47,16 @@ class BuiltSite:
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, SiteFile] = {}
         scripts, styles = set[str](), set[str]()
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                content = path.read_bytes()
-                etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-                self._files[path.relative_to(folder).as_posix()] = SiteFile(path, _kind(path), etag)
-                if path.suffix == ".html":
-                    page = content.decode()
-                    scripts.update(_SCRIPT.findall(page))
-                    styles.update(_STYLE.findall(page))
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = path.relative_to(folder).as_posix().removesuffix(COMPRESSED_SUFFIX)
+            stored = path.read_bytes()
+            etag = f'"{hashlib.sha256(stored).hexdigest()[:16]}"'
+            kind = _KINDS.get(PurePosixPath(name).suffix, _OTHER_KIND)
+            file = self._files[name] = SiteFile(path, kind, etag, path.suffix == COMPRESSED_SUFFIX)
+            if kind == _KINDS[".html"]:
+                page = file.read(decompress=True).decode()
+                scripts.update(_SCRIPT.findall(page))
+                styles.update(_STYLE.findall(page))
         self.policy = "; ".join(
             (
                 "default-src 'none'",
@@ -77,16 +85,6 @@ class BuiltSite:
 def built_site() -> BuiltSite:
     """The site beside this code, which `make docs` builds, and which the wheel has."""
     return BuiltSite(Path(str(files("api") / "site")))
-
-
-@cache
-def compressed(file: SiteFile) -> bytes:
-    """A text's content, compressed once."""
-    return gzip.compress(file.path.read_bytes(), 6, mtime=0)
-
-
-def _kind(path: Path) -> str:
-    return _KINDS.get(path.suffix, _OTHER_KIND)
 
 
 def _sources(texts: Iterable[str]) -> str:

@@ -23,7 +23,6 @@ HASH_KEYS = "one for each restored database whose erasures are not forgotten"
 TABLES = {
     "api/documentation/site.py BuiltSite._files": "the files of the built site",
     "api/documentation/site.py built_site": FIXED,
-    "api/documentation/site.py compressed": "the files of the built site",
     "api/local.py LocalApp._included_features": FIXED,
     "api/shell/assets.py assets": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._newest_schemas": FIXED,

@@ -13,6 +13,7 @@ import yaml
 
 import docs_site
 import parts
+from api.documentation.site import BuiltSite
 from conftest import left_out
 from docs_asyncapi import asyncapi
 from docs_pages import (
@@ -211,6 +212,21 @@ def test_a_bad_link_or_anchor_fails_the_build(
 def test_what_the_policy_would_refuse_fails_the_build(tmp_path: Path, html: str) -> None:
     (tmp_path / "page.html").write_text(html)
     assert len(list(docs_site.problems_of(tmp_path))) == 1
+
+
+def test_a_packed_site_serves_the_same_files(tmp_path: Path) -> None:
+    site, packed = tmp_path / "site", tmp_path / "packed"
+    (site / "_images").mkdir(parents=True)
+    (site / "index.html").write_text("<p>1")
+    (site / "_images" / "a.png").write_bytes(b"\x89PNG")
+    docs_site.pack(site, packed)
+    built = BuiltSite(packed)
+    assert built.is_built
+    for name in ("index.html", "_images/a.png"):
+        file = built.find(name)
+        assert file is not None
+        assert file.read(decompress=True) == (site / name).read_bytes()
+    assert [path.name for path in packed.iterdir() if path.is_file()] == ["index.html.gz"]
 
 
 # -- length ----------------------------------------------------------------------------------------------------

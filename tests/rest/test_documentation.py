@@ -1,5 +1,6 @@
 """The documentation that `api` serves at `/docs/`: its files, its policy, and nothing else of the machine."""
 
+import gzip
 import hashlib
 from base64 import b64encode
 from pathlib import Path
@@ -20,10 +21,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A built site, beside a file that is not of it."""
     site = tmp_path / "site"
     (site / "decisions").mkdir(parents=True)
-    (site / "index.html").write_text(INDEX)
-    (site / "problems.html").write_text("<h1>Problems")
-    (site / "decisions" / "README.html").write_text("<h1>Decisions")
-    (site / "llms.txt").write_text("# scorm-webhooks")
+    texts = {
+        "index.html": INDEX,
+        "problems.html": "<h1>Problems",
+        "decisions/README.html": "<h1>Decisions",
+        "llms.txt": "# scorm-webhooks",
+    }
+    for name, text in texts.items():
+        (site / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
     (site / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "secret.txt").write_text("secret")
     monkeypatch.setattr(pages, "built_site", lambda: BuiltSite(site))
@@ -66,7 +71,7 @@ async def test_a_browser_that_has_the_page_gets_no_body(api: ApiFixture, folder:
     etag = (await api.anonymous.request("GET", "/docs/")).headers["etag"]
     again = await api.anonymous.request("GET", "/docs/", headers={"If-None-Match": f'"other", W/{etag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
-    (folder / "index.html").write_text("changed")
+    (folder / "index.html.gz").write_bytes(gzip.compress(b"changed"))
     assert (await api.anonymous.request("GET", "/docs/", headers={"If-None-Match": etag})).text == "changed"
 
 
