@@ -23,7 +23,6 @@ CALLS = {
     for method in methods
 }
 ROOT_COMMAND: Any = typer.main.get_command(app)  # typer has no public type for it
-COMMANDS = set(ROOT_COMMAND.commands)
 # Words that stand for a value, or for several commands.
 PLACEHOLDER = re.compile(r"[…|<]")
 
