@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 CONTROL_TEXT = "\x1b[2J\r0 errors\x1b]0;pwned\x07\x9b31m\u202egnp.exe\u2028next\x7f\x85end"
 # Control, format (bidi) and line separator characters, except line feeds.
 STEERING = {"Cc", "Cf", "Zl", "Zp"}
-BAD_INPUT = 1
+BAD_INPUT = 2
 MAX_LINES = 21
 MAX_CHARACTERS = 64 * 1024
 
@@ -199,7 +199,7 @@ def assert_no_control_characters(text: str, expected: str) -> None:
 
 
 def assert_refused(publish: Command, text: str, named: str) -> None:
-    """Exit code 1, nothing on stdout, and on stderr a few lines that begin with `error: `."""
+    """Exit code 2, nothing on stdout, and on stderr a few lines that begin with `error: `."""
     done = publish(text)
     assert (done.code, done.stdout) == (BAD_INPUT, "")
     lines = done.stderr.splitlines()

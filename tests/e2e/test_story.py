@@ -212,8 +212,8 @@ def test_a_deleted_webhook_gets_nothing_more(system: System, platform: Platform,
 def test_bad_input_names_the_line_and_the_field(system: System) -> None:
     bad = {"type": "session.scored", "accountId": "acc_1", "createdAt": "yesterday", "data": {"sessionId": "a b"}}
     done = system.attempt("events", "publish", "-", stdin=json.dumps(bad))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "line 1: createdAt: must be a time with a zone" in done.stderr
     assert "line 1: data.sessionId: must be an id" in done.stderr
     refused = system.attempt("webhooks", "create", "--account", system.account(), "--url", "ftp://x", "--json")
-    assert (refused.returncode, refused.stderr.strip()) == (1, "error: url: must start with https:// or http://")
+    assert (refused.returncode, refused.stderr.strip()) == (2, "error: url: must start with https:// or http://")

@@ -110,7 +110,7 @@ def test_up_delivers_and_names_waiting_deliveries_at_its_end(up: System, receive
     event_id = published["id"]
     assert published["webhooks"] == 1
     unknown = up.attempt("events", "publish", "-", stdin=event.replace(account, "acc_nobody"))
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "line 1: accountId: there is no account acc_nobody" in unknown.stderr
     until(lambda: receiver.ids("/crm") == [event_id], 30, "the event at the customer")
     of_account = ("--account", account, "--state", "delivered")
