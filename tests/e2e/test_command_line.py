@@ -56,7 +56,7 @@ def test_without_kafka_a_command_says_why_in_one_line(system: System) -> None:
     event = EVENT.replace("acc_1", account)
     with ThreadPoolExecutor() as threads:
         for done in threads.map(lambda command: system.attempt(*command, stdin=event), commands):
-            error = one_line(done, 1)
+            error = one_line(done, 3)
             assert "Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 (" in error
             assert error.endswith("Connection refused)")
             assert done.stdout == ""

@@ -234,8 +234,10 @@ def test_no_secret_key_or_payload_is_in_any_log_line_or_metric(
 
 def test_the_running_api_serves_its_documentation(system: System, tmp_path: Path) -> None:
     port = system.env["SCORM_WEBHOOKS_API_PORT"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs", timeout=20) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs/api/", timeout=20) as page:
         assert b"swagger-ui" in page.read()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/docs/", timeout=20) as page:
+        assert b"scorm-webhooks" in page.read()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as response:
         assert response.read().startswith(b"ready\n")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
