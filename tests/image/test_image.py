@@ -7,6 +7,7 @@ from pathlib import Path
 from signal import SIGTERM
 
 from packaging.markers import Marker
+from packaging.utils import canonicalize_name
 
 from conftest import Broker
 from e2e.conftest import prepared
@@ -70,7 +71,7 @@ def test_its_bytecode_is_compiled(image: Image) -> None:
 def test_its_sbom_names_each_package_of_the_lock(image: Image) -> None:
     version = run(image, PYTHON, "-c", "import platform; print(platform.python_version())").stdout.strip()
     sbom = json.loads(image.read(SBOM))
-    listed = {(found["name"].lower().replace("_", "-"), found["version"]) for found in sbom["components"]}
+    listed = {(canonicalize_name(found["name"]), found["version"]) for found in sbom["components"]}
     assert sbom["bomFormat"] == "CycloneDX"
     assert sbom["metadata"]["component"]["name"] == PROGRAM
     assert locked(version) - listed == set()
