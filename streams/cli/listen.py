@@ -87,7 +87,7 @@ def listener_name() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
-        user = "somebody"
+        user = "unknown"
     return f"listen: {user} at {socket.gethostname()}"[:200]
 
 
@@ -214,7 +214,7 @@ class Listener:
         except NotFound:
             self._status.clear()
             if datetime.now(UTC) - silent_since < MIN_EXPIRY:
-                raise Conflict(f"webhook {self._webhook_id} is gone: somebody deleted it") from None
+                raise Conflict(f"webhook {self._webhook_id} is gone: a person or a program deleted it") from None
             hint(f"webhook {self._webhook_id} is gone: nobody read it for an hour")
             self._refused_ids.clear()
             self._register(self._complete_until - OVERLAP)

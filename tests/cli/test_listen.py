@@ -229,11 +229,11 @@ async def test_a_restart_of_the_api_loses_nothing(
         await starting.__aexit__(None, None, None)
 
 
-async def test_a_webhook_that_somebody_deletes_ends_the_listener(api: ApiFixture, tmp_path: Path) -> None:
+async def test_a_webhook_that_a_person_deletes_ends_the_listener(api: ApiFixture, tmp_path: Path) -> None:
     async with served(api.app) as url, listening(api, url, folder=tmp_path) as listener:
         await api.acme.delete(f"/v1/webhooks/{(await only_webhook(api))['id']}")
         api.app.state.services.pulls.end_waits()
-        await listener.said("is gone: somebody deleted it")
+        await listener.said("is gone: a person or a program deleted it")
         assert await asyncio.wait_for(listener.process.wait(), SECONDS) == 1
 
 
