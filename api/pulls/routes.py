@@ -60,7 +60,7 @@ async def _unless_gone(request: Request, waiting: Coroutine[None, None, bool]) -
         woken.cancel()
         gone.cancel()
         if woken.done() and not woken.cancelled():
-            # Nobody waits for its error any more; Python would log that.
+            # Read, because Python logs an error that nothing reads.
             woken.exception()
 
 

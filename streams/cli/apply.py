@@ -4,16 +4,15 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.input_file import read_text
 from streams.cli.output import require_terminal_or_yes, show
 from streams.cli.text import hint, say
 from streams.core.errors import FieldError, Invalid, ScormWebhooksError
@@ -77,7 +76,7 @@ def run_apply(
     """Show what would change and, unless it is only planned, do it. Exits with 1 if a plan has changes."""
     if account is None and not is_remote():
         raise Invalid(FieldError("--account", "is required: the id of the webhooks' account"))
-    wanted = parse_file(_read(file), os.environ)
+    wanted = parse_file(read_text(file, MAX_FILE_BYTES), os.environ)
     if not is_plan:
         require_terminal_or_yes(is_confirmed, as_json)
     with open_api(account) as api:
@@ -296,21 +295,3 @@ def _say_plan(steps: Sequence[Step]) -> None:
 def _json_of(step: Step) -> Fields:
     result = {"action": str(step.verb), "description": step.description, "changes": list(step.lines)}
     return {**result, "id": step.webhook_id} if step.webhook_id else result
-
-
-def _read(file: str) -> str:
-    name = "standard input" if file == "-" else file
-    try:
-        if file == "-":
-            if sys.stdin is None:
-                raise Invalid(FieldError(name, "is closed"))
-            content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-        else:
-            with Path(file).open("rb") as opened:
-                content = opened.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise Invalid(FieldError(name, f"must have at most {MAX_FILE_BYTES} bytes"))
-        return content.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        message = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise Invalid(FieldError(name, message)) from None

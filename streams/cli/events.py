@@ -2,15 +2,14 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from streams.cli.client import ApiClient, encode_json, is_remote, open_api, server_part
+from streams.cli.input_file import read_text
 from streams.cli.input_lines import InputLine, PublishedEvents, parse_lines
 from streams.cli.output import JsonOption, parse_time_option, progress_bar, show, without_none
 from streams.cli.text import say
@@ -38,7 +37,7 @@ def events_publish(
     accounts are not checked and webhooks are not counted. Else with SCORM_WEBHOOKS_API_URL they go through the API in
     portions, which also checks their accounts, and a line needs no `accountId`.
     """
-    text = _read_input(file)
+    text = read_text(file)
     if is_remote() and not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         published = _publish_by_api(parse_lines(text, default_account=_OWN_ACCOUNT), is_quiet=as_json)
     else:
@@ -145,13 +144,3 @@ def _explain_counts(published: PublishedEvents) -> str:
         unwanted = "it" if len(counts) == 1 else f"{unwanted_count} of them"
         return f"; no webhook wants {unwanted}: `scorm-webhooks events find ID --account ACCOUNT` says why"
     return ""
-
-
-def _read_input(file: str) -> str:
-    if file == "-" and sys.stdin is None:
-        raise Invalid(FieldError("standard input", "is closed"))
-    try:
-        return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        message = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise Invalid(FieldError("standard input" if file == "-" else file, message)) from None

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.output import JsonOption
+
 PANEL = "For integrators"
 DEFAULT_PLATFORM_HEADER = "X-AllureConnect-Signature"
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def _header_name(text: str) -> str:

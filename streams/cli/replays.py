@@ -8,8 +8,9 @@ from streams.cli.client import ApiClient, open_api
 from streams.cli.deliveries import deliveries
 from streams.cli.jobs import Job, result_text, wait_for_jobs
 from streams.cli.output import JsonOption, YesOption, choice_option, parse_time_option, require_terminal_or_yes, show
+from streams.cli.pulls import webhooks
 from streams.cli.text import say
-from streams.cli.webhooks import WebhookArgument, webhooks
+from streams.cli.webhooks import WebhookArgument
 from streams.core.times import format_time
 from streams.features.replays.rules import REPLAYABLE
 

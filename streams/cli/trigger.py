@@ -1,15 +1,14 @@
 """Send a test event to a listener of this person, or to one webhook."""
 
 import json
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from streams.cli.client import ApiClient, open_api
+from streams.cli.input_file import input_name, read_input
 from streams.cli.listen import listener_name
 from streams.cli.output import show, without_none
 from streams.cli.text import hint
@@ -66,22 +65,12 @@ def _data_of(event_type: str, passed: bool | None) -> Mapping[str, Any]:
 
 
 def _read_data(file: str) -> dict[str, Any]:
-    name = "standard input" if file == "-" else file
     try:
-        if file == "-":
-            if sys.stdin is None:
-                raise Invalid(FieldError(name, "is closed"))
-            content = sys.stdin.buffer.read(MAX_PAYLOAD_BYTES + 1)
-        else:
-            with Path(file).open("rb") as opened:
-                content = opened.read(MAX_PAYLOAD_BYTES + 1)
-        data = json.loads(content)
-    except OSError as error:
-        raise Invalid(FieldError(name, error.strerror or str(error))) from None
+        data = json.loads(read_input(file, MAX_PAYLOAD_BYTES))
     except (ValueError, RecursionError) as error:
-        raise Invalid(FieldError(name, f"is not JSON: {error}")) from None
-    if not isinstance(data, dict) or len(content) > MAX_PAYLOAD_BYTES:
-        raise Invalid(FieldError(name, f"must be a JSON object of at most {MAX_PAYLOAD_BYTES} bytes: fields of `data`"))
+        raise Invalid(FieldError(input_name(file), f"is not JSON: {error}")) from None
+    if not isinstance(data, dict):
+        raise Invalid(FieldError(input_name(file), "must be a JSON object: fields of `data`"))
     return data
 
 

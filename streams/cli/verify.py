@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import typer
 
+from streams.cli.input_file import read_input
 from streams.cli.output import show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
@@ -19,10 +20,8 @@ def run_verify(secret: str, platform_header: str, *, any_time: bool, as_json: bo
     """Check the request on standard input. Exits with 1 if it is not genuine."""
     if sys.stdin is None or sys.stdin.isatty():
         raise Invalid(FieldError("standard input", "must have the request: its headers, an empty line, its body"))
-    content = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
-    if len(content) > MAX_INPUT_BYTES:
-        raise Invalid(FieldError("standard input", f"must have at most {MAX_INPUT_BYTES} bytes"))
-    findings = verify(parse_request(content), secret, datetime.now(UTC), platform_header, any_time=any_time)
+    request = parse_request(read_input("-", MAX_INPUT_BYTES))
+    findings = verify(request, secret, datetime.now(UTC), platform_header, any_time=any_time)
     is_genuine = all(finding.is_right for finding in findings)
     if as_json:
         failed = [finding.check for finding in findings if not finding.is_right]

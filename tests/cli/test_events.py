@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams.cli import events, input_lines, kafka_events
+from streams.cli import events, input_file, input_lines, kafka_events
 from streams.cli.input_lines import InputLine, parse_lines
 from streams.cli.kafka_events import publish_all
 from streams.core.errors import Invalid, Misconfigured, Unavailable
@@ -54,7 +54,7 @@ def test_an_event_over_several_lines_says_what_to_do() -> None:
 
 def test_a_file_that_is_not_there_is_named_once() -> None:
     with pytest.raises(Invalid, match=r"^nowhere\.jsonl: No such file or directory$"):
-        events._read_input("nowhere.jsonl")
+        input_file.read_text("nowhere.jsonl")
 
 
 def test_only_the_first_of_many_invalid_lines_are_named() -> None:

@@ -15,6 +15,13 @@ def make_secret(key: bytes) -> str:
     return SECRET_PREFIX + base64.b64encode(key).decode()
 
 
+def parse_secret(text: str) -> str:
+    """The secret of a text, as `make_secret` writes it. Raises ValueError for what is none."""
+    if not text.startswith(SECRET_PREFIX):
+        raise ValueError(f"must begin with {SECRET_PREFIX}")
+    return make_secret(base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True))
+
+
 def sign_platform(secret: str, body: bytes) -> str:
     """HMAC-SHA256 of the body in lower-case hex. The key is the whole secret, `whsec_` included."""
     return hmac.digest(secret.encode(), body, "sha256").hex()

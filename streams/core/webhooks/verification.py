@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 
-from streams.core.deliveries.signing import SECRET_PREFIX, make_secret, sign_platform, sign_standard
+from streams.core.deliveries.signing import SECRET_PREFIX, parse_secret, sign_platform, sign_standard
 from streams.core.times import format_time
 
 ID_HEADER, TIME_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
@@ -70,11 +70,9 @@ def _usable(secret: str) -> tuple[str | None, Finding]:
     """The secret, if it can sign, and what is wrong with it."""
     for text, problem in _spellings(secret):
         with suppress(ValueError):
-            if text.startswith(SECRET_PREFIX):
-                usable_secret = make_secret(base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True))
-                message = f"the secret {problem}: your receiver must use it without that" if problem else "is complete"
-                # Without the finding of a wrong spelling the other checks would not say more.
-                return (None if problem else usable_secret), Finding("secret", not problem, message)
+            usable_secret = parse_secret(text)
+            message = f"the secret {problem}: your receiver must use it without that" if problem else "is complete"
+            return (None if problem else usable_secret), Finding("secret", not problem, message)
     if secret.startswith("sk_"):
         return None, Finding("secret", False, f"is an API key. {_OWN_SECRET}")
     if not secret.strip().startswith(SECRET_PREFIX):
