@@ -6,6 +6,9 @@ import socket
 
 from streams.core.errors import Misconfigured
 
+# Of a response that its client does not read; the kernel would take up to 4 MiB for each. It doubles this number.
+_SEND_BUFFER_BYTES = 128 * 1024
+
 
 def listen(host: str, port: int, settings_prefix: str, *, is_shared: bool = False) -> socket.socket:
     """Listen on a port. Port 0 means any free one. Raises `Misconfigured`, which names `<settings>_HOST` or `_PORT`.
@@ -13,9 +16,11 @@ def listen(host: str, port: int, settings_prefix: str, *, is_shared: bool = Fals
     Several processes may listen on an `is_shared` port: the kernel distributes its connections among them.
     """
     try:
-        return socket.create_server(
+        listening = socket.create_server(
             (host, port), family=_address_family(host, port), backlog=socket.SOMAXCONN, reuse_port=is_shared
         )
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        return listening
     except socket.gaierror as error:
         wrong_setting, reason, suggestion = "HOST", error.strerror, "an address of this machine"
     except UnicodeError:

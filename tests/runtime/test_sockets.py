@@ -1,5 +1,6 @@
 """A process that cannot listen names the wrong setting."""
 
+import contextlib
 import json
 import re
 import socket
@@ -11,6 +12,8 @@ import pytest
 
 from streams.core.errors import Misconfigured
 from streams.runtime.sockets import listen
+
+MEBIBYTE = 1024 * 1024
 
 
 def test_any_free_port_is_listened_on() -> None:
@@ -31,6 +34,20 @@ def test_a_port_in_use_is_named_by_its_setting() -> None:
     assert str(refused.value) == (
         f"X_PORT: cannot listen on 127.0.0.1:{port} (Address already in use); choose another port"
     )
+
+
+def test_a_client_that_does_not_read_holds_little_memory() -> None:
+    with listen("127.0.0.1", 0, "X") as listening, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listening.getsockname())
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.setblocking(False)
+            taken = 0
+            with contextlib.suppress(BlockingIOError):
+                while taken < 4 * MEBIBYTE:
+                    taken += accepted.send(bytes(65536))
+            assert taken < MEBIBYTE / 2
 
 
 @pytest.mark.parametrize("host", ["no host", "two..dots", "192.0.2.1"])
