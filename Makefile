@@ -16,6 +16,7 @@ ENV_TEST := .venv/.test
 ENV_EXAMPLES := .venv-examples/.run
 ENV_AUDIT := .venv-audit/.run
 ENV_MUTANTS := .venv-mutants/.run
+ENV_RELEASE := .venv-release/.run
 # The documentation's pages, which `api` serves and the wheel has, and what they are made of.
 SITE := api/site/index.html.gz
 SITE_SOURCES := $(wildcard *.md docs/*.md docs/*.py docs/*/*.md bench/*.md schemas/*.md schemas/*.avsc examples/*/*.md tools/docs_*.py \
@@ -37,7 +38,7 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
+.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image release release-check release-test build-project lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -63,6 +64,9 @@ help:
 	@echo "make producer the wheel of scorm-webhooks-producer in dist/; make wheel writes it too"
 	@echo "make client   the wheel of scorm-webhooks-cli in dist/, and all of it as one file; make wheel writes them too"
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
+	@echo "make release  wheels, images, chart, SBOMs and provenance of this commit in dist/<version>, signed by KEY=...; PUSH=registry/namespace pushes them"
+	@echo "make release-check   build all of that twice, and say which bytes differ"
+	@echo "make release-test    a release with a throw-away key, pushed to a registry on this machine, verified by other programs, and run"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make generated   the settings of the chart, the Grafana dashboard and the types of examples/helpers, from the code"
@@ -106,7 +110,7 @@ endif
 
 # What is published is what is tested: the wheel, and never the checkout (hence the safe path).
 wheel: docs
-	rm -rf dist && $(UV) build --quiet --wheel
+	rm -rf dist/*.whl dist/docs dist/green && $(UV) build --quiet --wheel
 	cp -R .docs/site dist/docs
 	@$(MAKE) producer client
 	$(VENV) --clear .venv-wheel
@@ -121,10 +125,16 @@ client: | $(UV)
 	$(UV) build --quiet --wheel client --out-dir dist
 	@$(MAKE) client-file CLIENT_WHEEL=$$(ls dist/scorm_webhooks_cli-*.whl)
 
-# One file with all that the commands need but Python.
+build-project: | $(UV)
+	$(UV) build --quiet --sdist --wheel $(PROJECT) --out-dir $(OUT) $(ARGS)
+
+# One file with all that the commands need but Python. Programs and lists of files would name this folder.
 CLIENT_FILE = dist/scorm-webhooks
 client-file: $(ENV_TEST)
-	folder=$$(mktemp -d) && trap 'rm -rf '$$folder EXIT && $(UV) pip install --quiet --target $$folder -c requirements/run.txt $(CLIENT_WHEEL) && \
+	folder=$$(mktemp -d) && trap 'rm -rf '$$folder EXIT && \
+	  $(UV) pip install --quiet --target $$folder -c requirements/run.txt -r client/pyproject.toml && \
+	  python3 -m zipfile --extract $(CLIENT_WHEEL) $$folder && \
+	  rm -rf $$folder/bin $$folder/*.dist-info/RECORD && \
 	  .venv/bin/shiv --reproducible --compressed --site-packages $$folder --python '/usr/bin/env python3' \
 	  --entry-point scorm_webhooks_cli:main --output-file $(CLIENT_FILE)
 
@@ -135,6 +145,7 @@ nightly: setup
 	@$(MAKE) pythons ARGS=
 	CI=true NIGHTLY=1 PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos -o faulthandler_timeout=1800 tests/chaos
 	@$(MAKE) kube ARGS=
+	@$(MAKE) release-test ARGS=
 
 flaky: setup
 	@python3 tests/flaky.py $(ARGS)
@@ -178,6 +189,21 @@ screenshots: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests .venv/bin/python -m browser.screenshots $(ARGS)
 
+# `localhost/…` and digests are fixed; PUSH is registry/namespace. The first base is of amd64.
+RELEASE = PYTHONPATH=tools .venv/bin/python -m release --base "$(BASE)" --base-arm64 "$(BASE_ARM64)" --debsbom .venv-release/bin/debsbom \
+  $(addprefix --source-url ,$(SOURCE))
+release: setup $(ENV_RELEASE)
+	@$(RELEASE) --key "$(KEY)" $(addprefix --push ,$(PUSH)) $(ARGS)
+
+# The first minutes bring cosign and a Debian of arm64, once.
+RELEASE_PARTS = "buildah" "skopeo" "base of the image" "base of the image for arm64" "emulator of arm64" "registry of images" cosign "helm and kubectl"
+release-test: setup $(ENV_RELEASE)
+	@python3 tests/parts.py $(RELEASE_PARTS)
+	.venv/bin/pytest -rs -m release -o faulthandler_timeout=1800 tests/publication $(ARGS)
+
+release-check: setup $(ENV_RELEASE)
+	@$(RELEASE) --twice $(ARGS)
+
 image:
 	@if [ -e $(ENV_TEST) ]; then $(MAKE) $(SITE); elif [ ! -e $(SITE) ]; then echo "This image has no documentation at /docs/: run make setup before, and it has"; fi
 	$(or $(BUILD_IMAGE),$(error Docker or buildah is missing; install one (apt-get install buildah) and run make again)) \
@@ -200,6 +226,7 @@ lock: | $(UV)
 	$(LOCK) pyproject.toml --extra demo --extra msk --extra registry --extra tracing -o requirements/run.txt $(ARGS)
 	$(LOCK) pyproject.toml --extra demo --extra msk --extra registry --extra tracing --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
 	$(LOCK) --group build -c requirements/test.txt -o requirements/build.txt $(ARGS)
+	$(LOCK) --group release -c requirements/build.txt -o requirements/release.txt $(ARGS)
 	$(LOCK) --group audit -o requirements/audit.txt $(ARGS)
 	$(LOCK) pyproject.toml --extra demo --extra msk --extra registry --extra tracing --group mutants -c requirements/run.txt -o requirements/mutants.txt $(ARGS)
 	$(LOCK) examples/receivers/requirements.in --python-version 3.11 -c requirements/test.txt -o examples/receivers/requirements.txt $(ARGS)
@@ -232,6 +259,11 @@ $(ENV_MUTANTS): requirements/mutants.txt pyproject.toml | $(UV)
 	$(VENV) --allow-existing .venv-mutants
 	$(UV) pip sync --quiet --python .venv-mutants --require-hashes $<
 	$(UV) pip install --quiet --python .venv-mutants --no-deps -e .
+	@touch $@
+
+$(ENV_RELEASE): requirements/release.txt | $(UV)
+	$(VENV) --allow-existing .venv-release
+	$(UV) pip sync --quiet --python .venv-release --require-hashes $<
 	@touch $@
 
 $(CERTIFICATE_FONT):

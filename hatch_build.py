@@ -1,4 +1,4 @@
-"""Write the commit into the wheel, so that a build says which it is."""
+"""Write the commit into the wheel and the sdist, so that a build says which it is."""
 
 import os
 import subprocess

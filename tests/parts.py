@@ -38,6 +38,7 @@ COMPOSE_MODULE = "github.com/compose-spec/compose-go/v2"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scorm-webhooks"
 DEBIAN = "trixie"  # its Python is the image's
 IMAGE_BASE = CACHE / "image" / f"python-{DEBIAN}.tar"
+IMAGE_BASE_ARM64 = CACHE / "image" / f"python-{DEBIAN}-arm64.tar"
 DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FONTS = Path("/usr/share/fonts/truetype")
 FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
@@ -56,6 +57,10 @@ PAGE_PACKAGES = (
     "libjs-popper.js",
     "libjs-rickshaw",
 )
+IMAGE_REGISTRY = PARTS / "docker-registry"
+# Outside of the checkout: building it takes minutes.
+COSIGN = CACHE / "cosign" / "cosign"
+COSIGN_LOCK = ROOT / "tests" / "real" / "cosign"
 PGBOUNCER = PARTS / "pgbouncer"
 KUBE = PARTS / "kube"
 KUBE_LOCKS = ROOT / "tests" / "real" / "kube"
@@ -288,6 +293,27 @@ def is_as_locked(copy: Path) -> bool:
     return copy.exists() and copy.read_text() == (KUBE_LOCKS / copy.name).read_text()
 
 
+def image_base_arm64() -> Path | None:
+    return IMAGE_BASE_ARM64 if IMAGE_BASE_ARM64.exists() else None
+
+
+def emulator() -> Path | None:
+    """Runs programs of arm64."""
+    return _on_path("qemu-aarch64-static")
+
+
+def image_registry() -> Path | None:
+    """A registry of images and charts."""
+    found = IMAGE_REGISTRY / "usr" / "bin" / "docker-registry"
+    return found if found.exists() else None
+
+
+def cosign() -> Path | None:
+    """The program that signs, of the locked version."""
+    lock = COSIGN.with_name("go.sum")
+    return COSIGN if lock.exists() and lock.read_text() == (COSIGN_LOCK / lock.name).read_text() else None
+
+
 def compose_schema() -> Path | None:
     """The JSON schema of compose files, of the locked version."""
     found = COMPOSE / "compose-spec.json"
@@ -446,13 +472,44 @@ def bring_chromium() -> None:
 
 
 def bring_image_base() -> None:
+    make_debian(IMAGE_BASE, "--variant=minbase")
+
+
+def bring_image_base_arm64() -> None:
+    """Unpacks packages: to configure them would take an emulator, and Python runs as they are."""
+    make_debian(IMAGE_BASE_ARM64, "--variant=extract", "--architectures=arm64")
+
+
+def make_debian(file: Path, *options: str) -> None:
     if not DEBIAN_KEYS.exists() or not shutil.which("mmdebstrap"):
         apt("mmdebstrap", "debian-archive-keyring")
-    IMAGE_BASE.parent.mkdir(parents=True, exist_ok=True)
-    fresh = IMAGE_BASE.with_suffix(".fresh")
-    make = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar", f"--keyring={DEBIAN_KEYS}"]
-    root(*make, "--include=ca-certificates,python3-venv", DEBIAN, fresh)
-    fresh.rename(IMAGE_BASE)  # atomic
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(".fresh")
+    make = ["mmdebstrap", "--quiet", "--format=tar", f"--keyring={DEBIAN_KEYS}"]
+    root(*make, *options, "--include=ca-certificates,python3-venv", DEBIAN, fresh)
+    fresh.rename(file)  # atomic
+
+
+def bring_image_registry() -> None:
+    # Installed, it would start a service.
+    unpack(IMAGE_REGISTRY, "docker-registry")
+
+
+def bring_cosign() -> None:
+    COSIGN.parent.mkdir(parents=True, exist_ok=True)
+    build: list[str | Path] = [
+        "nice",
+        "go",
+        "build",
+        "-trimpath",
+        "-ldflags=-s -w",
+        "-o",
+        COSIGN,
+        "github.com/sigstore/cosign/v3/cmd/cosign",
+    ]
+    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"}
+    subprocess.run(build, cwd=COSIGN_LOCK, check=True, capture_output=True, env=env)
+    shutil.copy(COSIGN_LOCK / "go.sum", COSIGN.parent)  # last: now it is whole
 
 
 def bring_compose_schema() -> None:
@@ -576,6 +633,17 @@ OF_KUBE: list[Part] = [
     ("container runtime", container_runtime, partial(apt, *CONTAINER_PACKAGES), RUNTIME_BY_HAND),
 ]
 
+# What `make release` and its tests need.
+OF_RELEASE: list[Part] = [
+    ("buildah", buildah, partial(apt, "buildah"), "as root: apt-get install buildah"),
+    ("skopeo", partial(_on_path, "skopeo"), partial(apt, "skopeo"), "apt-get install skopeo"),
+    ("base of the image", image_base, bring_image_base, "as root: apt-get install mmdebstrap"),
+    ("base of the image for arm64", image_base_arm64, bring_image_base_arm64, "as root: apt-get install mmdebstrap"),
+    ("emulator of arm64", emulator, partial(apt, "qemu-user-static"), "apt-get install qemu-user-static"),
+    ("registry of images", image_registry, bring_image_registry, "Debian's package docker-registry"),
+    ("cosign", cosign, bring_cosign, "Go: apt-get install golang-go"),
+    ("helm and kubectl", kube, bring_kube, "make setup"),
+]
 # What pictures of Prometheus alone need.
 OF_PICTURES: list[Part] = [
     CHROMIUM,
@@ -608,7 +676,7 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
 
 def main(*names: str) -> int:
     """Bring these parts, or all of them."""
-    parts = [part for part in (*ALL, *OF_KUBE) if part[0] in names] if names else ALL
+    parts = [part for part in (*ALL, *OF_KUBE, *OF_RELEASE) if part[0] in names] if names else ALL
     brought = [bring(part) for part in parts]
     if not names and not docker():
         print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)

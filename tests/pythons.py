@@ -65,6 +65,16 @@ class Python:
         self._run(*pip, "--no-deps", "-e", ".")
         return self._run(f"{venv}/bin/pytest", *FAST, *arguments, check=False)
 
+    def try_wheels(self, wheels: Path, venv: Path, *produce: str) -> None:
+        """Install the server and the producer in an empty environment; play the demo, then a producer."""
+        self._run(self._uv, "venv", "--quiet", "--python", self._program, str(venv))
+        pip = [self._uv, "pip", "install", "--quiet", "--python", str(venv), "-c", "requirements/run.txt"]
+        [producer] = wheels.glob("scorm_webhooks_producer-*.whl")
+        [server] = wheels.glob("scorm_webhooks-*.whl")
+        self._run(*pip, f"{server}[demo]", str(producer))
+        self._run(str(venv / "bin" / "scorm-webhooks"), "demo", "--events", "50", "--exit")
+        self._run(str(venv / "bin" / "python"), "-c", *produce)
+
     def _run(self, *command: str, check: bool = True) -> bool:
         return subprocess.run([*self._within, *command], cwd=ROOT, env=ENV, check=check).returncode == 0
 

@@ -37,16 +37,30 @@ class Part:
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Writes the package into a temporary folder, and takes that into the wheel."""
+    """Writes the package into a temporary folder, and takes that into the wheel or the sdist."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         part = Part.of_config(self.config)
         self._folder = TemporaryDirectory()
-        write_package(part, Path(self.root).parent, Path(self._folder.name))
-        build_data["force_include"][self._folder.name] = part.package
+        package, project = Path(self._folder.name, "package"), Path(self._folder.name, "pyproject.toml")
+        write_package(part, Path(self.root).parent, package)
+        build_data["force_include"][str(package)] = part.package
+        if self.target_name == "sdist":
+            # Its files are written already, and nothing of this repository is beside it.
+            own = Path(self.root, "pyproject.toml")
+            project.write_text(project_of_written_files(part, own.read_text(), self.metadata.version))
+            build_data["force_include"].pop(str(own), None)
+            build_data["force_include"][str(project)] = "pyproject.toml"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         self._folder.cleanup()
+
+
+def project_of_written_files(part: Part, text: str, version: str) -> str:
+    """The pyproject.toml of an sdist: the project's, which builds the package as it is."""
+    own, _, _ = text.partition("[tool.hatch.version]")
+    named = own.replace('dynamic = ["version"]', f'version = "{version}"')
+    return f'{named}[tool.hatch.build.targets.wheel]\npackages = ["{part.package}"]\n'
 
 
 def write_package(part: Part, root: Path, target: Path) -> None:

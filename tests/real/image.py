@@ -14,6 +14,7 @@ import parts
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/scorm-webhooks-tests-base"
+ARM64_BASE = f"{BASE}-arm64"
 IMAGE = "localhost/scorm-webhooks-tests"
 SOURCE = "https://example.com/scorm-webhooks"
 # The certificate authorities of this machine: its way to the package index may need one of its own.
@@ -131,15 +132,16 @@ def run(image: Image, *words: str, **env: str) -> "subprocess.CompletedProcess[s
     return subprocess.run(image.command(list(words), env, None), capture_output=True, text=True, timeout=60)
 
 
-def ensure_base(*build: str) -> None:
+def ensure_base(*build: str, base: str = BASE) -> None:
     """Build the base with buildah, unless it is there."""
-    if _fails("buildah", "inspect", "--type", "image", BASE):
-        _build_base(*build)
+    if _fails("buildah", "inspect", "--type", "image", base):
+        platform = ("--platform", "linux/arm64") if base == ARM64_BASE else ()
+        _build_base(*build, *platform, base=base)
 
 
-def _build_base(*build: str) -> None:
+def _build_base(*build: str, base: str = BASE) -> None:
     """Build the base of the file system that tests/parts.py made."""
-    made = parts.image_base()
+    made = parts.image_base_arm64() if base == ARM64_BASE else parts.image_base()
     assert made, "tests/parts.py brings it"
     # Beside it, because a link cannot lead to another file system.
     with tempfile.TemporaryDirectory(prefix="context-", dir=made.parent) as folder:
@@ -147,7 +149,7 @@ def _build_base(*build: str) -> None:
         os.link(made, context / "base.tar")
         shutil.copy(CERTIFICATES, context / "certificates.pem")
         (context / "Dockerfile").write_text(BASE_DOCKERFILE)
-        output(*build, "--tag", BASE, folder)
+        output(*build, "--tag", base, folder)
 
 
 def _make_image(build: str, options: str) -> None:
