@@ -130,6 +130,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("OidcClient.client_secret", "SmtpServer.password", "DATABASE_URL", "SMTP_URL", "SCHEMA_REGISTRY_URL"),
         *("KAFKA_CONFIG_", "SCHEMA_REGISTRY_CONFIG_", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         *("ClientCredentials.client_secret", "ClientCredentials.endpoint"),
+        *("Settings.egress_proxy", "Settings.egress_proxy_credentials", "EgressProxy.credentials"),
     ),
     RETURN_URL: (
         *("NewPortalLink.return_url", "SignIn.return_url", "Session.return_url"),

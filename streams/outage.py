@@ -44,6 +44,8 @@ JOB = OutageKind("job_postponed", "job_resumed")
 RETENTION = OutageKind("retention_postponed", "retention_resumed")
 # This machine has no free connection, thread or memory for an attempt.
 RESOURCE_SHORTAGE = OutageKind("attempts_postponed", "attempts_resumed")
+# The proxy that requests to endpoints go through opens no connections.
+EGRESS_PROXY = OutageKind("egress_proxy_unavailable", "egress_proxy_available")
 # Only a person can configure the right keys.
 ENCRYPTION_KEYS = OutageKind("encryption_keys_wrong", "encryption_keys_right", WrongKeys, needs_person=True)
 

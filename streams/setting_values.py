@@ -62,6 +62,25 @@ def issuer(url: str | None) -> str | None:
     return url
 
 
+def proxy_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parts = re.fullmatch(r"http://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})/?", url, re.ASCII)
+    if parts is None or not 0 < int(parts[2]) < 65536:
+        # Not the URL itself, which may hold a password.
+        raise ValueError(
+            "must be http://host:port, without a path; set its credentials in "
+            "SCORM_WEBHOOKS_EGRESS_PROXY_CREDENTIALS_FILE"
+        )
+    return url.removesuffix("/")
+
+
+def proxy_credentials(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and not re.fullmatch(r"[!-9;-~]{1,255}:[ -~]{1,255}", secret.get_secret_value()):
+        raise ValueError("must be user:password, in printable ASCII")
+    return secret
+
+
 def page_url(url: str | None) -> str | None:
     if url is not None and (errors := page_url_errors("", url)):
         raise ValueError(errors[0].message)

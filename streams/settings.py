@@ -98,6 +98,26 @@ class Settings(BaseModel):
         BeforeValidator(values.networks),
         Field(description="non-public networks that webhooks may reach, such as `10.1.0.0/16`"),
     ] = ()
+    egress_proxy: Annotated[
+        str | None,
+        AfterValidator(values.proxy_url),
+        Field(
+            description="HTTP proxy to every endpoint and token server of webhooks, such as `http://proxy.example.com:3128`"
+        ),
+    ] = None
+    egress_proxy_credentials: Annotated[
+        SecretStr | None,
+        AfterValidator(values.proxy_credentials),
+        Field(description="user and password at that proxy, as `user:password`"),
+    ] = None
+    egress_proxy_resolves: Annotated[
+        bool, Field(description="let that proxy resolve host names, and decide which addresses they may have")
+    ] = False
+    source_addresses: Annotated[
+        Networks,
+        BeforeValidator(values.networks),
+        Field(max_length=100, description="addresses that requests to endpoints come from, for customers' firewalls"),
+    ] = ()
     sends_mail: Annotated[
         bool | None,
         Field(description="whether the sign-in page offers a mail; without it, whether `api` has `SMTP_URL`"),
@@ -304,6 +324,11 @@ class Settings(BaseModel):
         return self.database_pooler == "transaction"
 
     @property
+    def notes(self) -> list[str]:
+        """What a ready process says at `/readyz` in addition."""
+        return ["the egress proxy decides which addresses endpoints may have"] if self.egress_proxy_resolves else []
+
+    @property
     def broker_file(self) -> Path:
         return self.data_dir / BROKER_FILE
 
@@ -330,6 +355,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         raise Misconfigured(_words(error)) from None
     _require_whole_oidc(settings)
+    _require_proxy(settings)
     return settings
 
 
@@ -383,6 +409,14 @@ def _require_whole_oidc(settings: Settings) -> None:
             f"{PREFIX}OIDC_ROLE_CLAIM: set {PREFIX}OIDC_ACCOUNT_CLAIM too, or remove it: "
             "people who sign in by their e-mail address have the role of their user"
         )
+
+
+def _require_proxy(settings: Settings) -> None:
+    """Raises `Misconfigured` for settings of an egress proxy without its URL."""
+    for field in ("egress_proxy_credentials", "egress_proxy_resolves"):
+        if getattr(settings, field) and settings.egress_proxy is None:
+            name = f"{PREFIX}{field.upper()}"
+            raise Misconfigured(f"{name}: set {PREFIX}EGRESS_PROXY too, or remove {name}")
 
 
 def find_broker(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:

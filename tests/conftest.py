@@ -25,6 +25,7 @@ from real.pgbouncer import PgBouncer
 from real.postgres import Postgres
 from real.registry import SchemaRegistry
 from real.secured_kafka import SecuredKafka
+from real.tinyproxy import Tinyproxy
 from streams.features.shared import publication
 
 # A shared machine may be slow for a moment; that must not fail a test.
@@ -46,6 +47,7 @@ REAL = {
     "postgres",
     "own_postgres",
     "pgbouncer",
+    "tinyproxy",
     "schema_registry",
     "image",
     "helm_program",
@@ -203,6 +205,18 @@ def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
     if not parts.pgbouncer():
         left_out("PgBouncer")
     server = PgBouncer(postgres)
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def tinyproxy() -> Iterator[Tinyproxy]:
+    """A proxy for one file of tests; every request needs a password."""
+    if not parts.tinyproxy():
+        left_out("tinyproxy")
+    server = Tinyproxy()
     try:
         yield server
     finally:

@@ -62,6 +62,7 @@ IMAGE_REGISTRY = PARTS / "docker-registry"
 COSIGN = CACHE / "cosign" / "cosign"
 COSIGN_LOCK = ROOT / "tests" / "real" / "cosign"
 PGBOUNCER = PARTS / "pgbouncer"
+TINYPROXY = PARTS / "tinyproxy"
 KUBE = PARTS / "kube"
 KUBE_LOCKS = ROOT / "tests" / "real" / "kube"
 KUBE_SCHEMAS = "v1.37.0-local-strict"
@@ -160,6 +161,11 @@ def pgbouncer() -> Path | None:
 def pgbouncer_libraries() -> Path | None:
     """The folder of libraries that came with it; None where this machine had all of them."""
     return next((PGBOUNCER / "usr" / "lib").glob("*-linux-*"), None)
+
+
+def tinyproxy() -> Path | None:
+    places = (TINYPROXY / "usr" / "bin" / "tinyproxy", Path("/usr/bin/tinyproxy"))
+    return next((place for place in places if place.exists()), None)
 
 
 def node() -> Path | None:
@@ -601,6 +607,7 @@ ALL: list[Part] = [
     ("schema registry", registry, bring_registry, "Java and Maven: apt-get install maven"),
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
     ("PgBouncer", pgbouncer, bring_pgbouncer, "Debian's package pgbouncer"),
+    ("tinyproxy", tinyproxy, partial(unpack, TINYPROXY, "tinyproxy-bin"), "Debian's package tinyproxy-bin"),
     ("Node", node, bring_node, "apt-get install nodejs"),
     ("verifiers for Node", verifiers, partial(bring_packages, VERIFIERS), "npm: apt-get install npm"),
     ("PHP", php, partial(apt, "php-cli"), "apt-get install php-cli"),

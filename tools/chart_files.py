@@ -24,6 +24,7 @@ OTHERS = {
     "encryption_keys": "encryptionKeys.existingSecret",
     "operator_keys": "operatorKeys.existingSecret",
     "oidc_client_secret": "oidcClientSecret.existingSecret",
+    "egress_proxy_credentials": "egressProxyCredentials.existingSecret",
     "ca_file": "trustedCertificates.configMap",
     "brand_logo": "brandLogo.configMap",
     "api_host": "listenAddress",

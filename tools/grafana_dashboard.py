@@ -86,7 +86,9 @@ ROWS: dict[str, list[Panel]] = {
                 ),
                 outcomes("timeout", "reset", "tls"): "endpoint did not respond",
                 outcomes("dns", "refused", "connect_timeout"): "endpoint not reached",
-                outcomes("unsendable", "forbidden_address", "credentials", "token_unavailable"): "not sent by us",
+                outcomes("unsendable", "forbidden_address", "credentials", "token_unavailable", "proxy_error"): (
+                    "not sent by us"
+                ),
             },
         ),
         Panel("Share of attempts delivered", "percentunit", {DELIVERED_SHARE: "delivered"}, "The customers' part."),

@@ -55,6 +55,7 @@ FAILURE_LABELS = {
     OutcomeKind.INVALID_RESPONSE: "not HTTP",
     OutcomeKind.CREDENTIALS: "credentials refused",
     OutcomeKind.TOKEN_UNAVAILABLE: "no token",
+    OutcomeKind.PROXY_ERROR: "egress proxy",
     OutcomeKind.UNSENDABLE: "could not be built",
     OutcomeKind.NOT_ACKNOWLEDGED: "given back by a reader",
     OutcomeKind.LEASE_ENDED: "not acknowledged in time",

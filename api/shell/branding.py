@@ -34,6 +34,7 @@ class Site:
     retry_waits: Sequence[str] = ("30s", "2m", "10m", "1h", "6h")
     allows_http: bool = False
     sends_mail: bool = True
+    proxy_resolves: bool = False
 
     @property
     def is_framed(self) -> bool:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from urllib.parse import urlsplit
 
-from streams.core.webhooks.address import Network, is_allowed
+from streams.core.webhooks.address import Network, is_allowed, literal_address
 from streams.ports.delivery import DnsResult
 
 TIMEOUT_SECONDS = 2.0
@@ -17,6 +17,12 @@ FORBIDDEN_MESSAGE = (
     "resolves to an address that is not public; use a public URL, "
     "or ask the operator to allow that network (SCORM_WEBHOOKS_ALLOWED_NETWORKS)"
 )
+
+
+async def look_up_literal(host: str) -> Sequence[str]:
+    """A look-up for a process that resolves no names: the addresses of a host that is one, and none of a name."""
+    address = literal_address(host)
+    return [address] if address else []
 
 
 class SystemDnsCheck:

@@ -118,6 +118,7 @@ def _serve_stages(
             health_socket,
             stop_seconds=settings.time_limits.stop_seconds,
             ends_with_stdin=health_fd is not None,
+            notes=settings.notes,
         )
 
     _run_async(run)

@@ -38,7 +38,7 @@ async def serve_api(deployment: Deployment, count: int) -> None:
     async def metrics() -> tuple[bytes, str]:
         return await child_metrics(supervisor, "process")
 
-    async with serve_health(health_socket, readiness_problems, metrics) as port:
+    async with serve_health(health_socket, readiness_problems, metrics, settings.notes) as port:
         telemetry.info("started", health_port=port, processes=count)
         await run_until_first_ends(supervisor.run, stop_event.wait)
         telemetry.info("stopped")

@@ -143,6 +143,7 @@ def make_site(deployment: SqlDeployment) -> Site:
         retry_waits=settings.retry_schedule.names,
         allows_http=settings.allow_http,
         sends_mail=has_mail_server if settings.sends_mail is None else settings.sends_mail,
+        proxy_resolves=settings.egress_proxy_resolves,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import cast
@@ -104,10 +104,11 @@ async def serve_health(
     health_socket: socket.socket,
     readiness_problems: Callable[[], Awaitable[list[str]]],
     metrics_source: CollectorRegistry | Callable[[], Awaitable[tuple[bytes, str]]],
+    notes: Sequence[str] = (),
 ) -> AsyncIterator[int]:
     """Serve `/healthz`, `/readyz` and `/metrics` during the block. Yields the port.
 
-    `/readyz` returns the version, or 503 with the problems.
+    `/readyz` returns the version and the notes, or 503 with the problems.
 
     Instead of a registry, a function may return the metrics as they are sent, with their content type.
     """
@@ -117,7 +118,7 @@ async def serve_health(
 
     async def readyz() -> _Response:
         problems = await readiness_problems()
-        text = "".join(f"{line}\n" for line in problems) or f"ready\n{build_version()}\n"
+        text = "".join(f"{line}\n" for line in problems) or "\n".join(["ready", build_version(), *notes, ""])
         return _Response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK, text.encode())
 
     async def metrics() -> _Response:

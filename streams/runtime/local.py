@@ -136,7 +136,7 @@ async def _serve(
 
     try:
         async with (
-            serve_health(health_socket, readiness_problems, metrics) as port,
+            serve_health(health_socket, readiness_problems, metrics, settings.notes) as port,
             run_system(deployment, telemetry, is_small=is_small) as supervisor,
         ):
             started_supervisors.append(supervisor)

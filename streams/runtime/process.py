@@ -37,11 +37,12 @@ async def run_process(
     *,
     stop_seconds: float,
     ends_with_stdin: bool,
+    notes: Sequence[str] = (),
 ) -> None:
     """Run stages until SIGTERM or SIGINT, or until one ends, then drain them. Raises the exception of a stage.
 
     The socket `health_socket` serves the probes. `/healthz` responds before a stage is made, and `/readyz` says what
-    the start waits for. A signal ends that wait at once.
+    the start waits for, and the `notes` afterwards. A signal ends that wait at once.
     The process ends within `stop_seconds` of the signal, even if no broker responds.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -52,7 +53,7 @@ async def run_process(
     async def readiness_problems() -> list[str]:
         return _readiness_problems(stages)
 
-    async with serve_health(health_socket, readiness_problems, registry) as health_port:
+    async with serve_health(health_socket, readiness_problems, registry, notes) as health_port:
         telemetry.info("started", health_port=health_port)
         telemetry.gauge("build_info", 1, version=build_version(), python=platform.python_version())
         stage_tasks = [asyncio.create_task(stage.run()) for stage in stages]

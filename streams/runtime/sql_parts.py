@@ -11,7 +11,7 @@ from functools import cached_property
 from ulid import ULID
 
 from streams.adapters.certificates import trust_ca_file
-from streams.adapters.dns_check import SystemDnsCheck
+from streams.adapters.dns_check import SystemDnsCheck, look_up_literal
 from streams.adapters.kafka.admin.group_lags import KafkaGroupLags
 from streams.adapters.sql.deliveries.backlog import SqlBacklogs
 from streams.adapters.sql.deliveries.held import SqlHeldDeliveries
@@ -67,7 +67,8 @@ class SqlParts(Deployment):
         return secrets.token_bytes(size)
 
     def dns_check(self) -> DnsCheck:
-        return SystemDnsCheck(self.settings.allowed_networks)
+        settings = self.settings
+        return SystemDnsCheck(settings.allowed_networks, look_up_literal if settings.egress_proxy_resolves else None)
 
     def group_lags(self) -> GroupLags:
         return KafkaGroupLags(self.topics_admin, STAGE_TOPICS)

@@ -4,16 +4,19 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from streams.adapters.http.proxy import EgressProxy
 from streams.adapters.http.sender import MAX_CONNECTIONS, HttpSender
 from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.consuming.topics_watch import TopicsWatch
 from streams.adapters.open_files import limit_connections
 from streams.core.queues.slots import Slots
-from streams.outage import BROKER
+from streams.outage import BROKER, EGRESS_PROXY, Outages
 from streams.ports.runtime import Telemetry
 from streams.runtime.deployment import Deployment
 from streams.runtime.startup_checks import check_group, missing_topics_message, wait_until_met
+from streams.settings import Settings
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.event_reader import EventReader
 from streams.stages.consuming.partition_consumer import PartitionConsumer
@@ -102,6 +105,20 @@ class FanOutProcess:
         ]
 
 
+def _egress_proxy(settings: Settings, outages: Outages) -> EgressProxy | None:
+    """The proxy that requests to endpoints go through; None if they go there directly."""
+    if settings.egress_proxy is None:
+        return None
+    parts, credentials = urlsplit(settings.egress_proxy), settings.egress_proxy_credentials
+    return EgressProxy(
+        parts.hostname or "",
+        parts.port or 0,
+        outages[EGRESS_PROXY],
+        credentials.get_secret_value() if credentials else None,
+        settings.egress_proxy_resolves,
+    )
+
+
 class DeliverProcess:
     """The `deliver` stage."""
 
@@ -118,12 +135,14 @@ class DeliverProcess:
             deployment, self._consumer, lambda name: name in DELIVER_TOPICS or bool(tier_of(name)), retry_topics
         )
         max_connections = limit_connections(MAX_CONNECTIONS)
+        outages = deployment.outages(telemetry)
         self._sender = HttpSender(
             connections=max_connections,
             timeout_seconds=settings.attempt_timeout_seconds,
             allowed_networks=settings.allowed_networks,
             ca_file=settings.ca_file,
             dns_probe_host=settings.dns_probe_host,
+            proxy=_egress_proxy(settings, outages),
         )
         self._telemetry, self._clock = telemetry, deployment.clock
         self._loop_clock = LoopClock()
@@ -151,7 +170,6 @@ class DeliverProcess:
             settings.signature_header,
             settings.send_traceparent,
         )
-        outages = deployment.outages(telemetry)
         deliver = Deliver(ports, policy, self._limiter, outages)
         self._partition_consumer = PartitionConsumer(
             self._consumer, deliver, self._producer, deployment.clock, telemetry, outages

@@ -25,6 +25,9 @@ MAX_TOKENS = 10_000
 # Between a failure and the next request to a token server, and between two tokens that an endpoint refuses.
 MIN_FETCH_INTERVAL_SECONDS = 5.0
 
+# A request for a token ends this long before its delivery stops waiting, so that its failure is known: it may be ours.
+FETCH_MARGIN_SECONDS = 0.1
+
 Credentials = tuple[Auth, str | None]
 
 
@@ -91,7 +94,8 @@ class AccessTokens:
         seconds_left = deadline - self._monotonic()
         if seconds_left <= 0:
             return late_token(auth)
-        done, _ = await asyncio.wait({self._start_fetch(entry, auth, seconds_left)}, timeout=seconds_left)
+        fetch_seconds = max(seconds_left - FETCH_MARGIN_SECONDS, seconds_left / 2)
+        done, _ = await asyncio.wait({self._start_fetch(entry, auth, fetch_seconds)}, timeout=seconds_left)
         if not done:
             return late_token(auth)
         outcome = done.pop().result()

@@ -124,7 +124,7 @@ class Deliver:
                         if isinstance(decision, SendNow) and is_erased is not None:
                             attempt, decision = await self._sender.attempt(delivery, decision)
                             slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED
-                            if delivery.target is Target.FALLBACK:
+                            if delivery.target is Target.FALLBACK and attempt.outcome is not OutcomeKind.PROXY_ERROR:
                                 self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)
                     if is_erased is None:
                         # A slot kept while waiting for Kafka would make the endpoint seem slow.

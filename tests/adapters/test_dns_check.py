@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from streams.adapters import dns_check
-from streams.adapters.dns_check import SystemDnsCheck
+from streams.adapters.dns_check import SystemDnsCheck, look_up_literal
 from streams.ports.delivery import DnsResult
 
 
@@ -40,6 +40,14 @@ async def test_a_public_address_and_an_opened_network_are_let_pass() -> None:
 async def test_an_address_in_the_url_is_looked_at_by_the_system() -> None:
     assert (await SystemDnsCheck(()).check("https://127.0.0.1/hooks")).problem
     assert (await SystemDnsCheck(()).check("https://[::1]/hooks")).problem
+
+
+async def test_without_look_ups_addresses_in_urls_are_checked() -> None:
+    check = SystemDnsCheck((), look_up_literal)
+    for host in ("127.0.0.1", "[::1]", "localhost", "x.localhost"):
+        assert (await check.check(f"https://{host}/hooks")).problem, host
+    for host in ("93.184.215.14", "no-such-name.example.com"):
+        assert await check.check(f"https://{host}/hooks") == DnsResult(), host
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")])

@@ -2,12 +2,14 @@
 
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 import pytest
 
 from real.endpoint import endpoint, saying
+from real.posting import proxy_at
+from real.tinyproxy import CREDENTIALS
 from streams.adapters.http import connector
 from streams.adapters.http.sender import HttpSender
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
@@ -53,19 +55,33 @@ def to(url: str, headers: dict[str, str] | None = None) -> Request:
     return Request(url, headers or {}, b"{}")
 
 
-@asynccontextmanager
-async def sending(*responses: Sequence[str], **options: Any) -> AsyncIterator[HttpSender]:
-    """A sender whose look-ups return these addresses in turn, and then the last ones."""
-    left = list(responses)
+class Sending(Protocol):
+    """Makes a sender whose look-ups return these addresses in turn, and then the last ones."""
 
-    async def lookup(host: str) -> Sequence[str]:
-        return left.pop(0) if len(left) > 1 else left[0]
+    def __call__(self, *responses: Sequence[str], **options: Any) -> AbstractAsyncContextManager[HttpSender]: ...
 
-    sender = HttpSender(lookup=lookup if responses else None, **options)
-    try:
-        yield sender
-    finally:
-        await sender.close()
+
+@pytest.fixture(params=["direct", pytest.param("tinyproxy", marks=pytest.mark.real)])
+def sending(request: pytest.FixtureRequest) -> Sending:
+    """A sender that connects to endpoints itself, and one whose proxy does."""
+    proxy = None
+    if request.param == "tinyproxy":
+        proxy = proxy_at(request.getfixturevalue("tinyproxy").port, credentials=CREDENTIALS)
+
+    @asynccontextmanager
+    async def made(*responses: Sequence[str], **options: Any) -> AsyncIterator[HttpSender]:
+        left = list(responses)
+
+        async def lookup(host: str) -> Sequence[str]:
+            return left.pop(0) if len(left) > 1 else left[0]
+
+        sender = HttpSender(lookup=lookup if responses else None, proxy=proxy, **options)
+        try:
+            yield sender
+        finally:
+            await sender.close()
+
+    return made
 
 
 def test_the_trap_works(internal: InternalServer) -> None:
@@ -136,7 +152,7 @@ def test_the_trap_works(internal: InternalServer) -> None:
         "unix:///var/run/docker.sock",
     ],
 )
-async def test_hosts_that_lead_inside(internal: InternalServer, url: str) -> None:
+async def test_hosts_that_lead_inside(internal: InternalServer, sending: Sending, url: str) -> None:
     async with sending() as sender:
         result = await sender.send(to(url.format(port=internal.port)))
     assert isinstance(result, Failure)
@@ -160,7 +176,7 @@ async def test_hosts_that_lead_inside(internal: InternalServer, url: str) -> Non
     ],
 )
 async def test_a_name_is_refused_if_any_of_its_addresses_is_forbidden(
-    internal: InternalServer, addresses: list[str]
+    internal: InternalServer, sending: Sending, addresses: list[str]
 ) -> None:
     async with sending(addresses, allowed_networks=OPENED) as sender:
         result = await sender.send(to(f"http://rebound.example:{internal.port}/"))
@@ -169,7 +185,7 @@ async def test_a_name_is_refused_if_any_of_its_addresses_is_forbidden(
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("where", ["http://127.0.0.1:{port}/", "//localhost:{port}/", "http://[::1]:{port}/"])
-async def test_a_redirect_inside(internal: InternalServer, status: int, where: str) -> None:
+async def test_a_redirect_inside(internal: InternalServer, sending: Sending, status: int, where: str) -> None:
     url = where.format(port=internal.port)
     headers = f"Location: {url}\r\nRefresh: 0; url={url}\r\nContent-Length: 0"
     script = saying(f"HTTP/1.1 {status} Moved\r\n{headers}\r\n\r\n".encode())
@@ -179,7 +195,9 @@ async def test_a_redirect_inside(internal: InternalServer, status: int, where: s
     assert result.status == status
 
 
-async def test_the_addresses_that_were_checked_are_those_connected_to(internal: InternalServer) -> None:
+async def test_the_addresses_that_were_checked_are_those_connected_to(
+    internal: InternalServer, sending: Sending
+) -> None:
     """The addresses of the first look-up are used, so that a second look-up cannot change them."""
     async with (
         endpoint(host=OUTSIDE) as there,
@@ -196,7 +214,7 @@ def _has_no_dns_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_has_no_dns_cache")
-async def test_keep_alive_does_not_hide_a_change_of_dns(internal: InternalServer) -> None:
+async def test_keep_alive_does_not_hide_a_change_of_dns(internal: InternalServer, sending: Sending) -> None:
     now = [0.0]
     responses = ([OUTSIDE], ["127.0.0.1"])
     async with (
@@ -214,7 +232,7 @@ async def test_keep_alive_does_not_hide_a_change_of_dns(internal: InternalServer
 
 
 @pytest.mark.usefixtures("_has_no_dns_cache")
-async def test_a_repetition_is_checked_like_a_first_time(internal: InternalServer) -> None:
+async def test_a_repetition_is_checked_like_a_first_time(internal: InternalServer, sending: Sending) -> None:
     async with (
         endpoint(host=OUTSIDE) as there,
         sending([OUTSIDE], ["127.0.0.1"], allowed_networks=OPENED) as sender,
@@ -226,7 +244,9 @@ async def test_a_repetition_is_checked_like_a_first_time(internal: InternalServe
     assert len(there.requests) == 2
 
 
-async def test_a_proxy_of_the_environment_inside(internal: InternalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_of_the_environment_inside(
+    internal: InternalServer, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{internal.port}")
     monkeypatch.setenv("no_proxy", "")
@@ -234,14 +254,14 @@ async def test_a_proxy_of_the_environment_inside(internal: InternalServer, monke
         assert isinstance(await sender.send(to(f"http://hooks.example:{there.port}/")), Response)
 
 
-async def test_a_host_header_changes_nothing(internal: InternalServer) -> None:
+async def test_a_host_header_changes_nothing(internal: InternalServer, sending: Sending) -> None:
     async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], allowed_networks=OPENED) as sender:
         url = f"http://hooks.example:{there.port}/"
         await sender.send(to(url, {"Host": f"127.0.0.1:{internal.port}", "X-Forwarded-Host": "localhost"}))
 
 
 @pytest.mark.parametrize("opened", ["", "10.0.0.0/8", "::1/128", "127.0.0.2/31"])
-async def test_only_opened_networks_are_allowed(internal: InternalServer, opened: str) -> None:
+async def test_only_opened_networks_are_allowed(internal: InternalServer, sending: Sending, opened: str) -> None:
     async with sending(allowed_networks=parse_networks(opened)) as sender:
         result = await sender.send(to(f"http://127.0.0.1:{internal.port}/"))
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "127.0.0.1")

@@ -136,6 +136,12 @@ def test_networks_that_webhooks_may_reach_are_open() -> None:
     assert {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}, {"ipBlock": {"cidr": "fd00::/8"}}]} in rules
 
 
+def test_deliver_reaches_the_egress_proxy_and_no_endpoint() -> None:
+    values = at("settings.egressProxy", "http://proxy:3128")
+    assert egress_to("deliver", values) == {9092, 5432, 3128}
+    assert "ipBlock" not in str(policy("deliver", values)["egress"])
+
+
 @pytest.mark.parametrize("name", ["topics-apply", "db-upgrade", "test"])
 def test_nobody_calls_a_job(name: str) -> None:
     assert "ingress" not in policy(name)

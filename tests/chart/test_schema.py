@@ -67,6 +67,8 @@ INCOMPLETE: list[tuple[dict[str, Any], str]] = [
         "kafka.sasl, kafka.oauth and kafka.msk exclude one another",
     ),
     (at("settings.oidcIssuer", "https://login.example.com"), "oidcClientSecret.existingSecret is not set"),
+    (at("egressProxyCredentials.existingSecret", "proxy"), "settings.egressProxy is not set"),
+    (at("settings.egressProxyResolves", True), "settings.egressProxy is not set"),
     (at("topics.managedBy", "strimzi"), "topics.strimzi.cluster is not set"),
     (at("api.ingress.enabled", True), "api.ingress.hosts is empty"),
     (at("api.httpRoute.enabled", True), "api.httpRoute.parentRefs is empty"),

@@ -23,6 +23,9 @@ GIVEN: dict[str, Any] = {
     "eventSubject": "scormwebhooks.v1.SessionEvent",
     "fanOutConsumer": "librdkafka",
     "allowedNetworks": ["10.1.0.0/16", "10.2.0.0/16"],
+    "egressProxy": "http://proxy.example.com:3128",
+    "egressProxyResolves": True,
+    "sourceAddresses": ["203.0.113.7/32", "2001:db8::/48"],
     "allowHttp": True,
     "dnsProbeHost": "example.com",
     "signatureHeader": "X-Acme-Signature",
@@ -93,7 +96,7 @@ def test_the_program_reads_a_setting_as_it_was_given(key: str) -> None:
     wanted = ",".join(GIVEN[key]) if isinstance(GIVEN[key], list) else str(GIVEN[key])
     rest = {PREFIX + "OIDC_ISSUER": "https://login.example.com", PREFIX + "OIDC_CLIENT_ID": "webhooks"}
     rest |= {PREFIX + "OIDC_CLIENT_SECRET": "x", PREFIX + "PUBLIC_URL": "https://webhooks.example.com"}
-    rest |= {PREFIX + "OIDC_ACCOUNT_CLAIM": "account"}
+    rest |= {PREFIX + "OIDC_ACCOUNT_CLAIM": "account", PREFIX + "EGRESS_PROXY": "http://proxy.example.com:3128"}
     alone = load_settings({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", **rest, PREFIX + name.upper(): wanted})
     assert getattr(read, name) == getattr(alone, name)
     assert getattr(read, name) != getattr(load_settings({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"}), name)

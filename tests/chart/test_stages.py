@@ -13,12 +13,14 @@ EVERY_SECRET = {
     "operatorKeys": {"existingSecret": "operators"},
     "smtp": {"existingSecret": "smtp"},
     "oidcClientSecret": {"existingSecret": "oidc"},
+    "egressProxyCredentials": {"existingSecret": "proxy"},
     "schemaRegistry": {"url": "https://registry.example.com", "existingSecret": "registry"},
     "kafka": {"sasl": {"enabled": True, "existingSecret": "kafka"}},
     "settings": {
         "oidcIssuer": "https://login.example.com",
         "oidcClientId": "webhooks",
         "publicUrl": "https://webhooks.example.com",
+        "egressProxy": "http://proxy:3128",
     },
 }
 # Makes each stage, and prints which ask for an encryption key, and which for a schema registry.
@@ -143,6 +145,7 @@ def test_kafkas_password_goes_to_the_stages_that_need_topics() -> None:
         ("SMTP_URL", "notify", "smtp/url"),
         ("SCORM_WEBHOOKS_OPERATOR_KEYS", "api", "operators/operator-keys"),
         ("SCORM_WEBHOOKS_OIDC_CLIENT_SECRET", "api", "oidc/client-secret"),
+        ("SCORM_WEBHOOKS_EGRESS_PROXY_CREDENTIALS", "deliver", "proxy/credentials"),
         ("SCORM_WEBHOOKS_OIDC_ISSUER", "api", "https://login.example.com"),
     ],
 )

@@ -192,6 +192,12 @@ def test_a_failure_of_the_network_names_the_token_server() -> None:
     private = parse_token_response(Failure(OutcomeKind.FORBIDDEN_ADDRESS), oauth2(), NOW)
     assert isinstance(private, Failure)
     assert private.kind is OutcomeKind.CREDENTIALS
+    by_proxy = parse_token_response(Failure(OutcomeKind.PROXY_ERROR, "it responded with 403"), oauth2(), NOW)
+    assert by_proxy == Failure(
+        OutcomeKind.PROXY_ERROR,
+        message="The token server auth.example.com gave no token: the platform's egress proxy opened no connection to "
+        "it (it responded with 403).",
+    )
 
 
 json_values = st.recursive(

@@ -54,6 +54,7 @@ FAILURES = [
     OutcomeKind.TLS,
     OutcomeKind.FORBIDDEN_ADDRESS,
     OutcomeKind.INVALID_RESPONSE,
+    OutcomeKind.PROXY_ERROR,
     OutcomeKind.UNSENDABLE,
 ]
 

@@ -69,6 +69,21 @@ WRONG = {
     "EVENT_SUBJECT": ("a b", "x" * 257, STEERING),
     "FAN_OUT_CONSUMER": ("kafka", "Faust", STEERING),
     "ALLOWED_NETWORKS": ("10.0.0.0/99", "127.0.0.1/8", "localhost", "x" * 100_000, STEERING),
+    "EGRESS_PROXY": (
+        "proxy:3128",
+        "https://proxy:3128",
+        "socks5://proxy:1080",
+        "http://proxy",
+        "http://proxy:0",
+        "http://proxy:65536",
+        "http://proxy:3128/path",
+        "http://user:password@proxy:3128",
+        "http://proxy:3128\r\n",
+        STEERING,
+    ),
+    "EGRESS_PROXY_CREDENTIALS": ("user:password", "user", ":password", "user:", "a b:password", "x" * 1000, STEERING),
+    "EGRESS_PROXY_RESOLVES": ("maybe", "true", STEERING),
+    "SOURCE_ADDRESSES": ("203.0.113.0/99", "203.0.113.7/8", "proxy", ",".join(["203.0.113.7"] * 101), STEERING),
     "SENDS_MAIL": ("maybe", "2", STEERING),
     "ALLOW_HTTP": ("maybe", "2", STEERING),
     "SEND_TRACEPARENT": ("maybe", "2", STEERING),
@@ -208,6 +223,7 @@ MARKED = ("https://user:marker@[host", "ht://user:marker@host", "user:marker@hos
         ("SMTP_URL", lambda d: d.mail_transport()),
         ("SCHEMA_REGISTRY_URL", lambda d: d.event_codec),
         ("SCORM_WEBHOOKS_PUBLIC_URL", lambda d: d.settings),
+        ("SCORM_WEBHOOKS_EGRESS_PROXY", lambda d: d.settings),
         ("SCORM_WEBHOOKS_OIDC_ISSUER", lambda d: d.settings),
     ],
 )
@@ -232,6 +248,29 @@ def test_openid_connect_names_the_missing_setting(missing: str) -> None:
         load_settings({name: value for name, value in OIDC.items() if name != missing})
     assert missing in str(refused.value)
     assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("CREDENTIALS", "user:canary"), ("RESOLVES", "true")])
+def test_settings_of_the_proxy_need_its_url(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load_settings({f"SCORM_WEBHOOKS_EGRESS_PROXY_{name}": value})
+    assert str(refused.value) == (
+        f"SCORM_WEBHOOKS_EGRESS_PROXY_{name}: set SCORM_WEBHOOKS_EGRESS_PROXY too, or remove "
+        f"SCORM_WEBHOOKS_EGRESS_PROXY_{name}"
+    )
+
+
+def test_a_password_in_the_proxys_url_is_refused_unseen() -> None:
+    with pytest.raises(Misconfigured, match="SCORM_WEBHOOKS_EGRESS_PROXY_CREDENTIALS_FILE") as refused:
+        load_settings({"SCORM_WEBHOOKS_EGRESS_PROXY": "http://user:canary@proxy:3128"})
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://proxy:3128", "http://proxy:3128/", "http://10.0.0.7:80", "http://[fd00::7]:3128"]
+)
+def test_a_proxy_may_have_any_address(url: str) -> None:
+    assert load_settings({"SCORM_WEBHOOKS_EGRESS_PROXY": url}).egress_proxy == url.removesuffix("/")
 
 
 def test_a_role_claim_needs_an_account_claim() -> None:

@@ -43,7 +43,9 @@ USED: dict[type, Sequence[str]] = {
     GroupCoordinator: ("coordinator_id", "_pending_exception"),
     fetcher.Fetcher: ("_fetch_max_wait_ms", "_proc_fetch_request"),
     _DefaultRecordBatchPy: ("_maybe_uncompress", "_buffer"),
-    aiohttp.TCPConnector: ("_factory", "connect", "close"),
+    aiohttp.TCPConnector: (
+        *("_factory", "connect", "close", "_create_connection", "_resolve_host", "_start_tls_connection"),
+    ),
     Connection: ("protocol", "close"),
     ResponseHandler: ("connection_made", "connection_lost", "data_received"),
     HttpToolsProtocol: ("_unset_keepalive_if_required", "cycle", "parser", "flow", "on_response_complete"),

@@ -7,6 +7,7 @@ import pytest
 
 from api.webhooks.models import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
+from real.posting import proxy_at
 from streams.adapters.oidc.provider import OidcClient
 from streams.core.accounts.access import NewKey
 from streams.core.accounts.account import AttemptDetails, DeliveryDetails
@@ -54,6 +55,8 @@ ENVIRON = {
     "SCORM_WEBHOOKS_OIDC_CLIENT_ID": "webhooks",
     "SCORM_WEBHOOKS_OIDC_CLIENT_SECRET": CANARY,
     "SCORM_WEBHOOKS_PUBLIC_URL": "https://hooks.example.com",
+    "SCORM_WEBHOOKS_EGRESS_PROXY": "http://proxy:3128",
+    "SCORM_WEBHOOKS_EGRESS_PROXY_CREDENTIALS": f"user:{CANARY}",
     "SCORM_WEBHOOKS_OPERATOR_KEYS": CANARY + "-that-is-long-enough",
 }
 
@@ -83,6 +86,7 @@ ENVIRON = {
         OidcClient("https://login.example.com", "webhooks", CANARY, "openid", "https://hooks.example.com"),
         ProviderAnswer(CANARY, CANARY),
         StartedSignIn(CANARY, CANARY),
+        proxy_at(3128, credentials=CANARY),
         RenderedMail("A webhook is paused", CANARY, CANARY),
         Deployment(load_settings(ENVIRON), ENVIRON),
     ],

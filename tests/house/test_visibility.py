@@ -63,6 +63,8 @@ NEITHER = {
     *("Registration.url_changed_at", "ListedWebhook.url_changed_at", "webhooks.url_changed_at"),
     # Our own address.
     "MailService.public_url",
+    # Whether a proxy resolves names.
+    *("Settings.egress_proxy_resolves", "Site.proxy_resolves"),
 }
 
 

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from fakes import FakeTelemetry
 from real.endpoint import Endpoint, Script, endpoint
 from streams.adapters.http.connector import Lookup
+from streams.adapters.http.proxy import EgressProxy
 from streams.adapters.http.sender import HttpSender
 from streams.core.deliveries.outcome import Failure, Response
 from streams.core.deliveries.request import Request
 from streams.core.webhooks.address import parse_networks
+from streams.outage import EGRESS_PROXY, Outages
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
 PATIENCE = 10.0
@@ -54,3 +57,8 @@ def at(*addresses: str) -> Lookup:
         return addresses
 
     return lookup
+
+
+def proxy_at(port: int, telemetry: FakeTelemetry | None = None, **options: Any) -> EgressProxy:
+    """A proxy on a port of this machine; `telemetry` gets its log lines."""
+    return EgressProxy("127.0.0.1", port, Outages(telemetry or FakeTelemetry())[EGRESS_PROXY], **options)

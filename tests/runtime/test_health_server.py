@@ -37,6 +37,19 @@ async def test_a_connection_ends_in_time(port: int, start: bytes) -> None:
     writer.close()
 
 
+async def test_a_ready_process_says_its_version_and_notes() -> None:
+    async def ready() -> list[str]:
+        return []
+
+    listener = listen("127.0.0.1", 0, "HEALTH")
+    async with (
+        health_server.serve_health(listener, ready, CollectorRegistry(), ["a note"]) as port,
+        httpx.AsyncClient() as client,
+    ):
+        response = await client.get(f"http://127.0.0.1:{port}/readyz")
+    assert response.text == f"ready\n{build_version()}\na note\n"
+
+
 async def test_a_connection_serves_one_request(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -25,6 +25,7 @@ def test_every_secret_setting_may_come_from_a_file() -> None:
         "DATABASE_URL",
         "SMTP_URL",
         "SCORM_WEBHOOKS_ENCRYPTION_KEYS",
+        "SCORM_WEBHOOKS_EGRESS_PROXY_CREDENTIALS",
         "SCORM_WEBHOOKS_OPERATOR_KEYS",
         "SCORM_WEBHOOKS_OIDC_CLIENT_SECRET",
     ]

@@ -33,6 +33,7 @@ from streams.core.queues.endpoint_queue import EndpointClass
 from streams.core.queues.slots import Slots
 from streams.core.records.invalid_on_failure import FAILURES_BEFORE_INVALID
 from streams.core.webhooks.delivery_options import parse_options
+from streams.core.webhooks.health import FALLBACK_FAILURES_TO_REST
 from streams.core.webhooks.webhook import Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, RecordValue
@@ -238,6 +239,17 @@ async def test_the_fallback_endpoint_has_the_rate_for_itself() -> None:
     fixture.record = fixture.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(at_fallback)))
     await fixture.handle()
     assert [request.url for request in fixture.sender.requests] == [known.url, known.fallback_url]
+
+
+async def test_a_failure_of_our_proxy_rests_no_fallback_endpoint() -> None:
+    known = webhook(fallback_url="https://backup.example.com/")
+    fixture = DeliverFixture(known)
+    fixture.sender.responses("https://backup.example.com/", Failure(OutcomeKind.PROXY_ERROR))
+    for number in range(FALLBACK_FAILURES_TO_REST + 1):
+        owed = delivery(event_id=f"evt_{number}", target=Target.FALLBACK, primary_attempts=1)
+        fixture.record = fixture.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(owed)))
+        await fixture.handle()
+    assert len(fixture.sender.requests) == FALLBACK_FAILURES_TO_REST + 1
 
 
 async def test_a_held_delivery_counts_once_though_its_encoder_failed() -> None:

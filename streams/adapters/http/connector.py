@@ -35,6 +35,10 @@ class ForbiddenAddress(OSError):
     """The host resolves to an address that webhooks may not reach."""
 
 
+class ProxyFailed(OSError):
+    """The egress proxy opened no connection, and the endpoint is not known to be the cause."""
+
+
 @dataclass(slots=True)
 class ConnectTrace:
     """How far an attempt got, which aiohttp's errors do not say. `deadline` is in the loop's time."""
@@ -52,7 +56,7 @@ class ConnectTrace:
 
 # A context variable: aiohttp resolves and connects in its own tasks, which inherit the attempt's context.
 TRACE: ContextVar[ConnectTrace] = ContextVar("trace")
-_NO_TIMEOUT = ClientTimeout()
+NO_TIMEOUT = ClientTimeout()
 
 
 class GuardedConnector(TCPConnector):
@@ -92,7 +96,7 @@ class GuardedConnector(TCPConnector):
         """Open a new connection. Raises TimeoutError at the attempt's deadline."""
         TRACE.set(trace)
         async with asyncio.timeout_at(trace.deadline):
-            return await self.connect(client_request, [], _NO_TIMEOUT)
+            return await self.connect(client_request, [], NO_TIMEOUT)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         await super().close(abort_ssl=abort_ssl)

@@ -38,7 +38,8 @@ class RequestTarget:
     """A URL, prepared for requests: aiohttp's form of it, and the start of each request. Needs a running loop."""
 
     def __init__(self, url: URL) -> None:
-        self.client_request = _EndpointRequest("POST", url)
+        # Certificates hold names without the dot at the end.
+        self.client_request = _EndpointRequest("POST", url, server_hostname=(url.raw_host or "").rstrip("."))
         self.request_start = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.client_request.headers['Host']}\r\n"
 
 

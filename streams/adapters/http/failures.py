@@ -10,7 +10,7 @@ from aiohttp import (
     ClientSSLError,
 )
 
-from streams.adapters.http.connector import ConnectTrace, ForbiddenAddress
+from streams.adapters.http.connector import ConnectTrace, ForbiddenAddress, ProxyFailed
 from streams.adapters.http.response_parser import EndlessResponse, InvalidResponse, printable
 from streams.core.deliveries.outcome import Failure, OutcomeKind
 
@@ -22,6 +22,9 @@ _NOT_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
     """The failure that `error` means. `trace` says how far the attempt got."""
     match error:
+        case ProxyFailed():
+            # Where the proxy is would tell a customer about our own network: the log has it.
+            return Failure(OutcomeKind.PROXY_ERROR, shorten_detail(f"it {error.strerror}"))
         case ClientConnectorError():
             return _connect_failure(error)
         case TimeoutError():

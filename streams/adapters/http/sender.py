@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 
 from yarl import URL
@@ -14,6 +14,7 @@ from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Look
 from streams.adapters.http.exchange import PostExchange, RequestTarget
 from streams.adapters.http.failures import failure_of
 from streams.adapters.http.local_shortage import DnsProbe, shortage_of
+from streams.adapters.http.proxy import EgressProxy, ProxiedConnector
 from streams.core.deliveries.outcome import Failure, Response
 from streams.core.deliveries.request import Request
 from streams.core.errors import Unavailable
@@ -35,8 +36,8 @@ class HttpSender:
     `timeout_seconds` limits a whole attempt, from the look-up of the name to the last byte of the response, unless
     the request has a timeout of its own. `ca_file` is trusted in addition to the system's authorities; nothing turns
     verification off. `lookup` replaces the system's resolver. While `dns_probe_host` does not resolve, a failed look-
-    up is not the endpoint's fault. No more than `connections` are open at once. Raises `Misconfigured` if `ca_file`
-    cannot be used.
+    up is not the endpoint's fault. All requests go through `proxy`, if there is one. No more than `connections` are
+    open at once. Raises `Misconfigured` if `ca_file` cannot be used.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class HttpSender:
         ca_file: Path | None = None,
         lookup: Lookup | None = None,
         dns_probe_host: str | None = None,
+        proxy: EgressProxy | None = None,
         connections: int = MAX_CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,6 +57,7 @@ class HttpSender:
         self._tls = _tls_context(ca_file)
         self._lookup = lookup
         self._dns_probe_host = dns_probe_host
+        self._proxy = proxy
         self._connections = connections
         self._monotonic = monotonic
         self._cached_target = lru_cache(MAX_CACHED_TARGETS)(_to_target)
@@ -89,7 +92,8 @@ class HttpSender:
 
     @cached_property
     def _connector(self) -> GuardedConnector:
-        return GuardedConnector(self._allowed_networks, self._tls, self._lookup, self._monotonic)
+        new_connector = GuardedConnector if self._proxy is None else partial(ProxiedConnector, self._proxy)
+        return new_connector(self._allowed_networks, self._tls, self._lookup, self._monotonic)
 
     @cached_property
     def _dns_probe(self) -> DnsProbe:

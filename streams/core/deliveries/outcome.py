@@ -30,6 +30,7 @@ class OutcomeKind(StrEnum):
     UNSENDABLE = "unsendable"
     CREDENTIALS = "credentials"
     TOKEN_UNAVAILABLE = "token_unavailable"
+    PROXY_ERROR = "proxy_error"
     # Of a pulled item: its reader gave it back, or its lease ended.
     NOT_ACKNOWLEDGED = "not_acknowledged"
     LEASE_ENDED = "lease_ended"
@@ -47,7 +48,7 @@ RESPONSE_KINDS = frozenset(
 LEASE_KINDS = frozenset({OutcomeKind.NOT_ACKNOWLEDGED, OutcomeKind.LEASE_ENDED})
 
 # Outcomes that an outage of our own network causes; an endpoint that responds never has one of these.
-NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT})
+NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT, OutcomeKind.PROXY_ERROR})
 
 
 # An account is told of a certificate of an endpoint that ends within this time.
@@ -139,6 +140,10 @@ _FAILURES = {
     OutcomeKind.INVALID_RESPONSE: ("The endpoint's response is not HTTP", ""),
     OutcomeKind.CREDENTIALS: ("There are no credentials for the endpoint", "Check the field auth of the webhook."),
     OutcomeKind.TOKEN_UNAVAILABLE: ("The token server gave no token", ""),
+    OutcomeKind.PROXY_ERROR: (
+        "The platform's egress proxy opened no connection to the endpoint",
+        "This does not count against the webhook. Ask the platform's operator.",
+    ),
     OutcomeKind.UNSENDABLE: ("The request could not be built for this webhook", ""),
 }
 

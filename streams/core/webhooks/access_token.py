@@ -85,13 +85,14 @@ def late_token(auth: Auth) -> Failure:
 def parse_token_response(result: Response | Failure, auth: Auth, now: float) -> AccessToken | Failure:
     """The token in a server's response, or why there is none. `now` is in Unix seconds.
 
-    A wrong setting of the customer is `CREDENTIALS`, a server that fails is `TOKEN_UNAVAILABLE`. The message names the
-    server. It never quotes its response, which may hold secrets, except the error code.
+    A wrong setting of the customer is `CREDENTIALS`, a server that fails is `TOKEN_UNAVAILABLE`, and our own proxy is
+    `PROXY_ERROR`. The message names the server. It never quotes its response, which may hold secrets, except the error
+    code.
     """
     server = _server_of(auth)
     if isinstance(result, Failure):
         detail = f" ({result.detail})" if result.detail else ""
-        kind = _SETTING_FAILURES.get(result.kind, OutcomeKind.TOKEN_UNAVAILABLE)
+        kind = _KINDS.get(result.kind, OutcomeKind.TOKEN_UNAVAILABLE)
         return Failure(kind, message=f"{server} gave no token: {_FAILURES.get(result.kind, 'it failed')}{detail}.")
     values = _parse_json(result.body)
     if result.status == 200:
@@ -122,8 +123,11 @@ def is_invalid_client(result: Response | Failure) -> bool:
     return result.status == 401 or _parse_json(result.body).get("error") == "invalid_client"
 
 
-# Failures of the network that the customer's setting causes.
-_SETTING_FAILURES = {OutcomeKind.FORBIDDEN_ADDRESS: OutcomeKind.CREDENTIALS}
+# Failures that are not the token server's: a setting of the customer, and our own proxy.
+_KINDS = {
+    OutcomeKind.FORBIDDEN_ADDRESS: OutcomeKind.CREDENTIALS,
+    OutcomeKind.PROXY_ERROR: OutcomeKind.PROXY_ERROR,
+}
 _FAILURES = {
     OutcomeKind.TIMEOUT: "it did not respond in time",
     OutcomeKind.CONNECT_TIMEOUT: "no connection could be opened in time",
@@ -133,6 +137,7 @@ _FAILURES = {
     OutcomeKind.TLS: "the TLS connection failed",
     OutcomeKind.FORBIDDEN_ADDRESS: "its host name resolves to an address that webhooks may not reach",
     OutcomeKind.INVALID_RESPONSE: "its response is not HTTP",
+    OutcomeKind.PROXY_ERROR: "the platform's egress proxy opened no connection to it",
 }
 
 

@@ -46,6 +46,21 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
+def format_network(network: Network) -> str:
+    """The text of a network; that of its address if it has only one."""
+    return str(network.network_address if network.num_addresses == 1 else network)
+
+
+def literal_address(host: str) -> str | None:
+    """The address of a host that is one, or that is this machine (RFC 6761 §6.3). None for a name to resolve."""
+    if host.rstrip(".").lower().rpartition(".")[2] == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None
+
+
 def is_allowed(text: str, allowed_networks: Sequence[Network] = ()) -> bool:
     """Whether a connection to this address (as a socket names it, a zone included) may be opened."""
     try:

@@ -14,7 +14,7 @@ from streams.core.webhooks.webhook import PauseReason
 MAX_FAILURE_AGE = timedelta(minutes=10)
 
 # The endpoint asked us to wait, the fault is ours, or a reader took no item: none means that the endpoint is broken.
-UNCOUNTED_OUTCOMES = LEASE_KINDS | {OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE}
+UNCOUNTED_OUTCOMES = LEASE_KINDS | {OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE, OutcomeKind.PROXY_ERROR}
 
 FALLBACK_FAILURES_TO_REST = 5
 FALLBACK_REST_SECONDS = 600.0

@@ -46,7 +46,10 @@ ipv6: ["2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3ffe::/1
 - ports:
     - {protocol: TCP, port: {{ default (ternary "443" "80" (eq $url.scheme "https")) (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host)) }}}
 {{- end }}
-{{- if .needs.internet }}
+{{- if and .needs.internet .root.Values.settings.egressProxy }}
+- ports:
+    - {protocol: TCP, port: {{ regexFind "[0-9]+$" .root.Values.settings.egressProxy }}}
+{{- else if .needs.internet }}
 {{- include "scorm-webhooks.internet" .root }}
 {{- end }}
 {{- if and .needs.mail .root.Values.smtp.existingSecret }}

@@ -74,6 +74,9 @@ db-upgrade: {database: true, owner: true, command: [db, upgrade{{ with .Values.d
 {{- $found = append $found (dict "variable" "SCORM_WEBHOOKS_OPERATOR_KEYS" "secret" $values.operatorKeys.existingSecret "key" $values.operatorKeys.key) -}}
 {{- $found = append $found (dict "variable" "SCORM_WEBHOOKS_OIDC_CLIENT_SECRET" "secret" $values.oidcClientSecret.existingSecret "key" $values.oidcClientSecret.key) -}}
 {{- end -}}
+{{- if $needs.internet -}}
+{{- $found = append $found (dict "variable" "SCORM_WEBHOOKS_EGRESS_PROXY_CREDENTIALS" "secret" $values.egressProxyCredentials.existingSecret "key" $values.egressProxyCredentials.key) -}}
+{{- end -}}
 {{- if and $needs.kafka $values.kafka.sasl.enabled -}}
 {{- $sasl := $values.kafka.sasl -}}
 {{- if not $sasl.username -}}

@@ -41,11 +41,14 @@
 {{- end -}}
 {{- range $place, $value := $readable -}}
 {{- if regexMatch "://.*@" (toString $value) -}}
-{{- $wrong = append $wrong (printf "%s has a user name or a password in its URL, and a ConfigMap would show it: leave them out, and give those of the schema registry by schemaRegistry.existingSecret." $place) -}}
+{{- $wrong = append $wrong (printf "%s has a user name or a password in its URL, and a ConfigMap would show it: leave them out, and give those of the schema registry by schemaRegistry.existingSecret, those of the proxy by egressProxyCredentials.existingSecret." $place) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $values.settings.oidcIssuer (not $values.oidcClientSecret.existingSecret) -}}
 {{- $wrong = append $wrong "oidcClientSecret.existingSecret is not set, and settings.oidcIssuer is: name a Secret with the client secret that the provider gave you." -}}
+{{- end -}}
+{{- if and (or $values.egressProxyCredentials.existingSecret $values.settings.egressProxyResolves) (not $values.settings.egressProxy) -}}
+{{- $wrong = append $wrong "settings.egressProxy is not set, and egressProxyCredentials or settings.egressProxyResolves is: give the proxy's URL, such as http://proxy:3128." -}}
 {{- end -}}
 {{- if and (eq $values.topics.managedBy "strimzi") (not $values.topics.strimzi.cluster) -}}
 {{- $wrong = append $wrong "topics.strimzi.cluster is not set: give the name of the Kafka resource, or set topics.managedBy to job." -}}
