@@ -86,6 +86,7 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /v1/jobs/{job_id}
         POST /v1/jobs/{job_id}/cancel
         GET /v1/event-types
+        GET /v1/source-addresses
         GET /v1/learners/erasures/{erasure_id}
         POST /v1/accounts
         GET /v1/accounts

@@ -26,6 +26,7 @@ from api.learners import routes as learners
 from api.middleware import RequestMiddleware
 from api.openapi import DESCRIPTION, complete_openapi
 from api.platform import pages as operator
+from api.platform import routes as platform
 from api.problems import add_handlers
 from api.pulls import routes as pulls
 from api.replays import jobs
@@ -100,7 +101,7 @@ def create_app(
     app.state.sign_in_rates = RateLimits(MAX_ATTEMPTS_PER_MINUTE)
     app.state.is_proxy_logged = False
     # Routes are tried in order, and commits are the most frequent requests.
-    api = webhooks, pulls, deliveries, replays, events, learners, accounts, probes, usage, course_sessions
+    api = webhooks, pulls, deliveries, replays, events, learners, accounts, probes, usage, course_sessions, platform
     for module in (commits, *api):
         app.include_router(module.router)
     for page in PAGES:

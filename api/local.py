@@ -27,6 +27,7 @@ _FEATURES_BY_PATH: Mapping[str, tuple[str, ...]] = {
     "unknown-accounts": ("accounts",),
     "audit": ("accounts",),
     "usage": ("usage",),
+    "source-addresses": ("platform",),
 }
 _REQUEST_PLACES = 32
 

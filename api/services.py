@@ -1,6 +1,6 @@
 """The services that the API calls."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -39,7 +39,8 @@ from streams.ports.runtime import Clock, Telemetry
 class Services:
     """The services and ports that routes use; `readiness_problems` says why requests cannot be served at the moment.
 
-    Reads in a block of `one_read` show one moment, and cost less. `oidc` is None if no provider is set.
+    Reads in a block of `one_read` show one moment, and cost less. `oidc` is None if no provider is set. Requests to
+    endpoints come from `source_addresses`.
     """
 
     access: AccessService
@@ -73,6 +74,7 @@ class Services:
     metrics: Callable[[], tuple[bytes, str]]
     one_read: Callable[[], AbstractAsyncContextManager[None]]
     oidc: OidcService | None = None
+    source_addresses: Sequence[str] = ()
 
 
 def services_of(request: Request) -> Services:

@@ -151,6 +151,7 @@ async def _form_page(
         filter_example=json.dumps(EXAMPLE),
         filter_conditions=CONDITIONS,
         filter_names=names_in(events),
+        source_addresses=visit.services.source_addresses,
     )
 
 

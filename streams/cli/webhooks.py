@@ -94,6 +94,14 @@ def webhooks_list(
     show(rows, as_json, {"status": _status_text, "url": lambda row: row.get("url") or "(pull)", **columns, "id": "id"})
 
 
+@webhooks.command("source-addresses")
+def webhooks_source_addresses(as_json: JsonOption = False) -> None:
+    """List the addresses that requests to endpoints come from, for your firewall."""
+    with open_api() as api:
+        addresses = api.get("source-addresses")
+    show(addresses if as_json else [{"address": address} for address in addresses["addresses"]], as_json)
+
+
 WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
 
 

@@ -8,6 +8,7 @@ from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.deliveries.replays import SqlReplays
 from streams.core.accounts.oidc import OidcRules
 from streams.core.deliveries.time_limits import seconds_until_outcome
+from streams.core.webhooks.address import format_network
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
 from streams.features.accounts.terminals import TerminalService
@@ -102,6 +103,7 @@ class SqlDeployment(SqlParts):
             metrics=metrics,
             one_read=self.database.one_read,
             oidc=self.oidc_service(telemetry),
+            source_addresses=[format_network(network) for network in self.settings.source_addresses],
         )
 
     def accounts(self) -> AccountService:

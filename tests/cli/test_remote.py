@@ -80,6 +80,19 @@ async def test_a_webhook_is_registered_changed_and_deleted(api: ApiFixture, use:
     assert entry["actor"].startswith("key:")
 
 
+async def test_the_source_addresses_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"SCORM_WEBHOOKS_SOURCE_ADDRESSES": "203.0.113.7,198.51.100.0/24"}
+    async with open_api(f"sqlite:///{tmp_path}/other.sqlite", settings=settings) as other, served(other.app) as url:
+        monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", url)
+        monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", str(other.acme.key))
+        assert await printed("webhooks", "source-addresses") == {"addresses": ["203.0.113.7", "198.51.100.0/24"]}
+        assert (await run("webhooks", "source-addresses")).stdout.split() == [
+            "address",
+            "203.0.113.7",
+            "198.51.100.0/24",
+        ]
+
+
 async def test_a_list_has_more_rows_than_one_page(api: ApiFixture, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "MAX_PAGE_ROWS", 2)
     use(OPERATOR_KEY)

@@ -62,6 +62,7 @@ NEEDS = {
     "POST /v1/learners/erase": "learners:erase",
     "GET /v1/learners/erasures/{erasure_id}": "learners:erase",
     "GET /v1/event-types": "webhooks:read",
+    "GET /v1/source-addresses": "webhooks:read",
     "GET /v1/events/{event_id}": "deliveries:read",
     "GET /v1/account": ANY_SCOPE,
     "GET /v1/account/audit": "webhooks:read",

@@ -60,6 +60,7 @@ ROUTES = {
     "/v1/jobs/{job_id}": "",
     "/v1/learners/erasures/{erasure_id}": "",
     "/v1/event-types": "",
+    "/v1/source-addresses": "",
     "/v1/events/{event_id}": "",
     "/v1/account/audit": "?limit=500&action=webhook.changed",
     "/v1/sessions/{session_id}": "",

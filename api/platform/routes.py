@@ -1,0 +1,16 @@
+"""Routes about the platform itself."""
+
+from fastapi import APIRouter, Request
+
+from api.auth import MayReadWebhooks
+from api.platform.models import SourceAddresses
+from api.services import services_of
+from api.strict_route import StrictRoute
+
+router = APIRouter(tags=["Webhooks"], route_class=StrictRoute)
+
+
+@router.get("/v1/source-addresses", summary="List our source addresses", operation_id="listSourceAddresses")
+async def source_addresses(caller: MayReadWebhooks, request: Request) -> SourceAddresses:
+    """Requests to your endpoints come from these addresses: let them through your firewall."""
+    return SourceAddresses(addresses=list(services_of(request).source_addresses))
