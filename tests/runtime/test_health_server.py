@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from streams.build import build_version
 from streams.runtime import health_server
 from streams.runtime.sockets import listen
+from streams.settings import load_settings
 
 
 @pytest_asyncio.fixture
@@ -37,17 +38,20 @@ async def test_a_connection_ends_in_time(port: int, start: bytes) -> None:
     writer.close()
 
 
-async def test_a_ready_process_says_its_version_and_notes() -> None:
+async def test_readyz_says_that_the_proxy_checks_addresses() -> None:
     async def ready() -> list[str]:
         return []
 
-    listener = listen("127.0.0.1", 0, "HEALTH")
+    proxy = {"SCORM_WEBHOOKS_EGRESS_PROXY": "http://proxy:3128", "SCORM_WEBHOOKS_EGRESS_PROXY_RESOLVES": "true"}
+    notes, listener = load_settings(proxy).notes, listen("127.0.0.1", 0, "HEALTH")
     async with (
-        health_server.serve_health(listener, ready, CollectorRegistry(), ["a note"]) as port,
+        health_server.serve_health(listener, ready, CollectorRegistry(), notes) as port,
         httpx.AsyncClient() as client,
     ):
         response = await client.get(f"http://127.0.0.1:{port}/readyz")
-    assert response.text == f"ready\n{build_version()}\na note\n"
+    note = "the egress proxy decides which addresses endpoints may have"
+    assert response.text == f"ready\n{build_version()}\n{note}\n"
+    assert load_settings({}).notes == []
 
 
 async def test_a_connection_serves_one_request(port: int) -> None:
