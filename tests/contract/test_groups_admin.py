@@ -1,4 +1,4 @@
-"""`topics rewind` and `topics skip` move a group on Apache Kafka while none of its members runs."""
+"""`GroupsAdmin` moves a group on Apache Kafka while none of its members runs: back to a time, or past a record."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from contract.clusters import KafkaCluster
+from streams.adapters.kafka.admin.group_members import GroupMembers
 from streams.adapters.kafka.admin.groups_admin import GroupsAdmin
 from streams.core.errors import Conflict, NotFound
 from streams.ports.kafka import Outgoing, Partition
@@ -49,6 +50,8 @@ def member(request: pytest.FixtureRequest, apache: KafkaCluster, read_all: Parti
 def test_a_stage_reads_again_what_came_since_a_time(groups: GroupsAdmin, read_all: Partition) -> None:
     assert groups.rewind(RECORD_GROUP, RECORD_INPUTS, datetime.now(UTC) + timedelta(hours=1)) == 0
     assert committed(groups, read_all) == 5
+    assert groups.count_after_rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO) == 5
+    assert committed(groups, read_all) == 5
     assert groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO) == 5
     assert committed(groups, read_all) == 0
     assert groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO) == 0
@@ -69,6 +72,13 @@ def test_a_group_with_members_stays_where_it_is(groups: GroupsAdmin, read_all: P
     with pytest.raises(Conflict, match="has members: stop every process of record first"):
         groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO)
     assert committed(groups, read_all) == 5
+
+
+def test_members_are_known_without_a_change(apache: KafkaCluster, member: Consumer) -> None:
+    members = GroupMembers(apache.properties, f"{apache.prefix}{RECORD_GROUP}")
+    assert len(members.client_ids()) == 1
+    member.close()
+    assert members.client_ids() == []
 
 
 def test_members_are_noticed_without_records(groups: GroupsAdmin, read_all: Partition, member: Consumer) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,9 +16,10 @@ from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.engine.rows import to_value
 from streams.adapters.sql.erasures.erased_events import SqlErasedEvents, accounts_with_erasures
 from streams.adapters.sql.erasures.erasure_outbox import store_erased
-from streams.adapters.sql.erasures.learner_hash import ensure_key
+from streams.adapters.sql.erasures.learner_hash import ensure_key, find_keys
+from streams.adapters.sql.tables.course_sessions import course_sessions
 from streams.adapters.sql.tables.deliveries import events, webhooks
-from streams.adapters.sql.tables.erasures import erasures
+from streams.adapters.sql.tables.erasures import erased_learners, erasures
 from streams.adapters.sql.webhooks.account_limits import require_row_limit
 from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.delivery_state import EventKey, RecordedEvent
@@ -36,6 +37,7 @@ from streams.core.events.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
 from streams.core.limits import MAX_ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner
+from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
 from streams.ports.delivery import Encryption
 from streams.ports.runtime import Clock
@@ -44,6 +46,29 @@ _FIRST_STEP = next(iter(STEPS))
 _TOO_MANY_MESSAGE = (
     "the account has erased {count} learners in the last 24 hours, and may erase at most {limit}: go on later"
 )
+
+
+class RestoredLearner(NamedTuple):
+    """An erased learner whose data is back."""
+
+    account_id: str
+    learner_hash: str
+    learner_id: str
+    erased_at: datetime
+
+
+_SELECT_ERASED = select(erased_learners.c.account_id, erased_learners.c.learner_hash, erased_learners.c.erased_at)
+# Each learner, with the time of the first data.
+_FIRST_EVENTS = (
+    select(events.c.account_id, events.c.learner_id, func.min(events.c.first_seen_at).label("first_at"))
+    .where(events.c.learner_id.is_not(None))
+    .group_by(events.c.account_id, events.c.learner_id)
+)
+_FIRST_SESSIONS = select(
+    course_sessions.c.account_id,
+    course_sessions.c.learner_id,
+    func.min(course_sessions.c.launched_at).label("first_at"),
+).group_by(course_sessions.c.account_id, course_sessions.c.learner_id)
 
 
 class SqlErasures:
@@ -84,11 +109,44 @@ class SqlErasures:
             newest_seen_at = await _newest_seen_at(connection, erasure.account_id, learner_id)
             # The broker's clock, which dates events, may be ahead of ours.
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest_seen_at or erasure.erased_at))
-            secret_columns = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST_STEP}
-            await connection.execute(insert(erasures).values(**asdict(erasure), **secret_columns))
+            await self._insert(connection, erasure, learner_id)
             erased = ErasedLearner(erasure.account_id, erasure.learner_hash, hash_key_id, erasure.erased_at)
             await store_erased(connection, erased)
             await write_entry(connection, audit_entry)
+        return erasure
+
+    async def _insert(self, connection: AsyncConnection, erasure: Erasure, learner_id: str) -> None:
+        secret_columns = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST_STEP}
+        await connection.execute(insert(erasures).values(**asdict(erasure), **secret_columns))
+
+    async def list_restored(self) -> Sequence[RestoredLearner]:
+        """The erased learners whose erased data is here: a restore of an older dump brought it back."""
+        restored: list[RestoredLearner] = []
+        async with self._database.read_transaction() as connection:
+            keys = await find_keys(connection, self._encryption)
+            erased = {
+                (row.account_id, row.learner_hash): row.erased_at for row in await connection.execute(_SELECT_ERASED)
+            }
+            account_ids = {account_id for account_id, _ in erased}
+            for query in (_FIRST_EVENTS, _FIRST_SESSIONS):
+                statement = query.where(query.selected_columns.account_id.in_(account_ids))
+                async for row in await connection.stream(statement):
+                    for key in keys:
+                        hashed = learner_hash(key, row.account_id, row.learner_id).hex()
+                        erased_at = erased.get((row.account_id, hashed))
+                        if erased_at is not None and row.first_at <= erased_at:
+                            restored.append(RestoredLearner(row.account_id, hashed, row.learner_id, erased_at))
+        return list(dict.fromkeys(restored))
+
+    async def start_again(self, learner: RestoredLearner, actor: str) -> Erasure:
+        """Begin an erasure again, of all until its old time. The topic has it already."""
+        now = self._clock.now()
+        erasure = Erasure(new_id("ers"), learner.account_id, learner.learner_hash, learner.erased_at, now, actor)
+        details = {"learner_hash": learner.learner_hash, "reason": "restored"}
+        entry = new_entry(self._clock, actor, "learner.erased", erasure.id, learner.account_id, **details)
+        async with self._database.transaction() as connection:
+            await self._insert(connection, erasure, learner.learner_id)
+            await write_entry(connection, entry)
         return erasure
 
     async def find(self, erasure_id: str) -> Erasure | None:

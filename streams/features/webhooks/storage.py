@@ -1,6 +1,6 @@
 """Store webhooks and their changes."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -122,6 +122,22 @@ class SqlWebhooks:
             await _record_pauses(connection, previous.webhook, updated.webhook if updated else None, held_choice, now)
             await write_entry(connection, audit(previous, updated) if audit else None)
         return kept_webhook
+
+    async def delete_again(self, tombstones: Mapping[str, int]) -> int:
+        """Delete the webhooks whose deletion only the topic knows: the database was restored from an older dump.
+
+        `tombstones` has the version of each deletion. One that is just above the webhook's own is not a person's:
+        `publish --reconcile` wrote it for a webhook that another dump did not have. Returns how many are deleted.
+        """
+        live = select(webhooks.c.id, webhooks.c.version).where(webhooks.c.deleted_at.is_(None))
+        ids = [row.id for row in await self._database.rows(live) if tombstones.get(row.id, 0) > row.version + 1]
+        for webhook_id in ids:
+            await self.change(webhook_id, lambda _: None, audit=self._audit_restored)
+        return len(ids)
+
+    def _audit_restored(self, previous: Registration, updated: Registration | None) -> AuditEntry:
+        webhook = previous.webhook
+        return new_entry(self._clock, "publish", "webhook.deleted", webhook.id, webhook.account_id, reason="restored")
 
     async def expired(self, limit: int, excluded: Collection[str] = ()) -> Sequence[str]:
         is_expired = (webhooks.c.expires_at <= self._clock.now()) & webhooks.c.deleted_at.is_(None)

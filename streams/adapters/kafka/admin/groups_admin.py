@@ -8,6 +8,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streams.adapters.kafka.admin.topics_admin import REQUEST_SECONDS, TopicsAdmin
 from streams.adapters.kafka.connection.transient_errors import repeat_if_transient, require_accepted
+from streams.core.deliveries.backlog import GroupOffsets
 from streams.core.errors import Conflict, NotFound, Unavailable
 from streams.ports.kafka import Partition
 
@@ -23,15 +24,26 @@ class GroupsAdmin(TopicsAdmin):
 
         Returns how many records are read again. Raises `Conflict` while the group has members.
         """
+        committed_offsets, new_offsets = self._rewound(group, topics, since)
+        # Commit unmoved offsets too: only at a commit does Kafka say whether the group has members.
+        self._commit(group, new_offsets)
+        return sum(old.committed - new_offsets[partition] for partition, old in committed_offsets.items())
+
+    def count_after_rewind(self, group: str, topics: Iterable[str], since: datetime) -> int:
+        """How many records the group would have to read after `rewind`, which this does not do."""
+        committed_offsets, new_offsets = self._rewound(group, topics, since)
+        return sum(old.end - new_offsets[partition] for partition, old in committed_offsets.items())
+
+    def _rewound(
+        self, group: str, topics: Iterable[str], since: datetime
+    ) -> tuple[Mapping[Partition, GroupOffsets], Mapping[Partition, int]]:
+        """The group's offsets, and those of the first records since a time, where these are less."""
         committed_offsets = self.offsets(group, topics)
         first_offsets = self._first_since(committed_offsets, since)
-        # Commit unmoved offsets too: only at a commit does Kafka say whether the group has members.
-        new_offsets = {
+        return committed_offsets, {
             partition: min(first_offsets.get(partition, old.committed), old.committed)
             for partition, old in committed_offsets.items()
         }
-        self._commit(group, new_offsets)
-        return sum(old.committed - new_offsets[partition] for partition, old in committed_offsets.items())
 
     def skip(self, group: str, partition: Partition, offset: int) -> None:
         """Skip the record at `offset`, which the group reads next: commit the offset after it.

@@ -26,6 +26,8 @@ from streams.request_owner import RequestOwner, began_at, current_owner
 SQLITE_WRITERS, SQLITE_READERS = 1, 5
 CLOSE_WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.002
+# The name of our sessions in `pg_stat_activity`, unless DATABASE_URL sets another one.
+APPLICATION_NAME = "scorm-webhooks"
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -261,7 +263,10 @@ def _postgres_engine(
         pool_use_lifo=True,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args=connect_options(url.query, behind_pooler),
+        connect_args={
+            **connect_options(url.query, behind_pooler),
+            "fallback_application_name": APPLICATION_NAME,
+        },
     )
     if behind_pooler:  # We cannot set the session: it begins with these settings.
         return engine

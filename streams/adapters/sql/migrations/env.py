@@ -7,6 +7,7 @@ from streams.adapters.sql.tables import (  # noqa: F401 (the import declares the
     course_sessions,
     deliveries,
     erasures,
+    restores,
     usage,
 )
 from streams.adapters.sql.tables.types import metadata

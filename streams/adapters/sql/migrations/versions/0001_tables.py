@@ -502,6 +502,16 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_response_times_hour"), "response_times", ["hour"], unique=False)
     op.create_table(
+        "restores",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("dump", sa.Text(), nullable=False),
+        sa.Column("since", Moment(), nullable=False),
+        sa.Column("started_at", Moment(), nullable=False),
+        sa.Column("last_step", sa.Text(), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_restores")),
+    )
+    op.create_table(
         "unknown_accounts",
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("events", sa.BigInteger(), nullable=False),
@@ -791,6 +801,7 @@ def downgrade() -> None:
     op.drop_table("usage_details")
     op.drop_table("unknown_accounts")
     op.drop_table("pull_rates")
+    op.drop_table("restores")
     op.drop_table("response_times")
     op.drop_table("replayed_records")
     op.drop_table("player_states")

@@ -1,0 +1,1 @@
+"""Dumps of the database, as files of PostgreSQL or SQLite."""
