@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from streams.cli import integrator
+from streams.cli.output import YesOption
 from streams.cli.root import (
     CLIENT_GROUPS,
     Groups,
@@ -47,6 +48,7 @@ def create_app(names: Collection[str]) -> typer.Typer:
     app.add_typer(stages)
     app.command()(up)
     app.command()(demo)
+    app.command()(restore)
     integrator.add_commands(app)
     return with_whole_paragraphs(app)
 
@@ -69,6 +71,29 @@ def up(
     from streams.cli.stages import run_up
 
     run_up(is_small=small)
+
+
+def restore(
+    since: Annotated[
+        str, typer.Option(help="A time before the dump was made, such as 2026-11-27T02:00:00Z: `record` reads since.")
+    ],
+    dump: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file of `pg_dump --format custom`, or a copy of SQLite's. Without it the database is restored "
+            "already, such as from a snapshot."
+        ),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Check, show the steps, and change nothing.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Restore the database from a dump, and let it catch up with the topics. Stop the stages that use it first.
+
+    `fan-out` and `deliver` may run. A restore that was interrupted goes on when you run the same command again.
+    """
+    from streams.cli.restore import run_restore
+
+    run_restore(dump, since, is_plan=plan, is_confirmed=yes)
 
 
 def demo(

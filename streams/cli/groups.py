@@ -1,47 +1,17 @@
-"""Commands that move consumer groups: read again, or past a record."""
+"""Commands about consumer groups: how far they are, and past a record."""
 
 import asyncio
-from datetime import UTC
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streams.cli.deployment import run_in_deployment
-from streams.cli.output import JsonOption, YesOption, parse_time_option, require_terminal_or_yes, show
+from streams.cli.output import JsonOption, YesOption, require_terminal_or_yes, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
-from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORD_INPUTS, STAGE_TOPICS, tier_of
+from streams.topics import DELIVER_GROUP, RECORD_GROUP, STAGE_TOPICS, tier_of
 
 if TYPE_CHECKING:
     from streams.adapters.kafka.admin.groups_admin import GroupsAdmin
-    from streams.runtime.bootstrap import SqlDeployment
-
-
-def rewind(
-    stage: Annotated[Literal["record"], typer.Argument(help="The stage that reads again.")],
-    to: Annotated[str, typer.Option(help="Read again what was appended since this time: 2026-11-27T02:00:00Z.")],
-    yes: YesOption = False,
-) -> None:
-    """Let `record` read its topics again from a time on, after a restore of the database. Stop its processes first.
-
-    What it reads twice changes nothing. It pauses no webhook: the health of every webhook begins again.
-
-    `meter` has its place in the database, and reads again by itself.
-    """
-    since = parse_time_option("--to", to).astimezone(UTC)
-    require_terminal_or_yes(yes)
-    if not yes:
-        typer.confirm(
-            f"Let {stage} read again what was appended since {since:%Y-%m-%d %H:%M:%S} UTC?", abort=True, err=True
-        )
-
-    async def begin_health_again(deployment: "SqlDeployment") -> None:
-        await deployment.outbox().restart_health()
-
-    count = _groups_admin().rewind(RECORD_GROUP, RECORD_INPUTS, since)
-    # Not before: a refused command changes nothing. If it ends between the two, run it again before `record` starts.
-    run_in_deployment(begin_health_again)
-    say(f"{stage} reads {count} records again")
 
 
 def skip(

@@ -11,7 +11,7 @@ import typer
 from streams.acls import command, rules
 from streams.adapters.encryption import generate_key
 from streams.cli.deployment import current_actor, run_in_deployment
-from streams.cli.groups import lag, rewind, skip
+from streams.cli.groups import lag, skip
 from streams.cli.output import JsonOption, progress_bar, show
 from streams.cli.text import say
 from streams.core.errors import Misconfigured, Unavailable
@@ -92,7 +92,6 @@ def topics_acls(
 
 
 topics.command("lag")(lag)
-topics.command("rewind")(rewind)
 topics.command("skip")(skip)
 
 

@@ -79,7 +79,7 @@ def publish(
 
         if not yes and not can_be_asked():
             raise typer.BadParameter("is required without a terminal: nobody can answer", param_hint="--yes")
-        run_reconcile(lambda unknown_webhooks: _confirm_deletion(unknown_webhooks, is_confirmed=yes))
+        run_reconcile(lambda unknown_webhooks: confirm_deletion(unknown_webhooks, is_confirmed=yes))
     else:
         run_stage("publish", health_fd, sole_member=sole_member)
 
@@ -128,7 +128,7 @@ def run(
     run_stages(stages, health_fd, sole_member=sole_member)
 
 
-def _confirm_deletion(unknown_webhooks: Sequence[Webhook], *, is_confirmed: bool) -> bool:
+def confirm_deletion(unknown_webhooks: Sequence[Webhook], *, is_confirmed: bool) -> bool:
     """Show what would be deleted, and ask unless that is confirmed."""
     say(f"{len(unknown_webhooks)} webhooks on the topic are not in the database:")
     for webhook in unknown_webhooks:

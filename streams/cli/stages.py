@@ -125,10 +125,9 @@ def _serve_stages(
 
 
 def run_reconcile(may_delete: Callable[[Sequence[Webhook]], bool]) -> None:
-    """Run one reconciliation and print its result. `may_delete` may ask a person: it runs on a thread."""
-    from streams.adapters.threads import run_in_daemon_thread
+    """Run one reconciliation and print its result. `may_delete` may ask a person."""
     from streams.runtime.bootstrap import SqlDeployment
-    from streams.runtime.sql_stages import PublishProcess
+    from streams.runtime.restore import reconcile
     from streams.runtime.startup import STAGES
 
     deployment = SqlDeployment.from_environment()
@@ -136,14 +135,12 @@ def run_reconcile(may_delete: Callable[[Sequence[Webhook]], bool]) -> None:
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
     STAGES["publish"].startup_checks(deployment).wait_or_raise(deployment)
 
-    async def ask(unknown_webhooks: Sequence[Webhook]) -> bool:
-        return await run_in_daemon_thread(lambda: may_delete(unknown_webhooks))
-
     async def run() -> None:
-        result, erasures = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
-        unknown_note = f", {result.kept} left that the database does not know" if result.kept else ""
-        print(f"{result.published} webhooks published again, {result.deleted} deleted{unknown_note}")
-        print(f"{erasures.published} erasures published again, {erasures.learned} learned from the topic")
+        done = await reconcile(deployment, may_delete)
+        unknown_note = f", {done.webhooks.kept} left that the database does not know" if done.webhooks.kept else ""
+        print(f"{done.webhooks.published} webhooks published again, {done.webhooks.deleted} deleted{unknown_note}")
+        print(f"{done.deleted_again} webhooks deleted in the database, as on the topic")
+        print(f"{done.erasures.published} erasures published again, {done.erasures.learned} learned from the topic")
 
     _run_async(run)
 

@@ -1,5 +1,7 @@
 """The stages `publish`, `maintain`, `meter` and `notify`, with their parts."""
 
+from typing import NamedTuple
+
 from ulid import ULID
 
 from streams.adapters.threads import run_in_worker_thread
@@ -24,6 +26,14 @@ from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
 from streams.tasks import run_until_first_ends
 from streams.topics import METER_GROUP, SESSION_EVENTS
+
+
+class Reconciled(NamedTuple):
+    """The results of a reconciliation. `deleted_again` webhooks are deleted in SQL, as they were on the topic."""
+
+    webhooks: ReconcileResult
+    erasures: ErasureReconcileResult
+    deleted_again: int
 
 
 def _make_lease_keeper(stage: str, deployment: SqlParts, telemetry: Telemetry) -> LeaseKeeper:
@@ -154,15 +164,21 @@ class PublishProcess:
             outgoing_events, self._producer, self._telemetry, self._outages, self._postponed_work
         )
 
-    async def reconcile(self, may_delete: ConfirmDeletion) -> tuple[ReconcileResult, ErasureReconcileResult]:
-        """Make `subscriptions` match SQL, and merge `erasures` with SQL. Runs once, as the only publisher."""
-        results: list[tuple[ReconcileResult, ErasureReconcileResult]] = []
+    async def reconcile(self, may_delete: ConfirmDeletion) -> Reconciled:
+        """Make `subscriptions` match SQL, and merge `erasures` with SQL. Runs once, as the only publisher.
+
+        Webhooks whose deletion only the topic knows are deleted in SQL, too.
+        """
+        results: list[Reconciled] = []
 
         async def reconcile_once() -> None:
             await self._erasures.wait_until_read()
             erasures = await self._erasures_stage.reconcile(self._erasures.table)
             await self._subscriptions.wait_until_read()
-            results.append((await self._stage.reconcile(self._subscriptions.table, may_delete), erasures))
+            table = self._subscriptions.table
+            # First, because the stage raises the version of every webhook above that of its tombstone.
+            deleted_count = await self._deployment.stored_webhooks().delete_again(table.tombstones or {})
+            results.append(Reconciled(await self._stage.reconcile(table, may_delete), erasures, deleted_count))
 
         try:
             await self._lease.hold(self._subscriptions.run, self._erasures.run, reconcile_once)

@@ -61,7 +61,6 @@ def _both(long: bool) -> list[Scenario]:
         Scenario("wrong-clock", partial(clocks.wrong, cases=clock_cases[: choose(2, 4)], seconds=choose(3, 30))),
         Scenario("topic-recreated", brokers.recreate_subscriptions),
         Scenario("database-restore", databases.restore),
-        Scenario("restore-with-deletions", databases.restore_with_deletions),
         # One copy of each: `deliver` is killed, and forgets what it has sent.
         Scenario("invalid-records", partial(faults.records, times=times), invalid_share=0.02),
         Scenario("wrong-key", partial(faults.wrong_key, seconds=choose(3, 20))),

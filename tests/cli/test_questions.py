@@ -145,7 +145,7 @@ QUESTIONS = [
     ("webhooks", "delete", "wh_1"),
     ("deliveries", "replay", "wh_1", "--since", SINCE),
     ("learners", "erase", "acc_1", "learner-42"),
-    ("topics", "rewind", "record", "--to", SINCE),
+    ("restore", "--since", SINCE),
     ("topics", "skip", "record", "deliveries", "0", "1"),
 ]
 

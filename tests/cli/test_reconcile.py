@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from builders import webhook
-from streams.cli.stage_commands import _confirm_deletion
+from streams.cli.stage_commands import confirm_deletion
 
 
 @pytest.mark.parametrize("answer", ["\n", "", "y\n"])
@@ -20,7 +20,7 @@ def test_without_a_terminal_yes_is_required(answer: str) -> None:
 
 def test_what_would_be_deleted_has_its_url_and_account(capsys: pytest.CaptureFixture[str]) -> None:
     unknown = [webhook(id=f"wh_{number}", url=f"https://crm.example.com/{number}") for number in range(12)]
-    assert _confirm_deletion(unknown, is_confirmed=True)
+    assert confirm_deletion(unknown, is_confirmed=True)
     shown = capsys.readouterr().out
     assert "12 webhooks on the topic are not in the database" in shown
     for one in unknown:

@@ -1,7 +1,6 @@
 """A learner is erased from a running system, and nothing brings the data back."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -10,13 +9,12 @@ from typing import Any
 
 import pytest
 
-import parts
 from conftest import Broker
 from e2e.conftest import prepared
 from e2e.learning_platform import LAST_SPRING, Platform, encoded
 from e2e.receiver import Received, Receiver, Response
 from e2e.system import System, until
-from real.postgres import ROLE, Postgres
+from real.postgres import Postgres
 
 pytestmark = pytest.mark.e2e
 
@@ -166,24 +164,6 @@ def test_many_erasures_are_all_known_before_a_request(system: System, platform: 
     until(lambda: not system._rows("SELECT 1 FROM dirty_erasures LIMIT 1"), 120, "all are on the topic")
     assert_only_the_other_is_sent(system, platform, receiver, account)
     assert system.metric("deliver", "erased_learners") == 30001
-
-
-def test_an_erasure_outlives_a_restore_of_an_older_dump(
-    system: System, platform: Platform, receiver: Receiver, postgres: Postgres, tmp_path: Path
-) -> None:
-    account, webhook = queue_delivery(system, platform, receiver)
-    dump, url = str(tmp_path / "dump"), system.env["DATABASE_URL"].replace(f"//{ROLE}@", "//postgres@")
-    programs = parts.postgres()
-    assert programs
-    subprocess.run([programs / "pg_dump", "-Fc", "-f", dump, url], check=True)
-    erase(system, account)
-    for stage in ("publish", "record"):
-        system.stop(stage)
-    subprocess.run([programs / "pg_restore", "--clean", "--if-exists", "-d", url, dump], check=True)
-    assert "1 learned from the topic" in system.run("publish", "--reconcile", "--yes")
-    system.start(("publish", "record"))
-    assert_only_the_other_is_sent(system, platform, receiver, account)
-    until(partial(has_state, system, webhook, "evt_of_grace", "delivered"), 30, "the other one is recorded")
 
 
 def test_a_killed_erasure_is_finished_by_maintain(system: System, platform: Platform, receiver: Receiver) -> None:
