@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
+from streams.core.errors import FieldError, Invalid
 from streams.core.times import format_time
 
 
@@ -50,7 +52,7 @@ class TopicsFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class RestoreProgress:
     """How far a restore has come: its last step that is done, and what the steps counted."""
 
     dump: str
@@ -59,12 +61,17 @@ class Progress:
     last_step: RestoreStep
     counts: Mapping[str, int] = field(default_factory=dict)
 
-    def after(self, step: RestoreStep, **counts: int) -> "Progress":
+    def after(self, step: RestoreStep, **counts: int) -> "RestoreProgress":
         """The progress after one more step."""
         return replace(self, last_step=step, counts={**self.counts, **counts})
 
 
-def remaining_steps(progress: Progress | None) -> Sequence[RestoreStep]:
+def damaged_dump(path: Path, problem: str) -> Invalid:
+    """The error of a dump that cannot be read to its end."""
+    return Invalid(FieldError("--dump", f"{path} is damaged, or not complete ({problem}): take another one"))
+
+
+def remaining_steps(progress: RestoreProgress | None) -> Sequence[RestoreStep]:
     """The steps that are not done, in order."""
     steps = list(RestoreStep)
     return steps[steps.index(progress.last_step) + 1 :] if progress else steps

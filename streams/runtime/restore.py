@@ -19,7 +19,7 @@ from streams.adapters.threads import run_in_daemon_thread, run_in_worker_thread
 from streams.core.encryption import WRONG_KEYS_MESSAGE
 from streams.core.errors import Conflict, FieldError, Invalid, Misconfigured
 from streams.core.restore import (
-    Progress,
+    RestoreProgress,
     RestoreScope,
     RestoreStep,
     TopicsFacts,
@@ -61,7 +61,7 @@ class CheckedRestore:
     """A restore that nothing refuses: what its steps work on, how far it came, and what it cannot bring back."""
 
     scope: RestoreScope
-    progress: Progress | None
+    progress: RestoreProgress | None
     note: str | None
 
 
@@ -78,7 +78,7 @@ class Restore:
         self._started_at = deployment.clock.now()
         self._database = SqlRestores(deployment.database_url, deployment.settings.is_behind_pooler)
         self._groups = GroupsAdmin(deployment.kafka, deployment.settings.topic_prefix)
-        self._progress: Progress | None = None
+        self._progress: RestoreProgress | None = None
 
     def check(self, on_progress: OnProgress, on_wait: Callable[[str], None]) -> CheckedRestore:
         """Check all that a restore needs, and change nothing. `on_progress` shows how much of the dump is read.
@@ -122,7 +122,7 @@ class Restore:
                 asyncio.run(self._erase(on_progress))
             case RestoreStep.RECORD:
                 asyncio.run(self._record(on_progress))
-        started = self._progress or Progress(
+        started = self._progress or RestoreProgress(
             dump=self._dump_name, since=self._since, started_at=self._started_at, last_step=step
         )
         self._progress = started.after(step, **counts)
@@ -222,17 +222,13 @@ class Restore:
     async def _erase(self, on_progress: OnProgress) -> None:
         """Erase the learners whose data the dump brought back, after the erasures that were under way."""
         deployment = self._new_deployment()
-        erasures = deployment.erasures()
+        erasures, service = deployment.erasures(), deployment.learners()
         try:
-            unfinished = [erasure.id for erasure in await erasures.list_unfinished(deployment.clock.now())]
-            for erasure_id in unfinished:
-                while not (await erasures.advance(erasure_id)).is_finished:
-                    pass
+            for unfinished_erasure in await erasures.list_unfinished(deployment.clock.now()):
+                await service.finish(unfinished_erasure)
             learners = await erasures.list_restored()
             for number, learner in enumerate(learners, start=1):
-                erasure = await erasures.start_again(learner, "restore")
-                while not (await erasures.advance(erasure.id)).is_finished:
-                    pass
+                await service.finish(await erasures.start_again(learner, "restore"))
                 on_progress(number, len(learners))
         finally:
             await deployment.database.close()

@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 
 import parts
 from real.migrated import make_tables
+from real.postgres import Postgres
 from streams.adapters.dumps.dump_file import FACT_TABLES, open_dump, to_facts
 from streams.adapters.sql.engine.database import database_url as url_of
 from streams.adapters.sql.engine.schema_check import connection_to, revisions
@@ -157,6 +158,24 @@ def test_a_failed_restore_changes_nothing(postgres_dump: tuple[URL, Path]) -> No
     with pytest.raises(Conflict, match=r"pg_restore: .*depend.* The database is as it was before"):
         open_dump(dump, url).restore(no_progress)
     assert account_names(url) == ["Now"]
+
+
+def test_a_restore_that_ends_early_changes_nothing(postgres_dump: tuple[URL, Path]) -> None:
+    url, dump = postgres_dump
+    change(url, "UPDATE accounts SET name = 'Now'")
+    opened = open_dump(dump, url)
+    whole = dump.read_bytes()
+    dump.write_bytes(whole[:-200])
+    with pytest.raises(Conflict, match="The database is as it was before"):
+        opened.restore(no_progress)
+    assert account_names(url) == ["Now"]
+
+
+def test_a_dump_fills_an_empty_database(postgres_dump: tuple[URL, Path], postgres: Postgres) -> None:
+    _, dump = postgres_dump
+    empty = url_of(postgres.url())
+    open_dump(dump, empty).restore(no_progress)
+    assert account_names(empty) == ["Acme"]
 
 
 def fake_program(folder: Path, script: str) -> None:

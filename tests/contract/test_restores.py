@@ -14,7 +14,7 @@ from streams.adapters.sql.tables.accounts import audit_log
 from streams.adapters.sql.tables.deliveries import webhooks
 from streams.adapters.sql.tables.erasures import erased_learners
 from streams.core.errors import Conflict
-from streams.core.restore import Progress, RestoreStep
+from streams.core.restore import RestoreProgress, RestoreStep
 from streams.core.webhooks.webhook import Registration
 from streams.features.webhooks.storage import SqlWebhooks
 
@@ -56,7 +56,7 @@ async def test_an_open_pool_is_a_running_stage(database: SqlStore, restores: Sql
 
 def test_progress_is_that_of_one_dump_and_one_time(restores: SqlRestores) -> None:
     assert restores.find_progress(DUMP, NOON) is None
-    begun = Progress(dump=DUMP, since=NOON, started_at=NOON, last_step=RestoreStep.RESTORE)
+    begun = RestoreProgress(dump=DUMP, since=NOON, started_at=NOON, last_step=RestoreStep.RESTORE)
     for progress in (begun, begun.after(RestoreStep.REWIND, records=7)):
         restores.save_progress(progress)
         assert restores.find_progress(DUMP, NOON) == progress
@@ -102,9 +102,7 @@ async def erase_restored(store: SqlStore) -> list[str]:
     """Erase what a dump brought back; the learners."""
     restored = await store.erasures.list_restored()
     for learner in restored:
-        erasure = await store.erasures.start_again(learner, "restore")
-        while not (await store.erasures.advance(erasure.id)).is_finished:
-            pass
+        await learners(store).finish(await store.erasures.start_again(learner, "restore"))
     return [learner.learner_id for learner in restored]
 
 
@@ -136,7 +134,7 @@ async def test_what_happened_after_the_erasure_stays(database: SqlStore) -> None
 async def test_a_restore_counts_what_stayed_ended(database: SqlStore) -> None:
     await erase(database, ADA)
     await database.webhooks.change("wh_crm", lambda _: None)
-    progress = Progress(dump="", since=NOON, started_at=NOON, last_step=RestoreStep.ERASE)
+    progress = RestoreProgress(dump="", since=NOON, started_at=NOON, last_step=RestoreStep.ERASE)
     counts = SqlRestores(database.database.url).results(progress)
     assert counts == {"deliveries_for_readers": 0, "webhooks_deleted_again": 1, "learners_erased": 1}
     async with database.database.transaction() as connection:

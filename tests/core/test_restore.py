@@ -9,7 +9,7 @@ from builders import NOON
 from streams.core.restore import (
     DumpFacts,
     MeterPosition,
-    Progress,
+    RestoreProgress,
     RestoreScope,
     RestoreStep,
     TopicsFacts,
@@ -74,7 +74,7 @@ def test_the_plan_says_what_the_topics_no_longer_have() -> None:
 
 
 def test_a_second_run_goes_on_after_the_last_step() -> None:
-    begun = Progress(dump="d", since=NOON, started_at=NOON, last_step=RestoreStep.RESTORE)
+    begun = RestoreProgress(dump="d", since=NOON, started_at=NOON, last_step=RestoreStep.RESTORE)
     assert remaining_steps(None) == list(RestoreStep)
     after_two = begun.after(RestoreStep.REWIND, records=7)
     assert remaining_steps(after_two) == [RestoreStep.RECONCILE, RestoreStep.ERASE, RestoreStep.RECORD]

@@ -18,7 +18,8 @@ from streams.adapters.driver_queries import libpq_url
 from streams.adapters.sql.engine.schema_check import connection_to
 from streams.adapters.sql.tables import accounts, course_sessions, deliveries, erasures, restores, usage
 from streams.adapters.sql.tables.types import metadata
-from streams.core.errors import Conflict, FieldError, Invalid, Misconfigured
+from streams.core.errors import Conflict, Misconfigured
+from streams.core.restore import damaged_dump
 
 POSTGRES_MAGIC = b"PGDMP"
 CHUNK_BYTES = 1 << 20
@@ -49,7 +50,7 @@ class PostgresDump:
 
     def verify(self, on_progress: Callable[[int, int], None]) -> None:
         if problem := self._feed(("--file", os.devnull), on_progress):
-            raise self._cut(problem)
+            raise damaged_dump(self._path, problem)
 
     def restore(self, on_progress: Callable[[int, int], None]) -> None:
         self._drop_newer_tables()
@@ -77,7 +78,7 @@ class PostgresDump:
         command = [self._program, *arguments, str(self._path)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=_environ({}))
         if done.returncode:
-            raise self._cut(_problem_in(done.stderr))
+            raise damaged_dump(self._path, _problem_in(done.stderr))
         return done.stdout.decode()
 
     def _feed(
@@ -107,9 +108,6 @@ class PostgresDump:
                 process.wait()
             errors.seek(0)
             return _problem_in(errors.read()) if process.returncode else None
-
-    def _cut(self, problem: str) -> Invalid:
-        return Invalid(FieldError("--dump", f"{self._path} is damaged, or not complete ({problem}): take another one"))
 
 
 def _find_program(url: URL) -> str:

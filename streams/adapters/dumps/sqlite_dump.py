@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from streams.adapters.sql.engine.sqlite_file import make_private_file
-from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
+from streams.core.errors import Conflict, Unavailable
+from streams.core.restore import damaged_dump
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 PAGES_PER_STEP = 1000
@@ -37,7 +38,7 @@ class SqliteDump:
         with self._open() as dump:
             [result] = dump.execute("PRAGMA quick_check(1)").fetchone()
         if result != "ok":
-            raise self._cut(result)
+            raise damaged_dump(self._path, result)
 
     def restore(self, on_progress: Callable[[int, int], None]) -> None:
         def report(_: int, remaining: int, total: int) -> None:
@@ -56,10 +57,7 @@ class SqliteDump:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
-                raise self._cut(str(error)) from None
-
-    def _cut(self, problem: str) -> Invalid:
-        return Invalid(FieldError("--dump", f"{self._path} is damaged, or not complete ({problem}): take another one"))
+                raise damaged_dump(self._path, str(error)) from None
 
 
 def require_unused(url: URL) -> None:

@@ -15,7 +15,7 @@ from streams.adapters.sql.tables.deliveries import IS_HELD_FOR_READERS, deliveri
 from streams.adapters.sql.tables.erasures import erased_learners
 from streams.adapters.sql.tables.restores import restores
 from streams.core.errors import Conflict
-from streams.core.restore import Progress, RestoreStep
+from streams.core.restore import RestoreProgress, RestoreStep
 
 _SESSIONS = """
     SELECT count(*) FROM pg_stat_activity
@@ -62,7 +62,7 @@ class SqlRestores:
             existing = inspect(connection).get_table_names()
             return {table: _all_rows(connection, table) if table in existing else [] for table in tables}
 
-    def find_progress(self, dump: str, since: datetime) -> Progress | None:
+    def find_progress(self, dump: str, since: datetime) -> RestoreProgress | None:
         """The progress of the restore of this dump since this time. None if another one was the last."""
         if self._lacks_file():
             return None
@@ -72,7 +72,7 @@ class SqlRestores:
             row = connection.execute(select(restores)).first()
         if row is None or (row.dump, row.since) != (dump, since):
             return None
-        return Progress(
+        return RestoreProgress(
             dump=dump,
             since=since,
             started_at=row.started_at,
@@ -80,7 +80,7 @@ class SqlRestores:
             counts=row.counts,
         )
 
-    def save_progress(self, progress: Progress) -> None:
+    def save_progress(self, progress: RestoreProgress) -> None:
         """Store the progress, instead of that of any other restore."""
         with connection_to(self._url) as connection:
             connection.execute(delete(restores))
@@ -100,7 +100,7 @@ class SqlRestores:
         with connection_to(self._url) as connection:
             connection.execute(delete(leases))
 
-    def results(self, progress: Progress) -> Mapping[str, int]:
+    def results(self, progress: RestoreProgress) -> Mapping[str, int]:
         """What became of a restore, by counts of the rows."""
         queries = {
             "deliveries_for_readers": select(func.count()).select_from(deliveries).where(IS_HELD_FOR_READERS),

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -48,12 +48,13 @@ _TOO_MANY_MESSAGE = (
 )
 
 
-class RestoredLearner(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RestoredLearner:
     """An erased learner whose data is back."""
 
     account_id: str
     learner_hash: str
-    learner_id: str
+    learner_id: str = field(repr=False)
     erased_at: datetime
 
 
