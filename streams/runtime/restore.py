@@ -32,7 +32,7 @@ from streams.core.times import format_time
 from streams.core.webhooks.webhook import Webhook
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sql_stages import PublishProcess, Reconciled
-from streams.runtime.stages import RecordProcess
+from streams.runtime.startup import prepare_stage
 from streams.runtime.startup_checks import StartupChecks
 from streams.tasks import run_until_first_ends
 from streams.telemetry import PrometheusTelemetry
@@ -236,7 +236,8 @@ class Restore:
     async def _record(self, on_progress: OnProgress) -> None:
         """Run `record` until it has committed every record that is there now."""
         ends = {at: offsets.end for at, offsets in self._groups.offsets(RECORD_GROUP, RECORD_INPUTS).items()}
-        record = RecordProcess(self._new_deployment(), PrometheusTelemetry("record"))
+        telemetry = PrometheusTelemetry("record")
+        record = await prepare_stage("record", self._new_deployment(), telemetry, on_wait=lambda reason: None)
         total = 0
 
         def count_remaining() -> int:

@@ -200,6 +200,8 @@ def test_a_dump_that_does_not_fit_is_refused(on_sqlite: System, tmp_path: Path) 
     with closing(sqlite3.connect(database)) as lost:
         lost.execute("DELETE FROM webhooks")
         lost.commit()
+    no = on_sqlite.answer("n\n", *restore_command(dump, since))
+    assert (no.returncode, "Restore?" in no.stderr, on_sqlite.run("webhooks", "list", "--json")) == (1, True, [])
     output = on_sqlite.run(*restore_command(dump, since), "--yes")
     assert "record: done" in output
     assert len(on_sqlite.run("webhooks", "list", "--json")) == 1
