@@ -205,3 +205,7 @@ def test_a_dump_that_does_not_fit_is_refused(on_sqlite: System, tmp_path: Path) 
     output = on_sqlite.run(*restore_command(dump, since), "--yes")
     assert "record: done" in output
     assert len(on_sqlite.run("webhooks", "list", "--json")) == 1
+    # A snapshot was restored by other means.
+    output = on_sqlite.run("restore", "--since", since.isoformat(), "--yes")
+    assert "use the database as it is restored" in output
+    assert "record: done" in output
