@@ -236,18 +236,20 @@ class Restore:
     async def _record(self, on_progress: OnProgress) -> None:
         """Run `record` until it has committed every record that is there now."""
         ends = {at: offsets.end for at, offsets in self._groups.offsets(RECORD_GROUP, RECORD_INPUTS).items()}
-        telemetry = PrometheusTelemetry("record")
-        record = await prepare_stage("record", self._new_deployment(), telemetry, on_wait=lambda reason: None)
-        total = 0
 
         def count_remaining() -> int:
             committed = self._groups.offsets(RECORD_GROUP, RECORD_INPUTS)
             return sum(max(0, end - committed[at].committed) for at, end in ends.items())
 
+        total = count_remaining()
+        if not total:
+            # A member that leaves while it joins would stay in the group for a session timeout.
+            return
+        telemetry = PrometheusTelemetry("record")
+        record = await prepare_stage("record", self._new_deployment(), telemetry, on_wait=lambda reason: None)
+
         async def drain_at_the_end() -> None:
-            nonlocal total
             while remaining := await run_in_worker_thread(count_remaining):
-                total = max(total, remaining)
                 on_progress(total - remaining, total)
                 await asyncio.sleep(POLL_SECONDS)
             await record.drain()
