@@ -10,7 +10,10 @@ import parts
 from kube.images import build_images
 from kube.namespaces import run_inside
 
-BROUGHT = ("Kafka", "buildah", "base of the image", "helm and kubectl", "container runtime")
+BROUGHT = (
+    *("Kafka", "buildah", "base of the image", "helm and kubectl", "container runtime"),
+    *("skopeo", "registry of images"),
+)
 FOLDER = "SCORM_WEBHOOKS_KUBE_FOLDER"
 LEFT_OUT = "left out: tests on a real Kubernetes"
 
@@ -45,7 +48,7 @@ def leave_out(reason: str) -> int:
 
 def bring() -> bool:
     """Whether everything else is there now. What cannot be had has a line of its own."""
-    brought = [parts.bring(part) for part in (*parts.ALL, *parts.OF_KUBE) if part[0] in BROUGHT]
+    brought = [parts.bring(part) for part in (*parts.ALL, *parts.OF_KUBE, *parts.OF_RELEASE) if part[0] in BROUGHT]
     return all(brought)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import parts
 from kube.happening import Row, table
 from kube.images import ARCHIVES
 from kube.loaded import LoadedRelease
 from kube.node import Node
+from kube.published import VERSION, push_release, serving
 from kube.release import Release
 from kube.stores import start_stores
 
@@ -34,12 +36,16 @@ def node(folder: Path) -> Node:
 
 
 @pytest.fixture(scope="session")
-def release(node: Node) -> Release:
-    """The release before, installed."""
-    release = Release(node.kubectl)
-    release.prepare()
-    release.install(**{"image.tag": "previous"})
-    return release
+def release(node: Node, folder: Path) -> Iterator[Release]:
+    """The release before, installed from a registry. Nothing was released yet, so it is this checkout too."""
+    program = parts.image_registry()
+    assert program, "tests/parts.py brings it"
+    with serving(program, folder) as registry:
+        push_release(registry, folder / "published")
+        release = Release(node.kubectl)
+        release.prepare()
+        release.install(f"oci://{registry.chart}", "--version", VERSION, "--plain-http")
+        yield release
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from real.image import BASE, ensure_base, output
 
 BUILD = "buildah bud --isolation chroot --pull-never"
 APP = "localhost/scorm-webhooks"
-# Nothing was released yet: the release before is this checkout under another tag.
-NEW, PREVIOUS = f"{APP}:new", f"{APP}:previous"
+NEW = f"{APP}:new"
 STORES = "localhost/scorm-webhooks-stores:latest"
 ARCHIVES = parts.CACHE / "kube" / "images"
 # Its default command makes it the sandbox of each pod too: a process that only waits.

@@ -14,6 +14,13 @@ NAME, NAMESPACE, FULLNAME = "events", "webhooks", "events-scorm-webhooks"
 VALUES = Path(__file__).with_name("values.yaml")
 STAGES = ("fan-out", "deliver", "record", "publish", "maintain", "meter", "notify", "api")
 TIMEOUT = "4m"
+# The image of this checkout, which the node has.
+IMAGE = {
+    "image.repository": "localhost/scorm-webhooks",
+    "image.tag": "new",
+    "image.digest": "",
+    "image.pullPolicy": "Never",
+}
 # In the commands of the document.
 DOCUMENTED_DATABASE = "postgresql://webhooks:password@postgres/webhooks"
 REVISION = re.compile(r"(?<= )\d+(?= )")
@@ -35,11 +42,16 @@ class Release:
         self.kubectl.shell(database.replace(DOCUMENTED_DATABASE, DATABASE_URL))
         self.kubectl.shell(command("kubectl create secret generic webhooks-keys"))
 
-    def install(self, **values: Any) -> str:
-        return self._helm("install", values)
+    def install(self, *chart: str) -> str:
+        """From a registry. The chart names its image itself."""
+        return self._helm("install", *chart)
 
-    def upgrade(self, **values: Any) -> str:
-        return self._helm("upgrade", {"image.tag": "new"} | values)
+    def upgrade(self, *options: str, **values: Any) -> str:
+        """To this checkout's chart and image."""
+        sets = [
+            part for path, value in (IMAGE | values).items() for part in ("--set-json", f"{path}={json.dumps(value)}")
+        ]
+        return self._helm("upgrade", CHART, *sets, *options)
 
     def rollback(self) -> None:
         """To the revision before this one that worked."""
@@ -72,10 +84,10 @@ class Release:
         output = self.kubectl.run(*where, *words)
         return json.loads(output) if "--json" in words else output
 
-    def _helm(self, verb: str, values: dict[str, Any]) -> str:
-        sets = [part for path, value in values.items() for part in ("--set-json", f"{path}={json.dumps(value)}")]
-        wait = ["--wait", "--timeout", TIMEOUT]
-        return self.kubectl.helm(verb, NAME, CHART, "--namespace", NAMESPACE, "--values", VALUES, *sets, *wait)
+    def _helm(self, verb: str, chart: str | Path, *options: str) -> str:
+        fixed = ("--namespace", NAMESPACE, "--values", VALUES, "--wait", "--timeout", TIMEOUT)
+        # The last of two equal options counts.
+        return self.kubectl.helm(verb, NAME, chart, *fixed, *options)
 
 
 def stage_of(pod: Resource) -> str:

@@ -51,6 +51,19 @@ def test_the_first_account_of_the_document_works(release: Release) -> None:
         until(api_answers, ANSWER_SECONDS, "the API answers on port 8080")
 
 
+def test_the_chart_of_the_registry_names_its_image_by_digest(release: Release) -> None:
+    for pod in release.pods():
+        assert "/team/scorm-webhooks@sha256:" in pod["spec"]["containers"][0]["image"]
+
+
+def test_an_upgrade_that_cannot_start_goes_back_by_itself(release: Release) -> None:
+    with pytest.raises(AssertionError, match=r"(?i)upgrade.* failed|rolled back"):
+        release.upgrade("--rollback-on-failure", "--timeout", "20s", **{"image.tag": "missing"})
+    [status] = json.loads(release.kubectl.helm("list", "--namespace", NAMESPACE, "--output", "json"))
+    assert status["status"] == "deployed"
+    assert "ready" in release.test()
+
+
 def test_a_failed_job_stays_with_its_log(release: Release) -> None:
     values = {"kafka.bootstrapServers": "nowhere:9092", "jobs.backoffLimit": 0}
     with pytest.raises(AssertionError, match="pre-upgrade"):

@@ -12,7 +12,7 @@ import pytest
 
 import parts
 from conftest import left_out
-from publication.published import BUILD, CONFIG, VERSION, ImageRegistry, Released, release_words
+from publication.published import BUILD, VERSION, ImageRegistry, Released, release_words
 from real.image import ARM64_BASE, BASE, ensure_base
 from real.process import Process, free_ports
 
@@ -22,10 +22,8 @@ def image_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageRe
     program = parts.image_registry() or left_out("registry of images")
     folder = tmp_path_factory.mktemp("registry")
     [port] = free_ports(1)
-    config = folder / "config.yml"
-    config.write_text(CONFIG.format(folder=folder / "data", port=port))
-    running = Process([program, "serve", config], log=folder / "log")
-    registry = ImageRegistry(port, folder / "data" / "docker" / "registry" / "v2")
+    registry = ImageRegistry(port, folder / "data")
+    running = Process(registry.command(program), log=folder / "log")
     try:
         running.wait_until(registry.responds)
         yield registry

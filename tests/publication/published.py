@@ -28,6 +28,17 @@ class ImageRegistry:
     port: int
     folder: Path
 
+    def command(self, program: Path) -> list[str | Path]:
+        """What serves it; writes its configuration."""
+        self.folder.mkdir()
+        config = self.folder / "config.yml"
+        config.write_text(CONFIG.format(folder=self.folder, port=self.port))
+        return [program, "serve", config]
+
+    @property
+    def repositories(self) -> Path:
+        return self.folder / "docker" / "registry" / "v2" / "repositories"
+
     @property
     def name(self) -> str:
         return f"127.0.0.1:{self.port}"
@@ -87,6 +98,6 @@ def release_words(released: Released, registry: ImageRegistry) -> list[str]:
 
 
 def make(checkout: Path, env: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
-    # A make that runs these tests says so in variables, which change what this one prints.
-    own = {name: value for name, value in env.items() if not name.startswith("MAKE")}
+    # A make that runs these tests passes its own variables on.
+    own = {name: value for name, value in env.items() if name != "ARGS" and not name.startswith("MAKE")}
     return subprocess.run(["make", *words], cwd=checkout, env=own, capture_output=True, text=True, check=False)

@@ -193,7 +193,7 @@ def test_a_push_that_is_refused_half_way_has_no_tag(
     signer = Signer(str(released.key), is_plain_http=True)
     registry = Registry(f"{image_registry.name}/half", is_plain_http=True)
     # Where the registry would keep the chart there is a file: it refuses to store it.
-    blocked = image_registry.folder / "repositories" / "half" / "charts"
+    blocked = image_registry.repositories / "half" / "charts"
     blocked.parent.mkdir()
     blocked.touch()
     with pytest.raises(Refused, match="half/charts"):

@@ -34,7 +34,7 @@ class Registry:
         image, chart = digest_of(out / "image"), digest_of(out / "chart")
         if version in self._tags(self.image) and self._digest(version) != image:
             raise Refused(f"PUSH: {self.image}:{version} is another image; raise the version")
-        self._copy(f"oci:{out / 'image'}", f"docker://{self.image}@{image}")
+        self.copy(f"oci:{out / 'image'}", f"docker://{self.image}@{image}")
         signer.sign_artifact(f"{self.image}@{image}")
         with tempfile.NamedTemporaryFile("w", suffix=".json") as predicate:
             json.dump(json.loads((out / PROVENANCE).read_text())["predicate"], predicate)
@@ -44,10 +44,17 @@ class Registry:
         for architecture in ARCHITECTURES:
             for kind in ("python", "debian"):
                 signer.attest(f"{self.image}@{digests[architecture]}", "cyclonedx", sbom_of(out, architecture, kind))
-        self._copy(f"oci:{out / 'chart'}", f"docker://{self.chart}@{chart}")
+        self.copy(f"oci:{out / 'chart'}", f"docker://{self.chart}@{chart}")
         signer.sign_artifact(f"{self.chart}@{chart}")
         for repository, digest in ((self.image, image), (self.chart, chart)):
-            self._copy(f"docker://{repository}@{digest}", f"docker://{repository}:{version}")
+            self.copy(f"docker://{repository}@{digest}", f"docker://{repository}:{version}")
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy all of an image or a chart, with its digests. Raises `Refused`."""
+        sides = [f"--{side}-{self._verify}" for side, end in (("src", source), ("dest", target)) if "docker:" in end]
+        done = _skopeo("copy", "--all", "--preserve-digests", "--quiet", *sides, source, target)
+        if done.returncode:
+            raise Refused(f"PUSH: {target.removeprefix('docker://')} was refused: {_last_line(done.stderr)}")
 
     def _tags(self, repository: str) -> list[str]:
         done = _skopeo("list-tags", f"--{self._verify}", f"docker://{repository}")
@@ -61,13 +68,9 @@ class Registry:
     def _digest(self, version: str) -> str:
         tagged = f"docker://{self.image}:{version}"
         done = _skopeo("inspect", f"--{self._verify}", "--raw", tagged)
-        return f"sha256:{hashlib.sha256(done.stdout.encode()).hexdigest()}"
-
-    def _copy(self, source: str, target: str) -> None:
-        sides = [f"--{side}-{self._verify}" for side, end in (("src", source), ("dest", target)) if "docker:" in end]
-        done = _skopeo("copy", "--all", "--preserve-digests", "--quiet", *sides, source, target)
         if done.returncode:
-            raise Refused(f"PUSH: {target.removeprefix('docker://')} was refused: {_last_line(done.stderr)}")
+            raise Refused(f"PUSH: {tagged} cannot be read: {_last_line(done.stderr)}")
+        return f"sha256:{hashlib.sha256(done.stdout.encode()).hexdigest()}"
 
 
 def _skopeo(*arguments: str) -> "subprocess.CompletedProcess[str]":
