@@ -29,6 +29,8 @@ def main(arguments: list[str]) -> int:
     build_images()
     folder = Path(tempfile.mkdtemp(prefix="kube-"))
     os.environ[FOLDER] = str(folder)
+    # helm packs the chart as `make release` does.
+    os.environ["PATH"] = f"{parts.KUBE / 'bin'}:{os.environ['PATH']}"
     # The tests are the story of one release: after a failure the rest says nothing.
     options = ["-m", "kube", "--exitfirst", "-o", "faulthandler_timeout=900"]
     tests = [sys.executable, "-m", "pytest", *options, str(Path(__file__).parent), *arguments]
