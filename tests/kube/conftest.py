@@ -42,9 +42,9 @@ def release(node: Node, folder: Path) -> Iterator[Release]:
     assert program, "tests/parts.py brings it"
     with serving(program, folder) as registry:
         push_release(registry, folder / "published")
-        release = Release(node.kubectl)
+        release = Release(node.kubectl, f"oci://{registry.chart}", "--version", VERSION, "--plain-http")
         release.prepare()
-        release.install(f"oci://{registry.chart}", "--version", VERSION, "--plain-http")
+        release.install()
         yield release
 
 

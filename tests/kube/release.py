@@ -28,10 +28,11 @@ COMMAND_OF_THE_NOTES = r"^     (\S.*)$"
 
 
 class Release:
-    """What a person does with the release. `values` are set over those of values.yaml."""
+    """What a person does with the release. `chart` names one in a registry, in the words of helm."""
 
-    def __init__(self, kubectl: Kubectl) -> None:
+    def __init__(self, kubectl: Kubectl, *chart: str) -> None:
         self.kubectl = kubectl
+        self._chart = chart
 
     def prepare(self) -> None:
         """The namespace and the Secrets, by the document's commands."""
@@ -42,12 +43,12 @@ class Release:
         self.kubectl.shell(database.replace(DOCUMENTED_DATABASE, DATABASE_URL))
         self.kubectl.shell(command("kubectl create secret generic webhooks-keys"))
 
-    def install(self, *chart: str) -> str:
-        """From a registry. The chart names its image itself."""
-        return self._helm("install", *chart)
+    def install(self) -> str:
+        """From the registry. The chart names its image itself."""
+        return self._helm("install", *self._chart)
 
     def upgrade(self, *options: str, **values: Any) -> str:
-        """To this checkout's chart and image."""
+        """To this checkout's chart and image. `values` are set over those of values.yaml."""
         sets = [
             part for path, value in (IMAGE | values).items() for part in ("--set-json", f"{path}={json.dumps(value)}")
         ]

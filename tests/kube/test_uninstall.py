@@ -19,7 +19,7 @@ def test_a_new_installation_continues(loaded: LoadedRelease) -> None:
     release = loaded.release
     with loaded.under_load("`helm uninstall`, then `helm install`", name="reinstall") as reinstalled:
         release.kubectl.shell(f"{command('helm uninstall')} --wait")
-        release.install(**{"image.tag": "new"})
+        release.install()
     assert reinstalled.unexplained() == 0
     assert reinstalled.bad_ends() == []
 
