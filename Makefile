@@ -38,7 +38,7 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image release release-check release-test build-project lint format generated migration lines lock
+.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image release release-check release-test release-programs build-project lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -65,6 +65,7 @@ help:
 	@echo "make client   the wheel of scorm-webhooks-cli in dist/, and all of it as one file; make wheel writes them too"
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make release  wheels, images, chart, SBOMs and provenance of this commit in dist/<version>, signed by KEY=...; PUSH=registry/namespace pushes them"
+	@echo "make release-programs   bring what it needs: buildah, skopeo, helm, and cosign, which takes minutes to build"
 	@echo "make release-check   build all of that twice, and say which bytes differ"
 	@echo "make release-test    a release with a throw-away key, pushed to a registry on this machine, verified by other programs, and run"
 	@echo "make lint     format, lint, types and the direction of imports"
@@ -190,7 +191,8 @@ screenshots: setup
 	PYTHONPATH=tests .venv/bin/python -m browser.screenshots $(ARGS)
 
 # `localhost/…` and digests are fixed; PUSH is registry/namespace. The first base is of amd64.
-RELEASE = PYTHONPATH=tools .venv/bin/python -m release --base "$(BASE)" --base-arm64 "$(BASE_ARM64)" --debsbom .venv-release/bin/debsbom \
+RELEASE_PATH = $(dir $(KUBE_BINARIES:/kube/bin=/cosign/cosign)):$(CURDIR)/.parts/kube/bin:$(PATH)
+RELEASE = PATH="$(RELEASE_PATH)" PYTHONPATH=tools .venv/bin/python -m release --base "$(BASE)" --base-arm64 "$(BASE_ARM64)" --debsbom .venv-release/bin/debsbom \
   $(addprefix --source-url ,$(SOURCE))
 release: setup $(ENV_RELEASE)
 	@$(RELEASE) --key "$(KEY)" $(addprefix --push ,$(PUSH)) $(ARGS)
@@ -200,6 +202,9 @@ RELEASE_PARTS = "buildah" "skopeo" "base of the image" "base of the image for ar
 release-test: setup $(ENV_RELEASE)
 	@python3 tests/parts.py $(RELEASE_PARTS)
 	.venv/bin/pytest -rs -m release -o faulthandler_timeout=1800 tests/publication $(ARGS)
+
+release-programs:
+	@python3 tests/parts.py buildah skopeo cosign "helm and kubectl"
 
 release-check: setup $(ENV_RELEASE)
 	@$(RELEASE) --twice $(ARGS)
