@@ -1,5 +1,6 @@
 """A release does not begin unless it can be repeated and checked; each refusal is one line that says what to do."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,7 +99,8 @@ def test_the_chart_names_the_image_by_digest() -> None:
 
 def test_a_refusal_is_one_line_without_a_traceback() -> None:
     command = [sys.executable, "-m", "release", "--base", "python:3.13"]
-    done = subprocess.run(command, cwd=parts.ROOT / "tools", capture_output=True, text=True, check=False)
+    env = {**os.environ, "PYTHONPATH": str(parts.ROOT / "tools")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("make release: ")
