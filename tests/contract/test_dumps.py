@@ -153,11 +153,20 @@ def test_tables_of_a_newer_schema_are_not_left_behind(postgres_dump: tuple[URL, 
 
 def test_a_failed_restore_changes_nothing(postgres_dump: tuple[URL, Path]) -> None:
     url, dump = postgres_dump
-    # Something else depends on a table of ours.
+    # A view of another program depends on a table.
     change(url, "UPDATE accounts SET name = 'Now'", "CREATE VIEW names AS SELECT name FROM accounts")
     with pytest.raises(Conflict, match=r"pg_restore: .*depend.* The database is as it was before"):
         open_dump(dump, url).restore(no_progress)
     assert account_names(url) == ["Now"]
+
+
+def test_a_failed_restore_names_the_tables_that_it_dropped(postgres_dump: tuple[URL, Path]) -> None:
+    url, dump = postgres_dump
+    change(url, "DROP TABLE restores")
+    older = make_dump(url, dump)
+    change(url, "CREATE TABLE restores (id integer)", "CREATE VIEW names AS SELECT name FROM accounts")
+    with pytest.raises(Conflict, match="as it was before, without restores, which the dump does not have"):
+        open_dump(older, url).restore(no_progress)
 
 
 def test_a_restore_that_ends_early_changes_nothing(postgres_dump: tuple[URL, Path]) -> None:

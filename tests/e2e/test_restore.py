@@ -93,7 +93,7 @@ class Drill:
         for result in ("webhooks made after", "webhooks deleted after", "learners erased"):
             assert re.search(rf"^{result}.* 1$", output, re.MULTILINE), output
         sent = {path: receiver.ids(path) for path in ("/kept", "/broken", "/deleted", "/young")}
-        # `record` has read again what came after the dump: the webhook that failed meanwhile stays active.
+        # `record` has read everything after the dump. The webhook that failed during that time stays active.
         assert self.has_delivered(self.kept, "evt_late")
         assert self.has_delivered(self.repaired, "evt_late")
         assert self._status(self.repaired) == "active"

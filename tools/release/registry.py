@@ -30,7 +30,7 @@ class Registry:
             raise Refused(f"PUSH: {self.chart}:{version} exists; raise the version")
 
     def push(self, out: Path, version: str, signer: Signer) -> None:
-        """Push image and chart with all that is said of them. Until the tags, nobody finds a part of it by name."""
+        """Push the image and the chart with their signatures and attestations, and the tags last."""
         image, chart = digest_of(out / "image"), digest_of(out / "chart")
         if version in self._tags(self.image) and self._digest(version) != image:
             raise Refused(f"PUSH: {self.image}:{version} is another image; raise the version")

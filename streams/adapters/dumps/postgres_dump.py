@@ -23,7 +23,7 @@ from streams.core.restore import damaged_dump
 
 POSTGRES_MAGIC = b"PGDMP"
 CHUNK_BYTES = 1 << 20
-# Something that holds a table of ours must not stop the restore without a word.
+# A program that holds a lock on a table stops the restore with an error, not forever.
 LOCK_TIMEOUT_SECONDS = 60
 # Every module declares its tables in `metadata`.
 _DECLARATIONS = (accounts, course_sessions, deliveries, erasures, restores, usage)
@@ -53,7 +53,7 @@ class PostgresDump:
             raise damaged_dump(self._path, problem)
 
     def restore(self, on_progress: Callable[[int, int], None]) -> None:
-        self._drop_newer_tables()
+        dropped_names = self._drop_newer_tables()
         parameters: dict[str, Any] = conninfo_to_dict(libpq_url(self._url.render_as_string(hide_password=False)))
         # Other users of this machine see the arguments.
         password = parameters.pop("password", None)
@@ -62,16 +62,21 @@ class PostgresDump:
             environ["PGPASSWORD"] = str(password)
         options = ("--clean", "--if-exists", "--single-transaction", "--dbname", make_conninfo(**parameters))
         if problem := self._feed(options, on_progress, environ):
-            raise Conflict(f"pg_restore: {problem}. The database is as it was before")
+            without = f", without {', '.join(dropped_names)}, which the dump does not have" if dropped_names else ""
+            raise Conflict(f"pg_restore: {problem}. The database is as it was before{without}")
 
-    def _drop_newer_tables(self) -> None:
-        """Drop the tables that the dump does not have: they would be in the way of the upgrade that makes them."""
+    def _drop_newer_tables(self) -> Sequence[str]:
+        """Drop the tables that the dump does not have: they would be in the way of the upgrade that makes them.
+
+        It is a transaction of its own, before that of `pg_restore`. Returns the names.
+        """
         dumped = set(_TABLE_OF_LIST.findall(self._output("--list")))
         with connection_to(self._url) as connection:
-            newer_names = metadata.tables.keys() & set(inspect(connection).get_table_names()) - dumped
+            newer_names = sorted(metadata.tables.keys() & set(inspect(connection).get_table_names()) - dumped)
             if newer_names:
                 quote = connection.dialect.identifier_preparer.quote
-                connection.execute(text(f"DROP TABLE {', '.join(map(quote, sorted(newer_names)))}"))
+                connection.execute(text(f"DROP TABLE {', '.join(map(quote, newer_names))}"))
+        return newer_names
 
     def _output(self, *arguments: str) -> str:
         """The output of `pg_restore` for this file. Raises `Invalid`."""

@@ -128,9 +128,8 @@ class SqlErasures:
             erased = {
                 (row.account_id, row.learner_hash): row.erased_at for row in await connection.execute(_SELECT_ERASED)
             }
-            account_ids = {account_id for account_id, _ in erased}
             for query in (_FIRST_EVENTS, _FIRST_SESSIONS):
-                statement = query.where(query.selected_columns.account_id.in_(account_ids))
+                statement = query.where(query.selected_columns.account_id.in_(select(erased_learners.c.account_id)))
                 async for row in await connection.stream(statement):
                     for key in keys:
                         hashed = learner_hash(key, row.account_id, row.learner_id).hex()
