@@ -38,6 +38,7 @@ def released(image_registry: ImageRegistry) -> Iterator[Released]:
     for base in (BASE, ARM64_BASE):
         ensure_base("buildah", "bud", "--isolation", "chroot", base=base)
     # Below the checkout: the Python of the image's base sees it there.
+    (parts.ROOT / "dist").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="release-", dir=parts.ROOT / "dist"))
     checkout = folder / "checkout"
     env = {
