@@ -127,6 +127,18 @@ def test_what_is_tested_is_what_is_shipped(package: str) -> None:
     assert Path(loaded).is_relative_to(sysconfig.get_path("purelib"))
 
 
+def test_tests_with_git_are_not_fast() -> None:
+    # The fast tests run in the base of the image too, which has no Git.
+    marks = ("mark.slow", "mark.release", "mark.e2e")
+    files = [
+        path
+        for path in files_of("tests")
+        if Path(path).name.startswith("test_") and path != "tests/house/test_house.py"
+    ]
+    texts = {path: (ROOT / path).read_text() for path in files if path.endswith(".py")}
+    assert [path for path, text in texts.items() if '["git"' in text and not any(mark in text for mark in marks)] == []
+
+
 def test_ci_lists_what_it_skips() -> None:
     runs = [line for line in (ROOT / "Makefile").read_text().splitlines() if ".venv-wheel/bin/pytest" in line]
     assert runs

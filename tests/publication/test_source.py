@@ -15,6 +15,8 @@ PYPROJECT = '[project]\nname = "scorm-webhooks"\nversion = "0.1.0"\n'
 FIXED = "python@sha256:" + "a" * 64
 REPOSITORY = "registry.example.com/team/scorm-webhooks"
 DIGEST = "sha256:" + "b" * 64
+# The base of the image has no Git.
+pytestmark = pytest.mark.slow
 
 
 def git(root: Path, *arguments: str) -> None:
