@@ -38,7 +38,7 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image release release-check release-test release-programs build-project lint format generated migration lines lock
+.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak upgrade-drill bench audit mutants screenshots image release release-check release-test release-programs build-project lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -57,6 +57,7 @@ help:
 	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them after a change of dependencies"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make soak     a steady load for a hundred minutes, with kills; memory and open files must not grow"
+	@echo "make upgrade-drill   from the newest release to this checkout and on to a made-up one, stage by stage, under load, and back; FROM=commit begins there"
 	@echo "make bench    measure throughput, latency and cost on this machine: three quarters of an hour, on an idle machine"
 	@echo "make audit    look for advisories about every locked package, at osv.dev"
 	@echo "make mutants  mutate the code, and count what the fast tests notice; ARGS=\"core --sample 200\" takes a part and a sample"
@@ -145,6 +146,7 @@ nightly: setup
 	CI=true PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs $(TOGETHER) --nightly $(ARGS)
 	@$(MAKE) pythons ARGS=
 	CI=true NIGHTLY=1 PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos -o faulthandler_timeout=1800 tests/chaos
+	@$(MAKE) upgrade-drill ARGS=
 	@$(MAKE) kube ARGS=
 	@$(MAKE) release-test ARGS=
 
@@ -156,7 +158,7 @@ chart: setup
 	.venv/bin/pytest -q tests/chart $(ARGS)
 
 kube: setup
-	@PYTHONPATH=tests:tools .venv/bin/python -m kube $(ARGS)
+	@UPGRADE_FROM=$(FROM) PYTHONPATH=tests:tools .venv/bin/python -m kube $(ARGS)
 
 kube-binaries:
 	@tests/kube/build.sh $(KUBE_BINARIES)
@@ -171,6 +173,10 @@ pythons: setup
 chaos: setup
 	@python3 tests/parts.py
 	PYTHONPATH=tests:tools .venv/bin/python -m chaos $(ARGS)
+
+upgrade-drill: setup
+	@python3 tests/parts.py
+	UPGRADE_FROM=$(FROM) PYTHONPATH=tests:tools .venv/bin/python -m chaos.drill $(ARGS)
 
 soak: setup
 	@python3 tests/parts.py

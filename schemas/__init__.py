@@ -16,7 +16,10 @@ def current(name: str) -> Schema:
 
 
 def history(name: str) -> tuple[Schema, ...]:
-    """Every version of `name`, oldest first (`history/<name>.<n>.avsc`); the last one is the current one."""
+    """Every version of `name` that is read, oldest first (`history/<name>.<n>.avsc`).
+
+    The current one is the last, or the one before it: a release reads a new version, and the next one writes it.
+    """
     paths = [path for path in (files(__name__) / "history").iterdir() if path.name.startswith(f"{name}.")]
     return tuple(_read(path) for path in sorted(paths, key=_number))
 

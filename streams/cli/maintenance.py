@@ -27,7 +27,7 @@ secrets = typer.Typer(no_args_is_help=True)
 @topics.command("plan")
 def topics_plan(as_json: JsonOption = False) -> None:
     """Show what `apply` would do, and change nothing. Exit code 2 if `apply` would refuse a part of it."""
-    deployment = SqlDeployment.from_environment()
+    deployment = _on_a_broker()
     plan = deployment.topics_admin().plan(deployment.topics)
     prefix = deployment.settings.topic_prefix
     show([{"action": str(c.action), "topic": prefix + c.topic.name, "why": c.message} for c in plan], as_json)
@@ -43,7 +43,7 @@ def topics_apply(
     ] = False,
 ) -> None:
     """Create missing topics, add partitions, set configurations. A second time changes nothing."""
-    deployment = SqlDeployment.from_environment()
+    deployment = _on_a_broker()
     admin = deployment.topics_admin()
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
     admin.apply(plan, deployment.settings.replication_factor)
@@ -56,6 +56,13 @@ def topics_apply(
         if count := lost_retries.get(change.topic.name):
             say(f"  {count} deliveries wait for a retry in it, and its records are gone: maintain sends them again")
     say(f"{len(made_changes)} of {len(plan)} topics changed")
+
+
+def _on_a_broker() -> SqlDeployment:
+    deployment = SqlDeployment.from_environment()
+    if not deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        raise Misconfigured("KAFKA_BOOTSTRAP_SERVERS is not set: the embedded broker of `up` makes its topics itself")
+    return deployment
 
 
 async def _count_lost_retries(deployment: SqlDeployment, topics: Collection[str]) -> Mapping[str, int]:

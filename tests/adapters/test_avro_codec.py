@@ -287,6 +287,21 @@ def test_a_newer_release_reads_both_and_this_one_its_own(value: RecordValue) -> 
         CODEC.decode(newer)
 
 
+def test_a_release_writes_what_the_one_before_reads() -> None:
+    newest = schemas.current("attempt")
+    older = {**newest, "fields": [field for field in newest["fields"] if field["name"] != "fields"]}
+    before = AvroCodec({"attempt": [older]})
+    reading = AvroCodec({"attempt": [older, newest]}, {"attempt": older})
+    writing = AvroCodec({"attempt": [older, newest]})
+    value = attempt(fields=("sessionId",))
+    assert reading.decode(writing.encode(value)) == value
+    assert reading.encode(value)[:10] == header(older)
+    # The field has its default where it is not written yet.
+    assert writing.decode(reading.encode(value)) == attempt(fields=None)
+    with pytest.raises(NewerRecord):
+        before.decode(writing.encode(value))
+
+
 def test_an_unknown_word_is_one_of_a_newer_release() -> None:
     written = CODEC.encode(attempt(outcome=OutcomeKind.DELIVERED)).replace(b"delivered", b"postponed")
     with pytest.raises(NewerRecord, match="attempt: 'postponed' is not a OutcomeKind; known are"):

@@ -88,11 +88,11 @@ def rows(scenario_run: ScenarioRun, query: str, *parameters: object) -> list[tup
 
 
 class Topic:
-    """`session-events`, read by the published schemas alone."""
+    """A topic, such as `session-events`, read by the published schemas alone."""
 
-    def __init__(self, scenario_run: ScenarioRun) -> None:
+    def __init__(self, scenario_run: ScenarioRun, name: str = "session-events") -> None:
         self._run = scenario_run
-        self._name = f"{scenario_run.loaded.prefix}session-events"
+        self._name = scenario_run.loaded.prefix + name
         self._config = {
             "bootstrap.servers": scenario_run.loaded.kafka.bootstrap,
             "group.id": "recount",
@@ -113,7 +113,7 @@ class Topic:
 
     def events(self, account: str, type_: str) -> Iterator[dict[str, Any]]:
         """The events of one type of an account, as often as they were published."""
-        for value in self._values():
+        for value in self.values():
             if (schema := SCHEMAS.get(value[:HEADER_BYTES])) is None:
                 continue
             try:
@@ -124,7 +124,8 @@ class Topic:
             if (event["accountId"], event["type"]) == (account, type_):
                 yield event
 
-    def _values(self) -> Iterator[bytes]:
+    def values(self) -> Iterator[bytes]:
+        """Every value of the topic, until now."""
         with closing(Consumer(self._config)) as consumer:
             partitions = self._partitions(consumer)
             consumer.assign([TopicPartition(self._name, one, 0) for one in partitions])

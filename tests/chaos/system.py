@@ -44,7 +44,14 @@ class FastSessionKafka(Kafka):
 class LoadedSystem:
     """A system for several scenarios, one after the other."""
 
-    def __init__(self, kafka: Kafka | KafkaCluster, postgres: Postgres, prefix: str, **settings: str) -> None:
+    def __init__(
+        self,
+        kafka: Kafka | KafkaCluster,
+        postgres: Postgres,
+        prefix: str,
+        python: str | Path = sys.executable,
+        **settings: str,
+    ) -> None:
         self.kafka, self.postgres, self.prefix = kafka, postgres, prefix
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.database_url = postgres.url()
@@ -56,7 +63,7 @@ class LoadedSystem:
             "SCORM_WEBHOOKS_WATCHDOG_SECONDS": "10",
             **settings,
         }
-        self.system = System(self.folder, env, own_imports=True)
+        self.system = System(self.folder, env, own_imports=True, python=python)
         self.system.prepare()
         self.supervisor = StageSupervisor(self.system, kafka.bootstrap, prefix)
         self.load = Load(self.folder, kafka.bootstrap, f"{prefix}session-events")
@@ -118,8 +125,12 @@ class LoadedSystem:
 
     def standstills(self) -> list[str]:
         """The log lines of consumers that stood still."""
+        return self.logged("consumer_stands_still")
+
+    def logged(self, event: str) -> list[str]:
+        """The log lines of an event, of every process."""
         logs = [log.read_text(errors="replace").splitlines() for log in sorted(self.folder.rglob("*.log"))]
-        return [line for lines in logs for line in lines if '"consumer_stands_still"' in line]
+        return [line for lines in logs for line in lines if f'"{event}"' in line]
 
     def close(self, *, keep_folder: bool = False) -> None:
         self.load.close()

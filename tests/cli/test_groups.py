@@ -1,4 +1,4 @@
-"""`topics skip` and `restore` check what they are given, and ask, before they touch Kafka."""
+"""Commands of `topics`, and `restore`, check what they are given, and ask, before they touch Kafka."""
 
 from pathlib import Path
 
@@ -41,6 +41,13 @@ def test_what_is_wrong_is_named(command: list[str], message: str) -> None:
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, Invalid)
     assert message in ", ".join(map(str, done.exception.errors))
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply"])
+def test_the_topics_of_the_embedded_broker_are_its_own(verb: str) -> None:
+    done = CliRunner().invoke(app, ["topics", verb])
+    assert isinstance(done.exception, Misconfigured)
+    assert "the embedded broker of `up` makes its topics itself" in str(done.exception)
 
 
 def test_a_restore_needs_topics_that_keep_records(folder: Path) -> None:

@@ -47,13 +47,21 @@ class System:
     """The processes get `env` and PATH only; their output goes to files in `folder`.
 
     With `own_sessions` each stage gets its own share of the CPU, as containers do. With `own_imports` it imports what
-    it needs, as where it is measured; else it is forked from a process that has imported everything.
+    it needs, as where it is measured; else it is forked from a process that has imported everything. `python` is that
+    of the release which processes run from now on.
     """
 
     def __init__(
-        self, folder: Path, env: dict[str, str], *, own_sessions: bool = False, own_imports: bool = False
+        self,
+        folder: Path,
+        env: dict[str, str],
+        *,
+        own_sessions: bool = False,
+        own_imports: bool = False,
+        python: str | Path = sys.executable,
     ) -> None:
         self.folder = folder
+        self.python = python
         self.env = {
             "PATH": os.environ["PATH"],
             # CI runs the installed wheel, not the checkout.
@@ -68,7 +76,7 @@ class System:
         }
         self._own_sessions = own_sessions
         # What another path brings has to be imported by a process of its own.
-        self._own_imports = own_imports or own_sessions or bool(self.env.get("PYTHONPATH"))
+        self._own_imports = own_imports or own_sessions or bool(self.env.get("PYTHONPATH")) or python != sys.executable
         self._processes: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
         self._commands: list[ForkedProcess] = []
         self._ports: dict[str, int] = {}
@@ -81,9 +89,9 @@ class System:
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a command; its exit code and what it wrote."""
-        if not self.env.get("PYTHONPATH"):
+        if not self.env.get("PYTHONPATH") and self.python == sys.executable:
             return run_forked(arguments, self.env, self.folder, stdin)
-        command = [sys.executable, "-m", "streams", *arguments]
+        command = [self.python, "-m", "streams", *arguments]
         return subprocess.run(
             command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
         )
@@ -191,7 +199,7 @@ class System:
                 self._processes[stage] = fork(arguments, full_env, self.folder, streams)
                 return
             self._processes[stage] = subprocess.Popen(
-                [sys.executable, "-m", "streams", *arguments],
+                [self.python, "-m", "streams", *arguments],
                 env=full_env,
                 cwd=self.folder,
                 stdin=nothing,

@@ -11,7 +11,7 @@ FIELD = {"name": "addedLater", "type": ["null", "string"], "default": None, "doc
 
 def newer_schemas() -> dict[str, list[Schema]]:
     """The versions of each schema that the next release reads, oldest first."""
-    return {name: [*schemas.history(name), _with_field(schemas.current(name))] for name in schemas.NAMES}
+    return {name: [*schemas.history(name), _with_field(schemas.history(name)[-1])] for name in schemas.NAMES}
 
 
 def _with_field(schema: Any) -> Any:

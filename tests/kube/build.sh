@@ -19,3 +19,4 @@ for program in kube-apiserver kube-controller-manager kube-scheduler kube-proxy 
   build "$program" kubernetes "k8s.io/kubernetes/cmd/$program"
 done
 build coredns dns .
+build kube-router policies github.com/cloudnativelabs/kube-router/v2/cmd/kube-router

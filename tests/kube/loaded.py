@@ -18,7 +18,7 @@ from kube.happening import Happening, Row
 from kube.kubectl import Resource
 from kube.namespaces import NODE_ADDRESS
 from kube.pods import PodWatch
-from kube.release import STAGES, Release, stage_of
+from kube.release import Release, stage_of
 from kube.stores import BOOTSTRAP, DATABASE_URL_ON_NODE
 
 EVENTS_PER_SECOND = 20.0
@@ -74,18 +74,24 @@ class LoadedRelease:
         """Until nothing is to come, or for so long that the checker says what never settles."""
         with suppress(AssertionError):
             until(lambda: self._is_settled(name), SETTLE_SECONDS, every=0.3)
-        until(self._nothing_ends, READY_SECONDS, "no pod is about to end", every=0.5)
+        until(self.is_quiet, READY_SECONDS, "no pod is about to end", every=0.5)
 
     def wait_until_ready(self) -> None:
         """Until every stage has pods, and each of these is ready."""
         until(self._are_ready, READY_SECONDS, "all pods are ready", every=0.5)
 
-    def _nothing_ends(self) -> bool:
+    def is_quiet(self) -> bool:
+        """Whether no pod is about to end."""
         return not any("deletionTimestamp" in pod["metadata"] for pod in self.release.pods())
 
     def _are_ready(self) -> bool:
         pods = self.release.pods()
-        return set(map(stage_of, pods)) == set(STAGES) and all(map(is_ready, pods))
+        return set(map(stage_of, pods)) == set(self.release.stages) and all(map(is_ready, pods))
+
+    @property
+    def endpoints(self) -> tuple[str, int]:
+        """Address and port of the customers' endpoints."""
+        return NODE_ADDRESS, self._port
 
     def close(self) -> None:
         self._load.close()

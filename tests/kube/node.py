@@ -22,6 +22,7 @@ from real.process import Process
 CONFIGS = Path(__file__).parent / "configs"
 NODE = "node1"
 READY_SECONDS = 120.0
+SERVICE_ADDRESSES = "10.96.0.0/24"
 API_SERVER_ADDRESS = "10.96.0.1"
 ETCD, ETCD_PEER = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
 CONTAINERD = "/run/containerd/containerd.sock"
@@ -51,6 +52,14 @@ class Node:
         [container] = pod["status"]["containerStatuses"]
         running = container["containerID"].removeprefix("containerd://")
         assert self._ctr("tasks", "kill", "--signal", "SIGKILL", running) == 0, "the process runs"
+
+    def enforce_policies(self) -> None:
+        """NetworkPolicies act from now on, between pods of this node too, by kube-router's firewall."""
+        subprocess.run(["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"], check=True)
+        access = ["--kubeconfig", f"{self._folder}/kubeconfig", "--hostname-override", NODE]
+        nothing_else = ["--run-router=false", "--run-service-proxy=false", "--run-loadbalancer=false"]
+        addresses = ["--enable-cni=false", "--service-cluster-ip-range", SERVICE_ADDRESSES, "--health-port", "0"]
+        self._start("kube-router", "--run-firewall", *nothing_else, *addresses, *access)
 
     def _start_control_plane(self) -> None:
         etcd = ["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD, "--listen-peer-urls", ETCD_PEER]
@@ -86,7 +95,7 @@ class Node:
             "service-account-key-file": f"{folder}/accounts.pub",
             "service-account-signing-key-file": f"{folder}/accounts.key",
             "service-account-issuer": "https://kubernetes.default.svc",
-            "service-cluster-ip-range": "10.96.0.0/24",
+            "service-cluster-ip-range": SERVICE_ADDRESSES,
             "endpoint-reconciler-type": "none",
             "kubelet-preferred-address-types": "InternalIP",
             "allow-privileged": "true",

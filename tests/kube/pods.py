@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kube.kubectl import Kubectl
-from kube.release import NAME, NAMESPACE, STAGES, stage_of
+from kube.release import NAME, NAMESPACE, SMALL, STAGES, stage_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def end_of(pod: dict[str, Any]) -> End | None:
     metadata, statuses = pod["metadata"], pod["status"].get("containerStatuses", [])
     stage = stage_of(pod)
     ended = statuses[0]["state"].get("terminated") if statuses else None
-    if stage not in STAGES or not metadata.get("deletionGracePeriodSeconds") or not ended:
+    if stage not in {*STAGES, *SMALL} or not metadata.get("deletionGracePeriodSeconds") or not ended:
         return None
     asked = time_of(metadata["deletionTimestamp"]) - timedelta(seconds=metadata["deletionGracePeriodSeconds"])
     seconds = (time_of(ended["finishedAt"]) - asked).total_seconds()

@@ -2,17 +2,20 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chart_files import CHART
+from chart_files import CHART, ROOT
 from kube.documented import command
 from kube.kubectl import Kubectl, Resource
 from kube.stores import DATABASE_URL
 
 NAME, NAMESPACE, FULLNAME = "events", "webhooks", "events-scorm-webhooks"
 VALUES = Path(__file__).with_name("values.yaml")
+SMALL_VALUES = ROOT / "deploy" / "helm" / "values" / "small.yaml"
 STAGES = ("fan-out", "deliver", "record", "publish", "maintain", "meter", "notify", "api")
+SMALL = ("fan-out", "deliver", "record", "api", "background")
 TIMEOUT = "4m"
 # The image of this checkout, which the node has.
 IMAGE = {
@@ -30,9 +33,12 @@ COMMAND_OF_THE_NOTES = r"^     (\S.*)$"
 class Release:
     """What a person does with the release. `chart` names one in a registry, in the words of helm."""
 
-    def __init__(self, kubectl: Kubectl, *chart: str) -> None:
+    def __init__(self, kubectl: Kubectl, *chart: str, is_small: bool = False) -> None:
         self.kubectl = kubectl
         self._chart = chart
+        self.stages = SMALL if is_small else STAGES
+        # The last of two equal values counts.
+        self._values = (*(("--values", SMALL_VALUES) if is_small else ()), "--values", VALUES)
 
     def prepare(self) -> None:
         """The namespace and the Secrets, by the document's commands."""
@@ -49,10 +55,13 @@ class Release:
 
     def upgrade(self, *options: str, **values: Any) -> str:
         """To this checkout's chart and image. `values` are set over those of values.yaml."""
-        sets = [
-            part for path, value in (IMAGE | values).items() for part in ("--set-json", f"{path}={json.dumps(value)}")
-        ]
-        return self._helm("upgrade", CHART, *sets, *options)
+        return self._helm("upgrade", CHART, *sets(values), *options)
+
+    def render(self, *options: str) -> str:
+        """The objects of this checkout's chart, as `helm template` writes them for another program."""
+        return self.kubectl.helm(
+            "template", NAME, CHART, "--namespace", NAMESPACE, *self._values, *sets({}), "--skip-tests", *options
+        )
 
     def rollback(self) -> None:
         """To the revision before this one that worked."""
@@ -69,7 +78,7 @@ class Release:
         found: list[dict[str, Any]] = self.kubectl.get("pods", "--namespace", NAMESPACE, "--selector", selector)[
             "items"
         ]
-        return [pod for pod in found if stage_of(pod) in STAGES]
+        return [pod for pod in found if stage_of(pod) in self.stages]
 
     def settings(self) -> list[Resource]:
         """The ConfigMaps of every revision, each named by its content."""
@@ -86,9 +95,16 @@ class Release:
         return json.loads(output) if "--json" in words else output
 
     def _helm(self, verb: str, chart: str | Path, *options: str) -> str:
-        fixed = ("--namespace", NAMESPACE, "--values", VALUES, "--wait", "--timeout", TIMEOUT)
+        fixed = ("--namespace", NAMESPACE, *self._values, "--wait", "--timeout", TIMEOUT)
         # The last of two equal options counts.
         return self.kubectl.helm(verb, NAME, chart, *fixed, *options)
+
+
+def sets(values: Mapping[str, Any]) -> list[str]:
+    """helm's options for these values, and for the image of this checkout."""
+    return [
+        part for path, value in (IMAGE | dict(values)).items() for part in ("--set-json", f"{path}={json.dumps(value)}")
+    ]
 
 
 def stage_of(pod: Resource) -> str:

@@ -13,6 +13,7 @@ from kube.stores import wait_for_stores
 pytestmark = pytest.mark.kube
 
 DRAIN = ["drain", NODE, "--delete-emptydir-data", "--timeout=120s"]
+DRAIN_STAGES = [*DRAIN, f"--pod-selector=app.kubernetes.io/instance={NAME}"]
 
 
 def test_an_eviction_takes_one_pod_of_a_stage(loaded: LoadedRelease) -> None:
@@ -35,7 +36,7 @@ def test_an_eviction_takes_one_pod_of_a_stage(loaded: LoadedRelease) -> None:
 def test_a_drain_of_every_stage_loses_nothing(loaded: LoadedRelease) -> None:
     release = loaded.release
     with loaded.under_load("`kubectl drain` of every stage, then `kubectl uncordon`", name="drain") as drain:
-        release.kubectl.run(*DRAIN, f"--pod-selector=app.kubernetes.io/instance={NAME}")
+        release.kubectl.run(*DRAIN_STAGES)
         release.kubectl.run("uncordon", NODE)
         loaded.wait_until_ready()
     assert drain.unexplained() == 0

@@ -90,8 +90,12 @@ class Prometheus:
 
     def value(self, expression: str) -> float:
         """The sum of an expression's series; 0 where there is none."""
-        found = self._get("query", query=f"sum({expression})")["result"]
-        return float(found[0]["value"][1]) if found else 0.0
+        found = self.vector(f"sum({expression})")
+        return found[0] if found else 0.0
+
+    def vector(self, expression: str) -> list[float]:
+        """The value of each series of an expression."""
+        return [float(one["value"][1]) for one in self._get("query", query=expression)["result"]]
 
     def remove(self) -> None:
         self._process.end(SIGTERM)

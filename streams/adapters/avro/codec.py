@@ -34,6 +34,7 @@ class _Writer:
     parsed_schema: Schema
     header: bytes
     to_record: Convert
+    is_newest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,23 @@ class _Reader:
 class AvroCodec:
     """A `Codec` in single-object encoding.
 
-    `versions` has the versions of each schema, oldest first. The codec reads all versions, and writes the last. Raises
-    `ValueError` for two versions that differ on the wire but share a fingerprint.
+    `versions` has the versions of each schema that the codec reads, oldest first. It writes the last, or the one in
+    `written`: processes of the release before cannot read a version that is new in this release. Raises `ValueError`
+    for two versions that differ on the wire but share a fingerprint.
     """
 
-    def __init__(self, versions: Mapping[str, Sequence[Schema]] | None = None) -> None:
+    def __init__(
+        self, versions: Mapping[str, Sequence[Schema]] | None = None, written: Mapping[str, Schema] | None = None
+    ) -> None:
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[bytes, _Reader] = {}
         self._newest_schemas: dict[str, Schema] = {}
-        for name, schema_versions in (versions or {name: _versions(name) for name in schemas.NAMES}).items():
+        if versions is None:
+            versions = {name: schemas.history(name) for name in schemas.NAMES}
+            written = {name: schemas.current(name) for name in schemas.NAMES}
+        for name, schema_versions in versions.items():
             value, _, to_value = VALUES[name]
-            self._writers[value] = _writer(name, schema_versions[-1])
+            self._writers[value] = _writer(name, (written or {}).get(name, schema_versions[-1]), schema_versions[-1])
             self._newest_schemas[name] = newest = _parse(schema_versions[-1])
             for schema in schema_versions:
                 # The newest version needs no schema resolution, which saves a third of the time.
@@ -83,7 +90,8 @@ class AvroCodec:
         output.write(writer.header)
         record = writer.to_record(value)
         try:
-            schemaless_writer(output, writer.parsed_schema, record, strict_allow_default=True)
+            # An older version has no place for the newest fields.
+            schemaless_writer(output, writer.parsed_schema, record, strict_allow_default=writer.is_newest)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(value, Event):
                 raise Invalid(FieldError("event", f"does not fit its schema: {error}")) from error
@@ -113,8 +121,8 @@ class AvroCodec:
         return _decode(value, start, _Reader(name, schema, self._newest_schemas[name], VALUES[name][2]))
 
 
-def _writer(name: str, schema: Schema) -> _Writer:
-    return _Writer(schema, _parse(schema), header(schema), VALUES[name][1])
+def _writer(name: str, schema: Schema, newest: Schema) -> _Writer:
+    return _Writer(schema, _parse(schema), header(schema), VALUES[name][1], header(schema) == header(newest))
 
 
 def account_of(value: bytes, start: int, schema: Schema) -> str:
@@ -127,11 +135,6 @@ def account_of(value: bytes, start: int, schema: Schema) -> str:
         return str(record["accountId"])
     except Exception:  # damaged bytes raise almost any exception; `decode` says what is wrong
         return ""
-
-
-def _versions(name: str) -> list[Schema]:
-    # The current version has the newest docs, which a registry shows.
-    return [*schemas.history(name)[:-1], schemas.current(name)]
 
 
 def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
