@@ -42,6 +42,14 @@ OutcomeOption = Annotated[
 ]
 IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="The deliveries' ids.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every dead letter that the options match.")]
+StateOption = Annotated[State | None, typer.Option("--state", help="Only in this state.")]
+SessionOption = Annotated[str | None, typer.Option("--session", help="Only of events of this session.")]
+LearnerOption = Annotated[str | None, typer.Option("--learner", help="Only of events of this learner.")]
+PackageOption = Annotated[str | None, typer.Option("--package", help="Only of events of this package.")]
+DispatchOption = Annotated[str | None, typer.Option("--dispatch", help="Only of events of this dispatch.")]
+MetadataOption = Annotated[
+    str | None, typer.Option("--metadata", metavar="NAME=TEXT", help="Only of events with this metadata entry.")
+]
 
 
 @deliveries.command("list")
@@ -50,14 +58,12 @@ def deliveries_list(
     webhook: WebhookOption = None,
     event: EventOption = None,
     event_type: TypeOption = None,
-    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
-    session: Annotated[str | None, typer.Option(help="Only of events of this session.")] = None,
-    learner: Annotated[str | None, typer.Option(help="Only of events of this learner.")] = None,
-    package: Annotated[str | None, typer.Option(help="Only of events of this package.")] = None,
-    dispatch: Annotated[str | None, typer.Option(help="Only of events of this dispatch.")] = None,
-    metadata: Annotated[
-        str | None, typer.Option(metavar="NAME=TEXT", help="Only of events with this metadata entry.")
-    ] = None,
+    state: StateOption = None,
+    session: SessionOption = None,
+    learner: LearnerOption = None,
+    package: PackageOption = None,
+    dispatch: DispatchOption = None,
+    metadata: MetadataOption = None,
     outcome: OutcomeOption = None,
     limit: LimitOption = 50,
     wide: WideOption = False,
@@ -88,23 +94,16 @@ DeliveryArgument = Annotated[
 def deliveries_show(delivery_id: DeliveryArgument, as_json: JsonOption = False) -> None:
     """Show a delivery with its payload and its newest attempts."""
     with open_api() as api:
-        delivery = _find_delivery(api, delivery_id)
+        delivery = find_delivery(api, delivery_id)
     show(delivery, as_json)
     # The total may include an attempt that was stored after the list was read.
     if "earlierAttemptsCursor" in delivery:
         earlier_count = delivery["attemptsTotal"] - len(delivery["attempts"])
         path = f"/v1/deliveries/{delivery['id']}/attempts"
-        hint(f"{_count_text(earlier_count, 'earlier attempt')} not shown: see the dashboard, or GET {path}")
+        hint(f"{count_text(earlier_count, 'earlier attempt')} not shown: see the dashboard, or GET {path}")
 
 
-@deliveries.command("retry")
-def deliveries_retry(delivery_id: DeliveryArgument, as_json: JsonOption = False) -> None:
-    """Send a dead, delivered, discarded or waiting delivery again, with a fresh schedule."""
-    with open_api() as api:
-        show(api.post("deliveries", _find_delivery(api, delivery_id)["id"], "retry"), as_json)
-
-
-def _find_delivery(api: ApiClient, id_text: str) -> dict[str, Any]:
+def find_delivery(api: ApiClient, id_text: str) -> dict[str, Any]:
     """Find a delivery by its id or its event's id. Raises `NotFound`, or `Conflict` if the event has several."""
     # First by delivery id: one look-up. By event id it takes one for each account.
     with suppress(NotFound):
@@ -208,8 +207,8 @@ def _act_on_ids(api: ApiClient, action: str, ids: list[str]) -> dict[str, list[s
 
 def _confirm(action: str, account: str | None, count_result: Mapping[str, int]) -> None:
     letters, webhooks = (
-        _count_text(count_result["count"], "dead letter"),
-        _count_text(count_result["webhooks"], "webhook"),
+        count_text(count_result["count"], "dead letter"),
+        count_text(count_result["webhooks"], "webhook"),
     )
     say(f"{letters} of {webhooks} in {account or ('this account' if is_remote() else 'all accounts')}")
     typer.confirm(_QUESTIONS[action], abort=True, err=True)
@@ -242,7 +241,7 @@ def _find_account_ids(api: ApiClient, filters: dict[str, object]) -> list[str]:
     return [row["accountId"] for row in page["data"]]
 
 
-def _count_text(number: int, name: str) -> str:
+def count_text(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 

@@ -1,18 +1,121 @@
-"""Commands that send a webhook's events again."""
+"""Commands that send deliveries again: one, those of a filter, a webhook's period."""
 
 from typing import Annotated, Any
 
 import typer
 
 from streams.cli.client import ApiClient, open_api
-from streams.cli.deliveries import deliveries
+from streams.cli.deliveries import (
+    AccountOption,
+    DispatchOption,
+    EventOption,
+    LearnerOption,
+    MetadataOption,
+    OutcomeOption,
+    PackageOption,
+    ReasonOption,
+    SessionOption,
+    StateOption,
+    TypeOption,
+    WebhookOption,
+    count_text,
+    deliveries,
+    find_delivery,
+)
 from streams.cli.jobs import Job, result_text, wait_for_jobs
-from streams.cli.output import JsonOption, YesOption, choice_option, parse_time_option, require_terminal_or_yes, show
+from streams.cli.output import (
+    JsonOption,
+    YesOption,
+    choice_option,
+    parse_time_option,
+    require_terminal_or_yes,
+    show,
+    without_none,
+)
 from streams.cli.pulls import webhooks
 from streams.cli.text import say
 from streams.cli.webhooks import WebhookArgument
+from streams.core.errors import FieldError, Invalid
 from streams.core.times import format_time
 from streams.features.replays.rules import REPLAYABLE
+
+
+@deliveries.command("retry")
+def deliveries_retry(
+    delivery_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[DELIVERY]", help="The id of a delivery, or of an event that has one delivery."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every delivery that the options match; name at least one.")
+    ] = False,
+    account: AccountOption = None,
+    webhook: WebhookOption = None,
+    event: EventOption = None,
+    event_type: TypeOption = None,
+    state: StateOption = None,
+    reason: ReasonOption = None,
+    outcome: OutcomeOption = None,
+    session: SessionOption = None,
+    learner: LearnerOption = None,
+    package: PackageOption = None,
+    dispatch: DispatchOption = None,
+    metadata: MetadataOption = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only those first seen then or later: 2026-04-10T14:32:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only those first seen before.")] = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a dead, delivered, discarded or waiting delivery again, with a fresh schedule.
+
+    With --all: shows how many, asks, and waits for the job. Ctrl-C does not stop the job. Without --state it leaves out
+    those that wait for a retry.
+    """
+    chosen = without_none(
+        webhookId=webhook,
+        eventId=event,
+        eventType=event_type,
+        state=state,
+        reason=reason,
+        outcome=outcome,
+        sessionId=session,
+        learnerId=learner,
+        packageId=package,
+        dispatchId=dispatch,
+        metadata=metadata,
+        since=format_time(parse_time_option("--since", since)) if since else None,
+        until=format_time(parse_time_option("--until", until)) if until else None,
+    )
+    if (delivery_id is None) != every or (delivery_id and chosen):
+        raise Invalid(FieldError("DELIVERY", "give either a delivery, or --all with options that choose some"))
+    if every:
+        require_terminal_or_yes(yes, as_json)
+    with open_api(account) as api:
+        if delivery_id:
+            show(api.post("deliveries", find_delivery(api, delivery_id)["id"], "retry"), as_json)
+            return
+        count_result = api.post("deliveries", "retry", body={"filter": chosen, "countOnly": True})
+        if not yes and not _confirm_retry(count_result):
+            return
+        # What comes after the count does not match.
+        until_then = {"changedUntil": count_result["countedAt"]}
+        _wait_for_job(api, api.post("deliveries", "retry", body={"filter": {**chosen, **until_then}}), as_json)
+
+
+def _confirm_retry(count_result: dict[str, Any]) -> bool:
+    """Show how many match, and ask. False when there are none."""
+    if not count_result["count"]:
+        say("nothing to send")
+        return False
+    number = f"{'at least ' if count_result['atLeast'] else ''}{count_result['count']}"
+    matching = f"{'delivery matches' if number == '1' else 'deliveries match'}"
+    say(f"{number} {matching}, of {count_text(count_result['webhooks'], 'webhook')}, since {count_result['oldestAt']}")
+    if lost := count_result["undeliverable"]:
+        say(f"{lost} of them cannot be sent: their webhook is deleted")
+    typer.confirm("Send them again?", abort=True, err=True)
+    return True
 
 
 @deliveries.command("replay")

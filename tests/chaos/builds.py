@@ -63,6 +63,10 @@ def build(name: str, source: Path, folder: Path) -> Build:
 
 
 def source_of_commit(commit: str, target: Path) -> Path:
+    """A copy of the checkout at a commit. Ends the process where there is no such commit."""
+    known = ("git", "-C", parts.ROOT, "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}")
+    if subprocess.run(known, capture_output=True, check=False).returncode:
+        sys.exit(f"there is no commit {commit} here; fetch it, or name another one by FROM=")
     _run("git", "clone", "--quiet", "--no-tags", parts.ROOT, target)
     _run("git", "-C", target, "checkout", "--quiet", commit)
     return target

@@ -60,6 +60,44 @@ async def test_a_program_gets_the_finished_job(api: ApiFixture) -> None:
     assert (type(refused.exception).__name__, "the job is finished" in str(refused.exception)) == ("Conflict", True)
 
 
+async def test_deliveries_of_a_filter_are_retried(api: ApiFixture) -> None:
+    webhook = await webhook_with(api, 10, 20, 300)
+    chosen = ("deliveries", "retry", "--all", "--account", api.acme.account_id, "--webhook", webhook, "--since", SINCE)
+    done = await run(*chosen, answer="n\n")
+    assert (done.exit_code, "Send them again?" in done.stderr) == (1, True)
+    assert "2 deliveries match, of 1 webhook, since 2026-04-10T11:40:00Z" in done.stdout
+    assert await api.jobs.list_unfinished("") == []
+    done = await run_with_jobs(api, *chosen, answer="y\n")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 to be sent again")
+    job = json.loads((await run_with_jobs(api, *chosen, "--state", "delivered", "--yes", "--json")).stdout)
+    assert (job["status"], job["total"]) == ("finished", 0)
+    none = await run(*chosen, "--outcome", "timeout")
+    assert (none.exit_code, none.stdout) == (0, "nothing to send\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ([], "DELIVERY"),
+        (["some-id", "--all"], "DELIVERY"),
+        (["some-id", "--state", "dead"], "DELIVERY"),
+        (["--all"], "filter: must have a field"),
+        (["--all", "--state", "held"], "filter.state: must not be held"),
+        (["--all", "--since", "yesterday"], "--since"),
+    ],
+)
+async def test_a_retry_without_a_clear_choice_is_refused(api: ApiFixture, words: list[str], field: str) -> None:
+    refused = await run("deliveries", "retry", *words, "--account", api.acme.account_id, "--yes")
+    assert refused.exit_code
+    assert field in str(refused.exception)
+
+
+async def test_a_retry_by_a_filter_needs_an_account(api: ApiFixture) -> None:
+    assert "--account: is required" in str(
+        (await run("deliveries", "retry", "--all", "--state", "dead", "--yes")).exception
+    )
+
+
 async def test_an_outage_while_a_job_runs_names_the_job(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     webhook_id = await webhook_with(api, 10)
 

@@ -185,8 +185,8 @@ def test_a_command_of_the_documents_runs(world: World, line: str) -> None:
     # Nobody is there to answer.
     if any("--yes" in parameter.opts for parameter in command.params) and "--yes" not in rest:
         words.append("--yes")
-    if words[:2] == ["webhooks", "create"] and "--account" not in words:
-        # An integrator's command, who has a key.
+    if words[:2] in (["webhooks", "create"], ["deliveries", "retry"]) and "--account" not in words:
+        # An integrator's command, whose key is of one account.
         words += ["--account", world.names["ACCOUNT"]]
     done = world.system.attempt(*words)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

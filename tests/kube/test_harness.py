@@ -14,12 +14,14 @@ from kube.namespaces import run_inside
 from kube.pods import End, end_of
 
 TESTS = Path(__file__).parents[1]
+# As `make kube` has it.
+PYTHON_PATH = f"{TESTS}:{TESTS.parent / 'tools'}"
 as_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and iproute2")
 
 
 def run_without_programs(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
     """`make kube` where `make kube-binaries` did not run."""
-    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS), "XDG_CACHE_HOME": str(folder), **env}
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": PYTHON_PATH, "XDG_CACHE_HOME": str(folder), **env}
     return subprocess.run([sys.executable, "-m", "kube"], env=variables, capture_output=True, text=True, check=False)
 
 
