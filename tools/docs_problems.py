@@ -102,7 +102,8 @@ def problems_page() -> str:
     parts = [
         "# Problems",
         "Why was my request refused, and what do I do now? Each error of the API is a problem of RFC 9457, and its "
-        "`type` leads to a section of this page. `status` and `detail` say more, and `requestId` is in the log.",
+        "`type`, below the address of the API, leads to a section of this page. "
+        "`status` and `detail` say more, and `requestId` is in the log.",
         "```json\n"
         '{"type": "/docs/problems#invalid", "title": "Some fields are wrong", "status": 422,\n'
         ' "errors": [{"field": "url", "message": "must start with https://"}],\n'

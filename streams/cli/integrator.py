@@ -70,8 +70,8 @@ def listen(
 ) -> None:
     """Show the events of an account as they happen, and send them to a receiver on this machine.
 
-    Makes a temporary pull webhook, and deletes it at the end. What your receiver refuses comes a second time. After an
-    interruption it goes on where it was, for up to an hour.
+    Makes a temporary pull webhook; Ctrl-C deletes it. What your receiver refuses comes again, later and later. After
+    an interruption it goes on where it was, for up to an hour.
 
     Example: `scorm-webhooks listen --forward-to http://localhost:3000/hook --since 10m`
     """
