@@ -99,9 +99,9 @@ def deliveries_retry(
         count_result = api.post("deliveries", "retry", body={"filter": chosen, "countOnly": True})
         if not yes and not _confirm_retry(count_result):
             return
-        # What comes after the count does not match.
-        until_then = {"changedUntil": count_result["countedAt"]}
-        _wait_for_job(api, api.post("deliveries", "retry", body={"filter": {**chosen, **until_then}}), as_json)
+        # Deliveries that change after the count do not match.
+        counted = {**chosen, "changedUntil": count_result["countedAt"]}
+        _wait_for_job(api, api.post("deliveries", "retry", body={"filter": counted}), as_json)
 
 
 def _confirm_retry(count_result: dict[str, Any]) -> bool:
@@ -109,9 +109,9 @@ def _confirm_retry(count_result: dict[str, Any]) -> bool:
     if not count_result["count"]:
         say("nothing to send")
         return False
-    number = f"{'at least ' if count_result['atLeast'] else ''}{count_result['count']}"
-    matching = f"{'delivery matches' if number == '1' else 'deliveries match'}"
-    say(f"{number} {matching}, of {count_text(count_result['webhooks'], 'webhook')}, since {count_result['oldestAt']}")
+    at_least = "at least " if count_result["atLeast"] else ""
+    matching, webhooks_text = _matching_text(count_result["count"]), count_text(count_result["webhooks"], "webhook")
+    say(f"{at_least}{matching}, of {webhooks_text}, since {count_result['oldestAt']}")
     if lost := count_result["undeliverable"]:
         say(f"{lost} of them cannot be sent: their webhook is deleted")
     typer.confirm("Send them again?", abort=True, err=True)
@@ -179,7 +179,7 @@ def _confirm_replay(count_result: dict[str, Any]) -> bool:
     """Show what would be sent, and ask. False when there is nothing."""
     count, missing = count_result["count"], count_result.get("missing")
     period_text = f", first seen from {count_result['oldestAt']} to {count_result['newestAt']}" if count else ""
-    say(f"{count} {'delivery matches' if count == 1 else 'deliveries match'}{period_text}")
+    say(f"{_matching_text(count)}{period_text}")
     if missing:
         at_least_text = "at least " if missing["atLeast"] else ""
         since_text = f"; the topic has events since {oldest}" if (oldest := missing.get("oldestAvailable")) else ""
@@ -191,6 +191,10 @@ def _confirm_replay(count_result: dict[str, Any]) -> bool:
         say(f"about {max(1, round(count_result['estimatedSeconds']))} s at the endpoint's pace")
     typer.confirm("Send them again?", abort=True, err=True)
     return True
+
+
+def _matching_text(count: int) -> str:
+    return f"{count} {'delivery matches' if count == 1 else 'deliveries match'}"
 
 
 def _wait_for_job(api: ApiClient, job: Job, as_json: bool) -> None:

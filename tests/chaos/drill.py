@@ -72,14 +72,16 @@ class Kept:
 
     def check(self) -> None:
         """Raises `AssertionError` for anything that is not as it was. A newer release may show more of a webhook."""
+        shown = self._show()
         for webhook, before in self._shown.items():
-            now = self._show()[webhook]
+            now = shown[webhook]
             assert {name: now.get(name) for name in before} == before, f"{webhook} was {before}, and is {now}"
         assert self._dead_letters() >= self._dead, "dead letters are gone"
 
     def deliver(self) -> None:
         """End the pause: what was held since the first release is delivered."""
         self._run.loaded.system.run("webhooks", "enable", self._paused)
+        until(lambda: not has_delivery(self._run, self._paused, "held"), SETTLE_SECONDS, "nothing is held any more")
 
     def _show(self) -> dict[str, dict[str, Any]]:
         """Each webhook with its secret, which is decrypted."""

@@ -147,7 +147,7 @@ def made(system: System, receiver: Receiver, api: str) -> World:
         "$account": account,
         "<account>": account,
         "<address>": "ops@example.com",
-        "<learner>": "nobody",
+        "<learner>": "learner-unknown",
         "<webhook>": webhook,
         "ACCOUNT": account,
         "EMAIL": "ada@example.com",
@@ -182,7 +182,7 @@ def listed(system: System, *options: str) -> list[Any]:
 def test_a_command_of_the_documents_runs(world: World, line: str) -> None:
     words = world.filled(shlex.split(line))
     command, rest = command_of(words)
-    # Nobody is there to answer.
+    # There is no terminal for a question.
     if any("--yes" in parameter.opts for parameter in command.params) and "--yes" not in rest:
         words.append("--yes")
     if words[:2] in (["webhooks", "create"], ["deliveries", "retry"]) and "--account" not in words:

@@ -1,4 +1,4 @@
-"""NetworkPolicies, enforced: a process reaches what its stage needs, and nobody else reaches the API or the metrics."""
+"""NetworkPolicies, enforced: a process reaches only what its stage needs; chosen pods reach the API or the metrics."""
 
 import json
 from collections.abc import Iterator
