@@ -54,7 +54,7 @@ help:
 	@echo "make alerts   the tests of the alerts, their pages and the Grafana dashboard; CI runs them too"
 	@echo "make nightly  all that CI plays, and what it leaves out: slow stories, all of chaos, every further Python"
 	@echo "make flaky    the whole run six times, three of them beside busy loops; it goes on after a stop"
-	@echo "make pythons  the fast tests on every further Python that this machine has, the image's first; CI runs them after a change of dependencies"
+	@echo "make pythons  the fast tests on the image's Python, the next Debian's, and every one of PATH and pyenv; CI runs the first after a change of dependencies"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make soak     a steady load for a hundred minutes, with kills; memory and open files must not grow"
 	@echo "make upgrade-drill   from the newest release to this checkout and on to a made-up one, stage by stage, under load, and back; FROM=commit begins there"
@@ -168,6 +168,7 @@ alerts: setup
 	.venv/bin/pytest -q tests/alerts $(ARGS)
 
 pythons: setup
+	@$(if $(findstring --if-changed,$(ARGS)),,python3 tests/parts.py "base of the image" "Debian with the next Python")
 	python3 tests/pythons.py $(UV) $(TOGETHER) $(ARGS)
 
 chaos: setup
@@ -204,7 +205,7 @@ release: setup $(ENV_RELEASE)
 	@$(RELEASE) --key "$(KEY)" $(addprefix --push ,$(PUSH)) $(ARGS)
 
 # The first minutes bring cosign and a Debian of arm64, once.
-RELEASE_PARTS = "buildah" "skopeo" "base of the image" "base of the image for arm64" "emulator of arm64" "registry of images" cosign "helm and kubectl"
+RELEASE_PARTS = "Debian with the next Python" "buildah" "skopeo" "base of the image" "base of the image for arm64" "emulator of arm64" "registry of images" cosign "helm and kubectl"
 release-test: setup $(ENV_RELEASE)
 	@python3 tests/parts.py $(RELEASE_PARTS)
 	.venv/bin/pytest -rs -m release -o faulthandler_timeout=1800 tests/publication $(ARGS)

@@ -40,6 +40,8 @@ DEBIAN = "trixie"  # its Python is the image's
 IMAGE_BASE = CACHE / "image" / f"python-{DEBIAN}.tar"
 BINARY_FORMATS = Path("/proc/sys/fs/binfmt_misc")
 IMAGE_BASE_ARM64 = CACHE / "image" / f"python-{DEBIAN}-arm64.tar"
+NEXT_DEBIAN = "forky"  # has the newest Python that the package claims
+NEXT_PYTHON_BASE = CACHE / "image" / f"python-{NEXT_DEBIAN}.tar"
 DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FONTS = Path("/usr/share/fonts/truetype")
 FONT_PACKAGES = ("fonts-freefont-ttf", "fonts-dejavu-core", "fonts-droid-fallback")
@@ -301,6 +303,11 @@ def is_as_locked(copy: Path) -> bool:
     return copy.exists() and copy.read_text() == (KUBE_LOCKS / copy.name).read_text()
 
 
+def next_python_base() -> Path | None:
+    """The file system of a Debian with the newest Python."""
+    return NEXT_PYTHON_BASE if NEXT_PYTHON_BASE.exists() else None
+
+
 def image_base_arm64() -> Path | None:
     return IMAGE_BASE_ARM64 if IMAGE_BASE_ARM64.exists() else None
 
@@ -480,7 +487,12 @@ def bring_chromium() -> None:
 
 
 def bring_image_base() -> None:
-    make_debian(IMAGE_BASE, "--variant=minbase")
+    make_debian(DEBIAN, IMAGE_BASE)
+
+
+def bring_next_python_base() -> None:
+    # Debian's testing release expires after a week, and a mirror may be older.
+    make_debian(NEXT_DEBIAN, NEXT_PYTHON_BASE, "--aptopt=Acquire::Check-Valid-Until false")
 
 
 def bring_image_base_arm64() -> None:
@@ -490,16 +502,16 @@ def bring_image_base_arm64() -> None:
         root("mount", "-t", "binfmt_misc", "binfmt_misc", BINARY_FORMATS)
     if not (BINARY_FORMATS / "qemu-aarch64").exists():
         root("update-binfmts", "--enable", "qemu-aarch64")
-    make_debian(IMAGE_BASE_ARM64, "--variant=minbase", "--architectures=arm64")
+    make_debian(DEBIAN, IMAGE_BASE_ARM64, "--architectures=arm64")
 
 
-def make_debian(file: Path, *options: str) -> None:
+def make_debian(suite: str, file: Path, *options: str) -> None:
     if not DEBIAN_KEYS.exists() or not shutil.which("mmdebstrap"):
         apt("mmdebstrap", "debian-archive-keyring")
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".fresh")
-    make = ["mmdebstrap", "--quiet", "--format=tar", f"--keyring={DEBIAN_KEYS}"]
-    root(*make, *options, "--include=ca-certificates,python3-venv", DEBIAN, fresh)
+    make = ["mmdebstrap", "--quiet", "--format=tar", "--variant=minbase", f"--keyring={DEBIAN_KEYS}"]
+    root(*make, *options, "--include=ca-certificates,python3-venv", suite, fresh)
     fresh.rename(file)  # atomic
 
 
@@ -662,6 +674,11 @@ OF_RELEASE: list[Part] = [
     ("cosign", cosign, bring_cosign, "Go: apt-get install golang-go"),
     ("helm and kubectl", kube, bring_kube, "make setup"),
 ]
+# What `make pythons` alone needs.
+OF_PYTHONS: list[Part] = [
+    ("base of the image", image_base, bring_image_base, "as root: apt-get install mmdebstrap"),
+    ("Debian with the next Python", next_python_base, bring_next_python_base, "as root: apt-get install mmdebstrap"),
+]
 # What pictures of Prometheus alone need.
 OF_PICTURES: list[Part] = [
     CHROMIUM,
@@ -694,7 +711,7 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
 
 def main(*names: str) -> int:
     """Bring these parts, or all of them."""
-    parts = [part for part in (*ALL, *OF_KUBE, *OF_RELEASE) if part[0] in names] if names else ALL
+    parts = [part for part in (*ALL, *OF_KUBE, *OF_RELEASE, *OF_PYTHONS) if part[0] in names] if names else ALL
     brought = [bring(part) for part in parts]
     if not names and not docker():
         print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)

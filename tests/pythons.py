@@ -1,8 +1,8 @@
 """Runs the fast tests on every further Python that the package claims and this machine has.
 
-`python3 tests/pythons.py` takes `python3.11` to `python3.14` from PATH, and the image's Python from its base (as root).
-The Python of .venv is left out: it has run every test. With `--if-changed` it does nothing unless a dependency has
-changed. This file uses the standard library alone.
+As root it takes the Python of the image's base and of the next Debian; it also takes `python3.11` to `python3.14` from
+PATH and from pyenv. The Python of .venv is left out: it has run every test. With `--if-changed` it runs the image's
+Python alone, and only after a change of dependencies. This file uses the standard library alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from changes import has_changed
@@ -23,6 +24,7 @@ ROOT = parts.ROOT
 DEPENDENCIES = ("pyproject.toml", "requirements")
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 FAST = ["--quiet", "-p", "no:cacheprovider", "-m", "not real and not e2e and not slow"]
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 # Without CI: in the base there is neither Node nor Java, and the tests with them are skipped.
 ENV = {name: value for name, value in os.environ.items() if name not in ("CI", "VIRTUAL_ENV")}
 ENV["UV_CACHE_DIR"] = str(parts.CACHE / "uv")
@@ -83,16 +85,19 @@ def pythons(uv: str) -> Iterator[tuple[str, Python]]:
     """The further Pythons by version, one of each, the image's first."""
     seen = {Python(str(ROOT / ".venv" / "bin" / "python"), uv).version()}
     on_path = [Python(f"python{version}", uv) for version in VERSIONS if shutil.which(f"python{version}")]
-    images = [python_of_image(uv, archive)] if (archive := parts.image_base()) and os.geteuid() == 0 else []
-    for python in [*images, *on_path]:
+    of_pyenv = [
+        Python(str(program), uv) for version in VERSIONS for program in sorted(PYENV.glob(f"{version}.*/bin/python3"))
+    ]
+    bases = [base for base in (parts.image_base(), parts.next_python_base()) if base] if os.geteuid() == 0 else []
+    for python in [*(python_of_base(uv, base) for base in bases), *on_path, *of_pyenv]:
         version = python.version()
         if version in VERSIONS and version not in seen:
             seen.add(version)
             yield version, python
 
 
-def python_of_image(uv: str, archive: Path) -> Python:
-    """The image's Python, in a chroot of its base."""
+def python_of_base(uv: str, archive: Path) -> Python:
+    """A Debian's Python, in a chroot of it."""
     program = shutil.which(uv)
     assert program, f"{uv} runs"
     root = archive.with_suffix("")
@@ -114,9 +119,10 @@ def main(uv: str, *arguments: str) -> int:
     if "--if-changed" in arguments and not has_changed(*DEPENDENCIES):
         print("Other Pythons: left out, no dependency has changed")
         return 0
+    is_night = "--if-changed" not in arguments
     arguments = tuple(word for word in arguments if word != "--if-changed")
     failed = 0
-    for version, python in pythons(uv):
+    for version, python in pythons(uv) if is_night else islice(pythons(uv), 1):
         print(f"Python {version}: the fast tests", flush=True)
         start = time.monotonic()
         failed += not python.run_fast_tests(list(arguments))

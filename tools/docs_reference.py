@@ -204,6 +204,11 @@ def help_text(command: Any) -> str:
     return re.sub(r"[ \t]*\n[ \t]*", "\n", (command.help or "").replace("\f", "")).strip()
 
 
+def argument_text(argument: Any) -> str:
+    """The argument as `--help` names it, without the brackets and dots of its usage."""
+    return str(argument.metavar or argument.name.upper()).strip("[].")
+
+
 def usage_parts(name: str, command: Any) -> Iterator[str]:
     """How a command is called, and a row for each argument and option."""
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
@@ -213,11 +218,11 @@ def usage_parts(name: str, command: Any) -> Iterator[str]:
         "scorm-webhooks",
         name,
         *(["[OPTIONS]"] if shown else []),
-        *(argument.name.upper() if argument.required else f"[{argument.name.upper()}]" for argument in arguments),
+        *(argument_text(argument) if argument.required else f"[{argument_text(argument)}]" for argument in arguments),
     ]
     yield f"```text\n{' '.join(words)}\n```"
     rows = [
-        *((f"`{argument.name.upper()}`", argument.help or "") for argument in arguments),
+        *((f"`{argument_text(argument)}`", argument.help or "") for argument in arguments),
         *(
             (" ".join(f"`{option}`" for option in (*option.opts, *option.secondary_opts)), option.help or "")
             for option in shown

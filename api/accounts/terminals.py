@@ -16,6 +16,7 @@ from streams.features.accounts.terminals import TERMINAL_LIFETIME, TERMINAL_SCOP
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _FORWARD_TO = "http://localhost:3000/hook"
+_TRIGGER = "trigger session.completed --passed"
 
 
 async def _terminal_page(visit: Visit, new_terminal: NewTerminal | None = None, problem: str = "") -> Response:
@@ -31,7 +32,9 @@ async def _terminal_page(visit: Visit, new_terminal: NewTerminal | None = None, 
         may_connect=may_connect,
         problem=problem,
         key=new_terminal.key if new_terminal else None,
-        command=_listen_command(api_url, new_terminal.api_key) if new_terminal else "",
+        api_key=new_terminal.api_key if new_terminal else "",
+        command=_command(api_url, new_terminal.api_key, f"listen --forward-to {_FORWARD_TO}") if new_terminal else "",
+        trigger_command=_command(api_url, new_terminal.api_key, _TRIGGER) if new_terminal else "",
         login_command=f"scorm-webhooks login {shlex.quote(api_url)}",
         terminals=await terminals.list(visit.account.id, actor=visit.actor) if may_connect else (),
         hours=TERMINAL_LIFETIME.total_seconds() // 3600,
@@ -40,10 +43,10 @@ async def _terminal_page(visit: Visit, new_terminal: NewTerminal | None = None, 
     )
 
 
-def _listen_command(api_url: str, api_key: str) -> str:
-    """The command of a terminal, for a shell."""
+def _command(api_url: str, api_key: str, arguments: str) -> str:
+    """A command with the key of a terminal, for a shell."""
     settings = f"SCORM_WEBHOOKS_API_URL={shlex.quote(api_url)} SCORM_WEBHOOKS_API_KEY={shlex.quote(api_key)}"
-    return f"{settings} \\\n  scorm-webhooks listen --forward-to {_FORWARD_TO}"
+    return f"{settings} \\\n  scorm-webhooks {arguments}"
 
 
 @router.get("/account/terminal")

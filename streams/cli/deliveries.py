@@ -13,6 +13,7 @@ from streams.cli.output import (
     LimitOption,
     YesOption,
     choice_option,
+    parse_period,
     require_terminal_or_yes,
     show,
     without_none,
@@ -51,6 +52,11 @@ MetadataOption = Annotated[
     str | None, typer.Option("--metadata", metavar="NAME=TEXT", help="Only of events with this metadata entry.")
 ]
 
+SinceOption = Annotated[
+    str | None, typer.Option(help="Only those first seen then or later: 2h, or 2026-04-10T14:32:00Z.")
+]
+UntilOption = Annotated[str | None, typer.Option(help="Only those first seen before.")]
+
 
 @deliveries.command("list")
 def deliveries_list(
@@ -65,6 +71,8 @@ def deliveries_list(
     dispatch: DispatchOption = None,
     metadata: MetadataOption = None,
     outcome: OutcomeOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     limit: LimitOption = 50,
     wide: WideOption = False,
     as_json: JsonOption = False,
@@ -81,6 +89,7 @@ def deliveries_list(
         "dispatchId": dispatch,
         "metadata": metadata,
         "outcome": outcome,
+        **parse_period(since, until),
     }
     _list_deliveries(account, "deliveries", query, limit, as_json, wide)
 
@@ -109,11 +118,12 @@ def find_delivery(api: ApiClient, id_text: str) -> dict[str, Any]:
     with suppress(NotFound):
         return dict(api.get("deliveries", id_text))
     page = api.get("deliveries", eventId=id_text, limit=MAX_IDS_SHOWN)
-    ids = [row["id"] for row in page["data"]]
-    if len(ids) > 1:
+    rows = page["data"]
+    if len(rows) > 1:
+        choices = ", ".join(f"{row['id']} (webhook {row['webhookId']})" for row in rows)
         more = ", …" if "nextCursor" in page else ""
-        raise Conflict(f"the event {id_text} has several deliveries; use the id of one: {', '.join(ids)}{more}")
-    return dict(api.get("deliveries", ids[0] if ids else id_text))
+        raise Conflict(f"the event {id_text} has several deliveries; use the id of one: {choices}{more}")
+    return dict(api.get("deliveries", rows[0]["id"] if rows else id_text))
 
 
 @dead_letters.command("list")

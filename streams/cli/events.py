@@ -111,7 +111,7 @@ def events_find(
     since: Annotated[
         str | None,
         typer.Option(
-            help="Look on the topic from this time on, for an hour: 2026-04-10T14:32:00Z. Default: the last "
+            help="Look on the topic from this time on, for an hour: 2h, or 2026-04-10T14:32:00Z. Default: the last "
             "hour, or around the time in a generated id."
         ),
     ] = None,

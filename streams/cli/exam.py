@@ -11,10 +11,11 @@ import httpx2
 import typer
 
 from streams.cli.output import show
+from streams.cli.profiles import find_target
 from streams.cli.signing_secret import checked_secret
-from streams.cli.text import say
+from streams.cli.text import hint, say
 from streams.core.deliveries.signing import SECRET_BYTES, make_secret
-from streams.core.errors import Invalid
+from streams.core.errors import Invalid, Misconfigured
 from streams.core.webhooks.exam import Check, Exam, ExamRequest
 from streams.core.webhooks.url import url_errors
 from streams.ids import new_id
@@ -22,6 +23,8 @@ from streams.ids import new_id
 RESPONSE_SECONDS = 10.0
 SLOW_PIECES, SLOW_PAUSE_SECONDS = 8, 0.4
 UNREACHABLE_EXIT_CODE = 3
+_DOCUMENTATION = "receiving.html"
+_UNSEEN = "The exam sees only responses. Look yourself whether `duplicate` and `order` did their work just once."
 
 
 def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> None:
@@ -43,6 +46,7 @@ def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> 
         say(f"{len(results) - len(failed)} of {len(results)} right; to repair: {', '.join(failed)}")
     else:
         say(f"All {len(results)} right.")
+        hint(_UNSEEN)
     if failed:
         raise typer.Exit(1)
 
@@ -82,7 +86,21 @@ async def _result(client: httpx2.AsyncClient, url: str, check: Check) -> Mapping
     if is_passed:
         return result
     right = "a refusal with 4xx" if check.must_refuse else f"2xx within {RESPONSE_SECONDS:g} seconds"
-    return {**result, "right": right, "advice": check.advice, "documentation": f"docs/receiving.md#{check.section}"}
+    return {
+        **result,
+        "right": right,
+        "advice": check.advice,
+        "documentation": f"{_documentation_url()}#{check.section}",
+    }
+
+
+def _documentation_url() -> str:
+    """The page about receivers, of the API that other commands use. The exam itself needs no API."""
+    try:
+        target = find_target()
+    except Misconfigured:
+        target = None
+    return f"{target.url.rstrip('/')}/docs/{_DOCUMENTATION}" if target else f"the documentation: {_DOCUMENTATION}"
 
 
 async def _send(client: httpx2.AsyncClient, url: str, request: ExamRequest) -> tuple[int | None, str]:

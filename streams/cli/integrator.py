@@ -198,7 +198,9 @@ def apply(
 
 def reconcile(
     webhook: Annotated[str, typer.Option(help="The webhook's id.")],
-    since: Annotated[str | None, typer.Option(help="Only events first seen then or later.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only events first seen then or later: 2h, or 2026-04-10T14:32:00Z.")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Only events first seen before.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Send the missing events again, with the same ids.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --retry: also if every delivered event is missing.")] = False,

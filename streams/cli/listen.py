@@ -3,7 +3,6 @@
 import getpass
 import json
 import random
-import re
 import signal
 import socket
 import time
@@ -19,7 +18,7 @@ import httpx2
 import typer
 
 from streams.cli.client import ApiClient, is_remote, open_api
-from streams.cli.output import without_none
+from streams.cli.output import parse_time_option, without_none
 from streams.cli.signing_secret import checked_secret
 from streams.cli.status_line import StatusLine
 from streams.cli.text import hint, say
@@ -48,8 +47,6 @@ MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
 OVERLAP = timedelta(minutes=1)
 # A webhook that is gone after a shorter silence was deleted by a person.
 MIN_EXPIRY = timedelta(minutes=50)
-_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def run_listen(
@@ -75,7 +72,7 @@ def run_listen(
         **without_none(filter=parse_filter_json(filter_text) if filter_text else None),
     }
     signing_secret = checked_secret(secret) if secret else None
-    since_time = parse_since(since, datetime.now(UTC)) if since else None
+    since_time = parse_time_option("--since", since) if since else None
     with open_api(account) as api, httpx2.Client(timeout=FORWARD_SECONDS, trust_env=False) as client:
         listener = Listener(api, webhook, Receiver(client, forward_url, signing_secret), as_json)
         with _ended_by_a_signal():
@@ -89,16 +86,6 @@ def listener_name() -> str:
     except (KeyError, OSError):
         user = "unknown"
     return f"listen: {user} at {socket.gethostname()}"[:200]
-
-
-def parse_since(text: str, now: datetime) -> datetime:
-    """The time of `10m`, `2h`, `3d` ago, or of an RFC 3339 time. Raises `Invalid`."""
-    if match := _DURATION.fullmatch(text):
-        with suppress(OverflowError):
-            return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if (moment := parse_time(text)) is not None:
-        return moment
-    raise Invalid(FieldError("--since", "must be a duration such as 10m, 2h or 3d, or a time with a zone"))
 
 
 @dataclass(frozen=True, slots=True)

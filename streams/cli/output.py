@@ -7,7 +7,8 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,13 +16,15 @@ import typer
 from streams.cli.text import is_quiet, say, text_of
 from streams.core.errors import FieldError, Invalid
 from streams.core.text import escape_json
-from streams.core.times import parse_time
+from streams.core.times import format_time, parse_time
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from streams.cli.tables import Columns
 
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # An object of JSON, of the API or of a command.
 Shown = Mapping[str, Any]
 
@@ -132,8 +135,18 @@ def _print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
             say(f"{indent}{name:<{width}}  {text_of(value)}")
 
 
-def parse_time_option(option: str, text: str) -> datetime:
-    """The time that an option has. Raises `Invalid`."""
+def parse_time_option(option: str, text: str, now: datetime | None = None) -> datetime:
+    """The time of `10m`, `2h`, `3d` ago, or of an RFC 3339 time. Raises `Invalid`."""
+    if match := _DURATION.fullmatch(text):
+        with suppress(OverflowError):
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[match[2]]: int(match[1])})
     if (moment := parse_time(text)) is None:
-        raise Invalid(FieldError(option, "must be a time with a zone such as 2026-04-10T14:32:00Z"))
+        message = "must be a duration such as 10m, 2h or 3d, or a time with a zone such as 2026-04-10T14:32:00Z"
+        raise Invalid(FieldError(option, message))
     return moment
+
+
+def parse_period(since: str | None, until: str | None) -> dict[str, str]:
+    """`since` and `until` as the API takes them. Raises `Invalid`."""
+    texts = {"since": since, "until": until}
+    return {name: format_time(parse_time_option(f"--{name}", text)) for name, text in texts.items() if text}

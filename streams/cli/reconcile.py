@@ -7,12 +7,11 @@ from typing import Any
 import typer
 
 from streams.cli.client import ApiClient, open_api
-from streams.cli.output import parse_time_option, progress_bar, show
+from streams.cli.output import parse_period, progress_bar, show
 from streams.cli.text import hint
 from streams.core.deliveries.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.page import MAX_PAGE_ROWS
-from streams.core.times import format_time
 
 Row = Mapping[str, Any]
 _COLUMNS = {"event": "eventId", "type": "eventType", "sequence": "sequence", "delivered": "changedAt"}
@@ -27,11 +26,7 @@ def run_reconcile(
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise Invalid(FieldError("standard input", "must have the ids of the receiver's events, one a line"))
-    period: dict[str, Any] = {
-        name: format_time(parse_time_option(f"--{name}", text))
-        for name, text in (("since", since), ("until", until))
-        if text
-    }
+    period: dict[str, Any] = parse_period(since, until)
     received_ids = set(_parse_ids(_read_input()))
     with open_api() as api, progress_bar(is_disabled=as_json) as progress:
         task_id = progress.add_task("comparing", total=None)

@@ -15,8 +15,10 @@ from streams.cli.deliveries import (
     PackageOption,
     ReasonOption,
     SessionOption,
+    SinceOption,
     StateOption,
     TypeOption,
+    UntilOption,
     WebhookOption,
     count_text,
     deliveries,
@@ -27,7 +29,7 @@ from streams.cli.output import (
     JsonOption,
     YesOption,
     choice_option,
-    parse_time_option,
+    parse_period,
     require_terminal_or_yes,
     show,
     without_none,
@@ -36,8 +38,9 @@ from streams.cli.pulls import webhooks
 from streams.cli.text import say
 from streams.cli.webhooks import WebhookArgument
 from streams.core.errors import FieldError, Invalid
-from streams.core.times import format_time
 from streams.features.replays.rules import REPLAYABLE
+
+_NOTHING = "nothing to send; test events are left out"
 
 
 @deliveries.command("retry")
@@ -61,17 +64,15 @@ def deliveries_retry(
     package: PackageOption = None,
     dispatch: DispatchOption = None,
     metadata: MetadataOption = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only those first seen then or later: 2026-04-10T14:32:00Z.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(help="Only those first seen before.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Send a dead, delivered, discarded or waiting delivery again, with a fresh schedule.
 
     With --all: shows how many, asks, and waits for the job. Ctrl-C does not stop the job. Without --state it leaves out
-    those that wait for a retry.
+    those that wait for a retry. It leaves out test events.
     """
     chosen = without_none(
         webhookId=webhook,
@@ -85,8 +86,7 @@ def deliveries_retry(
         packageId=package,
         dispatchId=dispatch,
         metadata=metadata,
-        since=format_time(parse_time_option("--since", since)) if since else None,
-        until=format_time(parse_time_option("--until", until)) if until else None,
+        **parse_period(since, until),
     )
     if (delivery_id is None) != every or (delivery_id and chosen):
         raise Invalid(FieldError("DELIVERY", "give either a delivery, or --all with options that choose some"))
@@ -107,7 +107,7 @@ def deliveries_retry(
 def _confirm_retry(count_result: dict[str, Any]) -> bool:
     """Show how many match, and ask. False when there are none."""
     if not count_result["count"]:
-        say("nothing to send")
+        say(_NOTHING)
         return False
     at_least = "at least " if count_result["atLeast"] else ""
     matching, webhooks_text = _matching_text(count_result["count"]), count_text(count_result["webhooks"], "webhook")
@@ -122,7 +122,7 @@ def _confirm_retry(count_result: dict[str, Any]) -> bool:
 def deliveries_replay(
     webhook: Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")],
     since: Annotated[
-        str, typer.Option(help="Only events that the platform first saw then or later: 2026-04-10T14:32:00Z.")
+        str, typer.Option(help="Only events that the platform first saw then or later: 2h, or 2026-04-10T14:32:00Z.")
     ],
     until: Annotated[str | None, typer.Option(help="Only events first seen before. Now by default.")] = None,
     event_types: Annotated[
@@ -144,13 +144,12 @@ def deliveries_replay(
 ) -> None:
     """Send the events of a period to a webhook again, with the same ids. Shows their number, and asks, first.
 
-    Waits for the end of the job, which goes on after Ctrl-C.
+    Leaves out test events. Waits for the end of the job, which goes on after Ctrl-C.
     """
     require_terminal_or_yes(yes, as_json)
     replay = {
-        "since": format_time(parse_time_option("--since", since)),
+        **parse_period(since, until),
         "backfill": backfill,
-        **({"until": format_time(parse_time_option("--until", until))} if until else {}),
         **({"eventTypes": event_types} if event_types else {}),
         **({"states": states} if states else {}),
     }
@@ -185,7 +184,7 @@ def _confirm_replay(count_result: dict[str, Any]) -> bool:
         since_text = f"; the topic has events since {oldest}" if (oldest := missing.get("oldestAvailable")) else ""
         say(f"{at_least_text}{missing['count']} events without a delivery{since_text}")
     if not count and not (missing and (missing["count"] or missing["atLeast"])):
-        say("nothing to send")
+        say(_NOTHING)
         return False
     if "estimatedSeconds" in count_result:
         say(f"about {max(1, round(count_result['estimatedSeconds']))} s at the endpoint's pace")

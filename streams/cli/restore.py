@@ -8,10 +8,12 @@ from pathlib import Path
 import typer
 
 from streams.cli.deployment import import_without_gc
-from streams.cli.output import parse_time_option, progress_bar, require_terminal_or_yes, show
+from streams.cli.output import progress_bar, require_terminal_or_yes, show
 from streams.cli.stage_commands import confirm_deletion
 from streams.cli.text import hint, say
+from streams.core.errors import FieldError, Invalid
 from streams.core.restore import RestoreScope, RestoreStep, remaining_steps
+from streams.core.times import TIME_DESCRIPTION, parse_time
 from streams.core.webhooks.webhook import Webhook
 from streams.log_lines import configure_logging
 
@@ -31,7 +33,9 @@ _RESULTS: Mapping[str, str] = {
 
 def run_restore(dump: Path | None, since: str, *, is_plan: bool, is_confirmed: bool) -> None:
     """Show the plan, ask, and do each step that an earlier run has not done; with `is_plan` only show."""
-    moment = parse_time_option("--since", since)
+    # No duration: a restore that goes on after a kill is known by this time.
+    if (moment := parse_time(since)) is None:
+        raise Invalid(FieldError("--since", TIME_DESCRIPTION))
     if not is_plan:
         require_terminal_or_yes(is_confirmed)
     configure_logging("console", "warning", "restore")

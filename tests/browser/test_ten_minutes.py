@@ -42,6 +42,8 @@ def test_a_link_of_the_platform_leads_to_a_verified_event(dashboard: Dashboard, 
     variables, arguments = parse(page.locator("#command").inner_text())
     assert arguments[:2] == ["scorm-webhooks", "listen"]
     arguments[arguments.index("--forward-to") + 1] = receiver.url("/laptop")
+    trigger_variables, trigger = parse(page.locator("#trigger").inner_text())
+    assert (trigger_variables, trigger[:2]) == (variables, ["scorm-webhooks", "trigger"])
 
     # It runs, and a test event arrives with a right signature.
     environ = {**variables, "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
@@ -54,7 +56,7 @@ def test_a_link_of_the_platform_leads_to_a_verified_event(dashboard: Dashboard, 
         assert "listening as webhook" in listener.stderr.readline()
         secret = listener.stderr.readline().split()[2]
         done = subprocess.run(
-            [*program, "trigger", "session.completed", "--passed"],
+            [*program, *trigger[1:]],
             env=environ,
             cwd=tmp_path,
             capture_output=True,

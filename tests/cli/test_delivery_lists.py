@@ -95,8 +95,20 @@ async def test_a_delivery_is_found_by_the_id_of_its_event(api: ApiFixture) -> No
     for command in ("show", "retry"):
         refused = str((await run("deliveries", command, "evt_1")).exception)
         assert "the event evt_1 has several deliveries" in refused
-        assert dead in refused
-        assert other.id in refused
+        assert f"{dead} (webhook wh_" in refused
+        assert f"{other.id} (webhook wh_other)" in refused
+
+
+async def test_a_list_may_be_of_a_period(api: ApiFixture) -> None:
+    now = datetime.now(UTC)
+    for name, age in (("evt_new", timedelta(minutes=5)), ("evt_old", timedelta(hours=3))):
+        await api.record(delivery(account_id=api.acme.account_id, event_id=name, first_seen_at=now - age))
+    for option, name in (("--since", "evt_new"), ("--until", "evt_old")):
+        for text in ("2h", (now - timedelta(hours=2)).isoformat()):
+            rows = json.loads((await run("deliveries", "list", option, text, "--json")).stdout)
+            assert [row["eventId"] for row in rows] == [name]
+    refused = await run("deliveries", "list", "--until", "noon")
+    assert "--until: must be a duration such as 10m" in str(refused.exception)
 
 
 async def test_the_id_of_a_delivery_comes_before_that_of_an_event(api: ApiFixture) -> None:

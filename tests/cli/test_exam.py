@@ -73,8 +73,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.cli.exam.SLOW_PAUSE_SECONDS", 0.02)
 
 
-def exam(url: str, *more: str) -> Result:
-    return CliRunner().invoke(app, ["exam", url, "--secret", SECRET, *more])
+def exam(url: str, *more: str, env: Mapping[str, str] | None = None) -> Result:
+    return CliRunner().invoke(app, ["exam", url, "--secret", SECRET, *more], env=env)
 
 
 def failed(receiver: StudiousReceiver) -> list[str]:
@@ -90,6 +90,7 @@ def test_a_receiver_without_a_fault_passes(receiver: StudiousReceiver) -> None:
     done = exam(receiver.url)
     assert done.exit_code == 0
     assert "All 12 right." in done.stdout
+    assert "The exam sees only responses." in done.stderr
 
 
 def unverified(body: bytes, headers: dict[str, str]) -> Event:
@@ -103,7 +104,13 @@ def test_a_receiver_that_verifies_nothing(receiver: StudiousReceiver) -> None:
     done = exam(receiver.url)
     assert done.exit_code == 1
     assert "WRONG  signature" in done.stdout
-    assert "docs/receiving.md#verify-the-signature" in done.stdout
+    assert "the documentation: receiving.html#verify-the-signature" in done.stdout
+    api = {"SCORM_WEBHOOKS_API_URL": "https://hooks.example.com", "SCORM_WEBHOOKS_API_KEY": "sk_1"}
+    done = exam(receiver.url, env=api)
+    assert "https://hooks.example.com/docs/receiving.html#verify-the-signature" in done.stdout
+    # A wrong setting of the API does not stop the exam.
+    done = exam(receiver.url, env={"SCORM_WEBHOOKS_API_URL": "https://hooks.example.com"})
+    assert "the documentation: receiving.html#verify-the-signature" in done.stdout
 
 
 def test_a_receiver_that_parses_before_it_verifies(receiver: StudiousReceiver) -> None:

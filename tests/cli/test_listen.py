@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 from builders import NOON, SECRET, delivery, event
 from rest.api_fixture import ApiFixture, open_api
-from streams.cli.listen import Answer, Listener, Receiver, parse_since, sign_again
+from streams.cli.listen import Answer, Listener, Receiver, sign_again
+from streams.cli.output import parse_time_option
 from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
 from streams.core.events.event import render
@@ -343,14 +344,14 @@ def test_a_request_can_be_signed_with_the_secret_of_the_receiver() -> None:
     [("90s", timedelta(seconds=90)), ("10m", timedelta(minutes=10)), ("3d", timedelta(days=3))],
 )
 def test_since_is_a_duration_or_a_time(text: str, ago: timedelta) -> None:
-    assert parse_since(text, NOON) == NOON - ago
-    assert parse_since("2026-04-10T14:32:00Z", NOON) == datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
+    assert parse_time_option("--since", text, NOON) == NOON - ago
+    assert parse_time_option("--since", "2026-04-10T14:32:00Z") == datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("text", ["", "10", "0m", "yesterday", "9999999d", "999999d"])
 def test_another_since_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="--since: must be a duration"):
-        parse_since(text, NOON)
+        parse_time_option("--since", text, NOON)
 
 
 def test_without_a_receiver_every_event_is_accepted() -> None:

@@ -171,6 +171,11 @@ async def test_with_json_a_question_needs_yes(
     assert "--json: needs --yes" in str(refused.exception)
 
 
+async def test_a_restore_needs_a_fixed_time() -> None:
+    refused = await run("restore", "--since", "2h", "--plan")
+    assert "--since: must be a time with a zone" in str(refused.exception)
+
+
 @pytest.mark.parametrize(
     ("command", "names"),
     [

@@ -110,4 +110,5 @@ def test_an_invalid_url_gets_a_helpful_message(url: object, message: str) -> Non
 def test_plain_http_needs_a_setting() -> None:
     (error,) = url_errors("url", "http://localhost:8000/")
     assert "SCORM_WEBHOOKS_ALLOW_HTTP" in error.message
+    assert "`scorm-webhooks listen`" in error.message
     assert url_errors("url", "http://localhost:8000/", allow_http=True) == []

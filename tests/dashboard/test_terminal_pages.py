@@ -14,9 +14,9 @@ from streams.core.limits import MAX_KEYS_PER_ACCOUNT, MAX_TERMINALS_PER_ACCOUNT,
 PATH = "/account/terminal"
 
 
-def command_of(page: Page) -> list[str]:
-    """The words of the command on a page, as a shell reads them."""
-    [command] = re.findall(r'<pre id="command"[^>]*>(.*?)</pre>', page.html, re.DOTALL)
+def command_of(page: Page, element: str = "command") -> list[str]:
+    """The words of a command on a page, as a shell reads them."""
+    [command] = re.findall(rf'<pre id="{element}"[^>]*>(.*?)</pre>', page.html, re.DOTALL)
     return shlex.split(unescape(command).replace("\\\n", ""))
 
 
@@ -40,6 +40,9 @@ async def test_a_member_connects_a_terminal_for_12_hours(api: ApiFixture) -> Non
     words = command_of(page)
     assert words[0] == f"SCORM_WEBHOOKS_API_URL={PUBLIC_URL}"
     assert words[2:] == ["scorm-webhooks", "listen", "--forward-to", "http://localhost:3000/hook"]
+    assert command_of(page, "trigger") == [*words[:3], "trigger", "session.completed", "--passed"]
+    assert command_of(page, "login") == ["scorm-webhooks", "login", PUBLIC_URL]
+    assert f'<code id="key" class="break">{key_of(page)}</code>' in page.html
     assert page.response.headers["cache-control"] == "no-store"
     assert "content-encoding" not in page.response.headers
     client = ApiClient(api.client, key_of(page))

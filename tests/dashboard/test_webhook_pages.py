@@ -22,6 +22,8 @@ async def test_a_new_account_sees_what_to_do(browser: FakeBrowser) -> None:
     page = await browser.open("/")
     assert "No webhooks yet" in page.text
     assert 'href="/webhooks/new"' in page.html
+    assert 'href="/account/terminal"' in page.html
+    assert 'href="/account/terminal"' in (await browser.open("/webhooks")).html
 
 
 async def test_a_webhook_is_created_edited_and_deleted(api: ApiFixture, browser: FakeBrowser) -> None:

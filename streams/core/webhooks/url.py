@@ -73,7 +73,10 @@ def _problem(url: object, allow_http: bool) -> str | None:
     if parts.scheme not in ("https", "http"):
         return "must start with https://" + (" or http://" if allow_http else "")
     if parts.scheme == "http" and not allow_http:
-        return "must start with https:// (plain http is allowed only where SCORM_WEBHOOKS_ALLOW_HTTP is true)"
+        return (
+            "must start with https://. For a server on your own machine, use `scorm-webhooks listen`; "
+            "for plain http, the operator sets SCORM_WEBHOOKS_ALLOW_HTTP=true"
+        )
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
         return "must not hold a user name or password; a webhook sends credentials in a header"
     return _host_problem(parts.hostname, parts.netloc, port)
