@@ -30,7 +30,7 @@ TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SLOWEST = --durations=40 --durations-min=5
 
 # A Docker engine that answers, or buildah.
-BUILD_IMAGE = $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah bud; fi)
+BUILD_IMAGE ?= $(shell if docker info >/dev/null 2>&1; then echo docker build; elif command -v buildah >/dev/null; then echo buildah bud; fi)
 IMAGE := scorm-webhooks
 # Where tests/parts.py looks for them, too.
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
