@@ -38,7 +38,7 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak upgrade-drill bench audit mutants screenshots image release release-check release-test release-programs build-project lint format generated migration lines lock
+.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak upgrade-drill bench audit mutants screenshots image release release-check release-test release-programs release-login build-project lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -67,8 +67,9 @@ help:
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make release  wheels, images, chart, SBOMs and provenance of this commit in dist/<version>, signed by KEY=...; PUSH=registry/namespace pushes them"
 	@echo "make release-programs   bring what it needs: buildah, skopeo, helm, and cosign, which takes minutes to build"
+	@echo "make release-login   sign in to the registry of PUSH=..., with REGISTRY_USER and REGISTRY_PASSWORD"
 	@echo "make release-check   build all of that twice, and say which bytes differ"
-	@echo "make release-test    a release with a throw-away key, pushed to a registry on this machine, verified by other programs, and run"
+	@echo "make release-test    a release with a throw-away key, and one without, pushed to a registry on this machine, verified by other programs, and run"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make generated   the settings of the chart, the Grafana dashboard and the types of examples/helpers, from the code"
@@ -202,16 +203,21 @@ RELEASE_PATH = $(dir $(KUBE_BINARIES:/kube/bin=/cosign/cosign)):$(CURDIR)/.parts
 RELEASE = PATH="$(RELEASE_PATH)" PYTHONPATH=tools .venv/bin/python -m release --base "$(BASE)" --base-arm64 "$(BASE_ARM64)" --debsbom .venv-release/bin/debsbom \
   $(addprefix --source-url ,$(SOURCE))
 release: setup $(ENV_RELEASE)
-	@$(RELEASE) --key "$(KEY)" $(addprefix --push ,$(PUSH)) $(ARGS)
+	@$(RELEASE) --key "$(KEY)" $(addprefix --sigstore ,$(SIGSTORE)) $(addprefix --push ,$(PUSH)) $(ARGS)
 
 # The first minutes bring cosign and a Debian of arm64, once.
-RELEASE_PARTS = "Debian with the next Python" "buildah" "skopeo" "base of the image" "base of the image for arm64" "emulator of arm64" "registry of images" cosign "helm and kubectl"
+RELEASE_PARTS = "Debian with the next Python" "buildah" "skopeo" "base of the image" "base of the image for arm64" "emulator of arm64" "registry of images" cosign Fulcio "helm and kubectl"
 release-test: setup $(ENV_RELEASE)
 	@python3 tests/parts.py $(RELEASE_PARTS)
 	.venv/bin/pytest -rs -m release -o faulthandler_timeout=1800 tests/publication $(ARGS)
 
 release-programs:
 	@python3 tests/parts.py buildah skopeo cosign "helm and kubectl"
+
+# Where cosign and skopeo both look.
+release-login:
+	@mkdir -p "$$HOME/.docker"
+	@printenv REGISTRY_PASSWORD | skopeo login --authfile "$$HOME/.docker/config.json" --username "$$REGISTRY_USER" --password-stdin $(firstword $(subst /, ,$(PUSH)))
 
 release-check: setup $(ENV_RELEASE)
 	@$(RELEASE) --twice $(ARGS)

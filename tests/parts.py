@@ -64,6 +64,9 @@ IMAGE_REGISTRY = PARTS / "docker-registry"
 # Outside of the checkout: building it takes minutes.
 COSIGN = CACHE / "cosign" / "cosign"
 COSIGN_LOCK = ROOT / "tests" / "real" / "cosign"
+FULCIO = CACHE / "fulcio" / "fulcio"
+FULCIO_LOCK = ROOT / "tests" / "real" / "fulcio"
+COSIGN_PACKAGE, FULCIO_PACKAGE = "github.com/sigstore/cosign/v3/cmd/cosign", "github.com/sigstore/fulcio"
 PGBOUNCER = PARTS / "pgbouncer"
 TINYPROXY = PARTS / "tinyproxy"
 KUBE = PARTS / "kube"
@@ -325,8 +328,17 @@ def image_registry() -> Path | None:
 
 def cosign() -> Path | None:
     """The program that signs, of the locked version."""
-    lock = COSIGN.with_name("go.sum")
-    return COSIGN if lock.exists() and lock.read_text() == (COSIGN_LOCK / lock.name).read_text() else None
+    return built(COSIGN, COSIGN_LOCK)
+
+
+def fulcio() -> Path | None:
+    """The certificate authority of Sigstore, of the locked version."""
+    return built(FULCIO, FULCIO_LOCK)
+
+
+def built(program: Path, lock_folder: Path) -> Path | None:
+    lock = program.with_name("go.sum")
+    return program if lock.exists() and lock.read_text() == (lock_folder / lock.name).read_text() else None
 
 
 def compose_schema() -> Path | None:
@@ -520,8 +532,9 @@ def bring_image_registry() -> None:
     unpack(IMAGE_REGISTRY, "docker-registry")
 
 
-def bring_cosign() -> None:
-    COSIGN.parent.mkdir(parents=True, exist_ok=True)
+def build_program(program: Path, lock_folder: Path, package: str) -> None:
+    """Build a Go program of the locked version."""
+    program.parent.mkdir(parents=True, exist_ok=True)
     build: list[str | Path] = [
         "nice",
         "go",
@@ -529,12 +542,12 @@ def bring_cosign() -> None:
         "-trimpath",
         "-ldflags=-s -w",
         "-o",
-        COSIGN,
-        "github.com/sigstore/cosign/v3/cmd/cosign",
+        program,
+        package,
     ]
     env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"}
-    subprocess.run(build, cwd=COSIGN_LOCK, check=True, capture_output=True, env=env)
-    shutil.copy(COSIGN_LOCK / "go.sum", COSIGN.parent)  # last: now it is whole
+    subprocess.run(build, cwd=lock_folder, check=True, capture_output=True, env=env)
+    shutil.copy(lock_folder / "go.sum", program.parent)  # last: now it is whole
 
 
 def bring_compose_schema() -> None:
@@ -671,7 +684,8 @@ OF_RELEASE: list[Part] = [
     ("base of the image for arm64", image_base_arm64, bring_image_base_arm64, "as root: apt-get install mmdebstrap"),
     ("emulator of arm64", emulator, partial(apt, "qemu-user-static"), "apt-get install qemu-user-static"),
     ("registry of images", image_registry, bring_image_registry, "Debian's package docker-registry"),
-    ("cosign", cosign, bring_cosign, "Go: apt-get install golang-go"),
+    ("cosign", cosign, partial(build_program, COSIGN, COSIGN_LOCK, COSIGN_PACKAGE), "Go: apt-get install golang-go"),
+    ("Fulcio", fulcio, partial(build_program, FULCIO, FULCIO_LOCK, FULCIO_PACKAGE), "Go: apt-get install golang-go"),
     ("helm and kubectl", kube, bring_kube, "make setup"),
 ]
 # What `make pythons` alone needs.

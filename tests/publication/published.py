@@ -1,18 +1,24 @@
 """A release of this checkout in a copy of it, and the registry that it is pushed to."""
 
+import base64
 import json
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from real.image import ARM64_BASE, BASE
 
 BUILD = "buildah bud --isolation chroot --pull-never"
 VERSION = "0.1.0"
 NAMESPACE = "team"
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 CONFIG = """\
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
@@ -95,6 +101,27 @@ class Released:
 def release_words(released: Released, registry: ImageRegistry) -> list[str]:
     bases = (f"BASE={BASE}", f"BASE_ARM64={ARM64_BASE}")
     return [*bases, f"KEY={released.key}", f"PUSH={registry.name}/{NAMESPACE}"]
+
+
+def bundles(registry: ImageRegistry, repository: str, digest: str) -> Iterator[dict[str, Any]]:
+    """The Sigstore bundles that a registry has about a manifest."""
+    index = registry.json(f"{repository}/manifests/{digest.replace(':', '-')}")
+    for entry in index["manifests"]:
+        manifest = registry.json(f"{repository}/manifests/{entry['digest']}")
+        assert manifest["subject"]["digest"] == digest
+        for layer in manifest["layers"]:
+            assert layer["mediaType"] == BUNDLE
+            yield json.loads(registry.get(f"{repository}/blobs/{layer['digest']}"))
+
+
+def verified(envelope: dict[str, Any], key: EllipticCurvePublicKey) -> bytes:
+    """The payload of a DSSE envelope: https://github.com/secure-systems-lab/dsse."""
+    payload = base64.b64decode(envelope["payload"])
+    kind = envelope["payloadType"].encode()
+    signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    for signature in envelope["signatures"]:
+        key.verify(base64.b64decode(signature["sig"]), signed, ECDSA(SHA256()))
+    return payload
 
 
 def make(checkout: Path, env: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":

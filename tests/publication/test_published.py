@@ -14,15 +14,14 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pythons import Python, pythons
 from test_producer import FIELDS
 from test_producer_package import PUBLISH
 
 import parts
-from publication.published import NAMESPACE, VERSION, ImageRegistry, Released, release_words
+from publication.published import NAMESPACE, VERSION, ImageRegistry, Released, bundles, release_words, verified
 from release.oci import digest_of, platforms
 from release.registry import Registry
 from release.signing import Signer
@@ -32,7 +31,6 @@ pytestmark = [pytest.mark.release, pytest.mark.slow]
 
 IMAGE = f"{NAMESPACE}/scorm-webhooks"
 CHART = f"{NAMESPACE}/charts/scorm-webhooks"
-BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIGNATURE, PROVENANCE, SBOM = (
     "https://sigstore.dev/cosign/sign/v1",
     "https://slsa.dev/provenance/v1",
@@ -97,24 +95,8 @@ def test_the_provenance_names_commit_and_locks(released: Released) -> None:
 
 def statements(registry: ImageRegistry, repository: str, digest: str, key: EllipticCurvePublicKey) -> Iterator[Any]:
     """The signed statements about a manifest, each verified. Raises `InvalidSignature`."""
-    index = registry.json(f"{repository}/manifests/{digest.replace(':', '-')}")
-    for entry in index["manifests"]:
-        manifest = registry.json(f"{repository}/manifests/{entry['digest']}")
-        assert manifest["subject"]["digest"] == digest
-        for layer in manifest["layers"]:
-            assert layer["mediaType"] == BUNDLE
-            envelope = json.loads(registry.get(f"{repository}/blobs/{layer['digest']}"))["dsseEnvelope"]
-            yield json.loads(verified(envelope, key))
-
-
-def verified(envelope: dict[str, Any], key: EllipticCurvePublicKey) -> bytes:
-    """The payload of a DSSE envelope: https://github.com/secure-systems-lab/dsse."""
-    payload = base64.b64decode(envelope["payload"])
-    kind = envelope["payloadType"].encode()
-    signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-    for signature in envelope["signatures"]:
-        key.verify(base64.b64decode(signature["sig"]), signed, ECDSA(SHA256()))
-    return payload
+    for bundle in bundles(registry, repository, digest):
+        yield json.loads(verified(bundle["dsseEnvelope"], key))
 
 
 @pytest.fixture(scope="module")

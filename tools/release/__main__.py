@@ -46,7 +46,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
     parser.add_argument("--base", default="", help="the image's base for amd64, by digest")
     parser.add_argument("--base-arm64", default="", help="the image's base for arm64, by digest")
-    parser.add_argument("--key", default="", help="cosign's private key; its password is in COSIGN_PASSWORD")
+    parser.add_argument(
+        "--key", default="", help="cosign's private key, its password is in COSIGN_PASSWORD; or keyless"
+    )
+    parser.add_argument("--sigstore", default="", help="a folder that describes another Sigstore than the public one")
     parser.add_argument("--push", default="", help="push to this registry and namespace: registry.example.com/team")
     parser.add_argument("--source-url", default="", help="where the source is, for the image's label")
     parser.add_argument("--debsbom", default="debsbom", help="the program that lists Debian packages")
@@ -60,7 +63,7 @@ def release(source: Source, given: argparse.Namespace) -> int:
     """Build into dist/<version>, sign, and push where that is asked for."""
     refuse_unready(source)
     is_plain_http = given.push.partition(":")[0].partition("/")[0] in LOOPBACK
-    signer = Signer(given.key or "cosign.key", is_plain_http=is_plain_http)
+    signer = Signer(given.key or "cosign.key", sigstore=given.sigstore, is_plain_http=is_plain_http)
     registry = None
     with step("checking the key and the registry"):
         signer.check()
@@ -73,7 +76,7 @@ def release(source: Source, given: argparse.Namespace) -> int:
     out.mkdir(parents=True)
     build(source, given, out)
     with step("signing"):
-        signer.sign_file(out / SUMS, out / f"{SUMS}.sig")
+        signer.sign_file(out / SUMS)
     if registry:
         with step(f"pushing to {given.push}"):
             registry.push(out, source.version, signer)
