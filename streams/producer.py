@@ -23,6 +23,7 @@ from streams.adapters.kafka.connection.connection_errors import ConnectionErrors
 from streams.adapters.kafka.connection.msk import msk_properties
 from streams.adapters.kafka.connection.security import token_source, with_token_source
 from streams.adapters.kafka.consuming.messages import is_stored
+from streams.adapters.kafka.producing.produce_errors import fatal_error_of
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.events.event import Event, check_event, parse_event, partition_key, with_trace_parent
 from streams.core.events.trace import format_trace_parent
@@ -150,7 +151,9 @@ class EventProducer:
         self._codec = codec or AvroCodec()
         self._open = True
         self._made_in = os.getpid()
-        self._unacknowledged: set[str] = set()
+        # The futures of events in librdkafka's hands, with the events' ids.
+        self._unacknowledged: dict[Future[Ack], str] = {}
+        self._fatal_error: KafkaError | None = None
         self._lock = threading.Lock()  # Nothing is queued after `close` began.
         self._poller = threading.Thread(target=self._poll, name="event-producer", daemon=True)
         self._poller.start()
@@ -180,12 +183,15 @@ class EventProducer:
         event_id = event.id
 
         def settle(error: KafkaError | None, message: Any) -> None:
+            # Right after a fatal error the first call here raises it (`fatal_error_of`): this one changes nothing.
+            id(future)
             if error is None and not is_stored(message):
                 # Its receivers see one event of an id, and it may not be there at all.
                 error = self._try_again(value, event, settle)
                 if error is None:
                     return
-            self._unacknowledged.discard(event_id)
+            if self._unacknowledged.pop(future, None) is None:
+                return  # `_fail` was here.
             if error is None:
                 self._reasons.clear()
                 self._note_recovery()
@@ -197,14 +203,16 @@ class EventProducer:
         with self._lock:
             if not self._open:
                 raise Unavailable("this producer is closed")
-            self._unacknowledged.add(event_id)
+            if self._fatal_error:
+                raise _in_words(self._fatal_error)
+            self._unacknowledged[future] = event_id
             try:
                 self._producer.produce(self._topic, value, partition_key(event), on_delivery=settle)
             except BufferError:
-                self._unacknowledged.discard(event_id)
+                self._unacknowledged.pop(future, None)
                 raise Unavailable("the local queue is full: Kafka takes no events, or too slowly") from None
             except KafkaException as error:
-                self._unacknowledged.discard(event_id)
+                self._unacknowledged.pop(future, None)
                 raise _in_words(error.args[0]) from error
         return future
 
@@ -245,7 +253,11 @@ class EventProducer:
     def flush(self, timeout_seconds: float = 10) -> bool:
         """Wait for all that was published; False when some of it is not acknowledged in time."""
         self._refuse_in_a_child()
-        return self._producer.flush(timeout_seconds) == 0
+        try:
+            return self._producer.flush(timeout_seconds) == 0
+        except (KafkaException, SystemError) as raised:
+            self._fail(fatal_error_of(raised))
+            return False
 
     def close(self, timeout_seconds: float = 10) -> bool:
         """Flush and stop; False when some of it was not acknowledged in time, and then its futures fail.
@@ -282,7 +294,7 @@ class EventProducer:
         if os.getpid() != self._made_in:
             return
         if not self.flush(EXIT_SECONDS):
-            missing_ids = sorted(self._unacknowledged)
+            missing_ids = sorted(self._unacknowledged.values())
             _logger.error(
                 "the interpreter ends, and Kafka has not acknowledged all events; missing: %d, with the ids %s%s",
                 len(missing_ids),
@@ -293,7 +305,19 @@ class EventProducer:
 
     def _poll(self) -> None:
         while self._open or len(self._producer):
-            self._producer.poll(_POLL_SECONDS)
+            try:
+                self._producer.poll(_POLL_SECONDS)
+            except (KafkaException, SystemError) as raised:
+                self._fail(fatal_error_of(raised))
+
+    def _fail(self, error: KafkaError) -> None:
+        """End all futures: librdkafka may keep their events until they time out."""
+        self._fatal_error = error
+        self._producer.purge()
+        for future in list(self._unacknowledged):
+            # Another thread may settle it at the same time.
+            if self._unacknowledged.pop(future, None) is not None:
+                future.set_exception(_in_words(error))
 
 
 def _current_trace() -> str | None:

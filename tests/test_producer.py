@@ -20,6 +20,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
+from contract.refusing_broker import INIT_PRODUCER_ID_REQUEST, RefusingBroker
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka.connection.config import subscriptions_config
 from streams.core.errors import Invalid, Misconfigured, Unavailable
@@ -27,6 +28,7 @@ from streams.core.events.event import Event, partition_key
 from streams.ports.kafka import RecordValue
 from streams.producer import Ack, EventProducer
 from streams.testing import FakeProducer
+from streams.topics import SESSION_EVENTS, Topic
 
 pytestmark = pytest.mark.slow
 
@@ -196,6 +198,26 @@ def test_closing_completes_every_future() -> None:
     assert isinstance(future.exception(timeout=0), Unavailable)
     with pytest.raises(Unavailable, match="closed"):
         producer.publish(FIELDS)
+
+
+def test_a_producer_that_kafka_refuses_fails_every_future() -> None:
+    with RefusingBroker([Topic(SESSION_EVENTS, "session id", 1)]) as broker:
+        broker.refuse(INIT_PRODUCER_ID_REQUEST, [KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
+        producer = EventProducer(broker.bootstrap)
+        with pytest.raises(Unavailable, match="broken for good, make a new one"):
+            producer.publish(LAUNCHED).result(timeout=10)
+        with pytest.raises(Unavailable, match="broken for good, make a new one"):
+            producer.publish(LAUNCHED)
+        producer.close()
+
+
+def test_closing_a_producer_that_kafka_refuses_ends() -> None:
+    with RefusingBroker([Topic(SESSION_EVENTS, "session id", 1)]) as broker:
+        broker.refuse(INIT_PRODUCER_ID_REQUEST, [KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
+        producer = EventProducer(broker.bootstrap)
+        future = producer.publish(LAUNCHED)
+        producer.close()
+        assert isinstance(future.exception(timeout=0), Unavailable)
 
 
 def test_an_unacknowledged_event_raises_unavailable() -> None:

@@ -19,6 +19,7 @@ from streams.topics import ATTEMPTS, DELIVERIES, Topic
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 # An error of one produce request. After `DENIED`, librdkafka fails each record for some seconds.
 REFUSED = KafkaError.POLICY_VIOLATION
+SECONDS = 20
 
 
 class DenyingBroker(RefusingBroker):
@@ -108,4 +109,26 @@ async def test_a_producer_that_failed_for_good_says_so(broker: DenyingBroker) ->
     with pytest.raises(ProducerFailed):
         await watching
     assert ["failed for good" in line for line in producer.readiness_problems()] == [True]
+    await producer.close()
+
+
+@pytest.mark.slow
+async def test_a_producer_without_records_may_fail_for_good(broker: DenyingBroker) -> None:
+    broker.refuse(INIT_PRODUCER_ID_REQUEST, [KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
+    producer = producer_on(broker, FakeTelemetry())
+    with pytest.raises(ProducerFailed):
+        await asyncio.wait_for(producer.wait_until_failed(), SECONDS)
+    with pytest.raises(ProducerFailed):
+        await producer.produce(numbered(ATTEMPTS, 1))
+    await producer.close()
+
+
+@pytest.mark.slow
+async def test_a_failed_producer_waits_for_no_report(broker: DenyingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka may keep a record until its timeout of five minutes."""
+    monkeypatch.setattr(KafkaRecordProducer, "_on_delivery", lambda *report: None)
+    broker.refuse(INIT_PRODUCER_ID_REQUEST, [KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
+    producer = producer_on(broker, FakeTelemetry())
+    with pytest.raises(ProducerFailed):
+        await asyncio.wait_for(producer.produce(numbered(ATTEMPTS, 1)), SECONDS)
     await producer.close()

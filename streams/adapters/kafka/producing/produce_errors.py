@@ -2,7 +2,7 @@
 
 from enum import Enum, auto
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 
 class ProduceError(Enum):
@@ -62,3 +62,16 @@ def class_of(error: KafkaError) -> ProduceError:
     if error.fatal() or error.code() in _FATAL_CODES:
         return ProduceError.OURS
     return ProduceError.REFUSED if error.code() in _REFUSED_CODES else ProduceError.AWAY
+
+
+def fatal_error_of(raised: KafkaException | SystemError) -> KafkaError:
+    """The fatal error that `poll` or `flush` raised. Raises any other exception again.
+
+    confluent-kafka raises a fatal error there, once, in place of calling `error_cb`. A delivery report in the same
+    call ends by a SystemError, whose cause it is.
+    """
+    cause = raised if isinstance(raised, KafkaException) else raised.__cause__
+    if not isinstance(cause, KafkaException):
+        raise raised
+    error: KafkaError = cause.args[0]
+    return error

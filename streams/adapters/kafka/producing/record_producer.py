@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.adapters.kafka.connection.connection_errors import ConnectionErrors
 from streams.adapters.kafka.consuming.messages import LIBRDKAFKA_LOGGER, is_stored
-from streams.adapters.kafka.producing.produce_errors import ProduceError, class_of
+from streams.adapters.kafka.producing.produce_errors import ProduceError, class_of, fatal_error_of
 from streams.adapters.kafka.producing.produce_outages import ProduceOutages
 from streams.core.errors import RecordsRefused, ScormWebhooksError
 from streams.outage import Outages
@@ -98,6 +98,7 @@ class KafkaRecordProducer:
         self._loop = asyncio.get_running_loop()
         self._fatal_error: KafkaError | None = None
         self._failed_event = asyncio.Event()
+        self._pending: set[_PendingCall] = set()
         self._outages = ProduceOutages(telemetry, outages)
         self._is_poll_scheduled = False
         self._busy_poll_seconds = max(BUSY_POLL_SECONDS, float(config.get("linger.ms", 0)) / 1000 / POLLS_PER_LINGER)
@@ -118,12 +119,14 @@ class KafkaRecordProducer:
         if not records:
             return ()
         pending = _PendingCall(records, self._loop)
+        self._pending.add(pending)
         try:
             for index in range(len(records)):
                 while wait := self._hand_over(pending, index, self._producer):
                     await asyncio.sleep(wait)
             await pending.future
         finally:
+            self._pending.discard(pending)
             pending.end()
         if pending.reasons:
             raise RecordsRefused(pending.reasons, pending.append_times)
@@ -162,10 +165,13 @@ class KafkaRecordProducer:
             return 0.01
         except KafkaException as error:
             kafka_error: KafkaError = error.args[0]
-            # Here librdkafka checks the size of this record alone.
-            if self._classify(kafka_error, record.topic) is ProduceError.REFUSED:
-                pending.record_refusal(index, kafka_error.str())
-                return 0
+            match self._classify(kafka_error, record.topic):
+                case ProduceError.REFUSED:
+                    # Here librdkafka checks the size of this record alone.
+                    pending.record_refusal(index, kafka_error.str())
+                    return 0
+                case ProduceError.OURS:
+                    self._fail(kafka_error)
             return self._retry_seconds
         self._poll_soon()
         return 0
@@ -179,10 +185,19 @@ class KafkaRecordProducer:
             self._producer.poll(0)
             if self._single_record_producer:
                 self._single_record_producer.poll(0)
+        except (KafkaException, SystemError) as raised:
+            self._fail(fatal_error_of(raised))
         finally:
             self._is_poll_scheduled = self._queue_length() > 0
             seconds = self._busy_poll_seconds if self._is_poll_scheduled else IDLE_POLL_SECONDS
             self._timer = self._loop.call_later(seconds, self._poll)
+
+    def _fail(self, error: KafkaError) -> None:
+        """End all calls: librdkafka may keep their records until they time out."""
+        self._fatal_error = error
+        self._failed_event.set()
+        for pending in self._pending:
+            pending.fail(ProducerFailed(f"Kafka producer: {error}"))
 
     def _poll_soon(self) -> None:
         if not self._is_poll_scheduled:
@@ -211,7 +226,7 @@ class KafkaRecordProducer:
             return
         match self._classify(error, topic):
             case ProduceError.OURS:
-                pending.fail(ProducerFailed(f"Kafka producer: {error}"))
+                self._fail(error)
             case ProduceError.REFUSED if producer is self._single_record_producer:
                 pending.record_refusal(index, error.str())
             case ProduceError.REFUSED:
@@ -241,10 +256,7 @@ class KafkaRecordProducer:
     def _classify(self, error: KafkaError, topic: str) -> ProduceError:
         self._telemetry.count("produce_errors_total")
         error_class = class_of(error)
-        if error_class is ProduceError.OURS:
-            self._fatal_error = error
-            self._failed_event.set()
-        elif error_class is ProduceError.AWAY:
+        if error_class is ProduceError.AWAY:
             self._outages.record_failure(topic, error, self._loop.time())
         return error_class
 
