@@ -59,6 +59,7 @@ TABLES = {
     "streams/adapters/kafka/consuming/read_positions.py ReadPositions._lost": PARTITIONS,
     "streams/adapters/kafka/consuming/read_positions.py ReadPositions._next_offsets": PARTITIONS,
     "streams/adapters/kafka/consuming/read_positions.py ReadPositions._paused": PARTITIONS,
+    "streams/adapters/kafka/producing/record_producer.py KafkaRecordProducer._pending": f"{CALLERS}; and {OPEN}",
     "streams/adapters/kafka/producing/record_producer.py _PendingCall.append_times": BATCH,
     "streams/adapters/kafka/producing/record_producer.py _PendingCall.reasons": BATCH,
     "streams/adapters/kafka/producing/record_producer.py _PendingCall.retries": BATCH,
