@@ -15,6 +15,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 from joserfc import jwt
@@ -102,7 +103,7 @@ def running_sigstore(folder: Path, provider: IdentityProvider) -> Iterator[Certi
         "description": "tests",
     }
     config = folder / "config.yaml"
-    config.write_text(json.dumps({"oidc-issuers": {provider.url: issuer}}))
+    config.write_text(yaml.safe_dump({"oidc-issuers": {provider.url: issuer}}))
     url = f"http://127.0.0.1:{port}"
     running = Process(
         [
