@@ -10,6 +10,7 @@ from release.source import Refused
 
 KEYLESS = "keyless"
 _WITH_KEY = ("--tlog-upload=false", "--use-signing-config=false")
+_SIGSTORE = {"signing-config": "signing_config.json", "trusted-root": "trusted_root.json"}
 # One of these variables has what proves an identity; without both, cosign would open a browser.
 _IDENTITIES = ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "SIGSTORE_ID_TOKEN")
 _PLAIN_HTTP = ("--allow-insecure-registry", "--allow-http-registry")
@@ -25,9 +26,10 @@ class Signer:
 
     def __init__(self, key: str, *, sigstore: str = "", is_plain_http: bool = False) -> None:
         self._key = key
-        self._sigstore = sigstore
         self._is_keyless = key == KEYLESS
-        self._options = ("--yes", *(self._sigstore_options() if self._is_keyless else (f"--key={key}", *_WITH_KEY)))
+        self._files = {option: Path(sigstore, file) for option, file in _SIGSTORE.items()} if sigstore else {}
+        named = (f"--{option}={file}" for option, file in self._files.items())
+        self._options = ("--yes", *(named if self._is_keyless else (f"--key={key}", *_WITH_KEY)))
         self._registry = _PLAIN_HTTP if is_plain_http else ()
 
     def check(self) -> None:
@@ -62,23 +64,14 @@ class Signer:
         """Store a signed statement beside an image: `slsaprovenance1` or `cyclonedx`."""
         self._run("attest", *self._registry, f"--type={kind}", f"--predicate={predicate}", reference)
 
-    def _sigstore_options(self) -> Sequence[str]:
-        if not self._sigstore:
-            return ()
-        files = {"signing-config": "signing_config.json", "trusted-root": "trusted_root.json"}
-        return tuple(f"--{option}={Path(self._sigstore, file)}" for option, file in files.items())
-
     def _check_identity(self) -> None:
         if not any(map(os.environ.get, _IDENTITIES)):
             raise Refused(
                 "KEY: keyless needs an identity; give the job of a workflow `id-token: write`, or set SIGSTORE_ID_TOKEN"
             )
-        if missing := [
-            path
-            for path in (option.partition("=")[2] for option in self._sigstore_options())
-            if not Path(path).is_file()
-        ]:
-            raise Refused(f"SIGSTORE: there is no file {missing[0]}")
+        for file in self._files.values():
+            if not file.is_file():
+                raise Refused(f"SIGSTORE: there is no file {file}")
 
     def _run(self, verb: str, *arguments: str) -> None:
         command: Sequence[str] = ("cosign", verb, *self._options, *arguments)
