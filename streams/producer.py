@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -54,6 +55,9 @@ _client_logger = logging.getLogger("streams.producer.librdkafka")
 if _client_logger.level == logging.NOTSET:
     _client_logger.setLevel(logging.CRITICAL)
 _POLL_SECONDS = 0.1
+# A report right after a fatal error runs while that exception is set (`fatal_error_of`), and would fail half way.
+# This call has no effect and raises it. CPython does not check the direct call of a builtin.
+_raise_pending = partial(id, None)
 _CONFIGURATION_CODES = frozenset(
     {
         KafkaError._UNKNOWN_TOPIC,
@@ -183,8 +187,7 @@ class EventProducer:
         event_id = event.id
 
         def settle(error: KafkaError | None, message: Any) -> None:
-            # Right after a fatal error the first call here raises it (`fatal_error_of`): this one changes nothing.
-            id(future)
+            _raise_pending()
             if error is None and not is_stored(message):
                 # Its receivers see one event of an id, and it may not be there at all.
                 error = self._try_again(value, event, settle)
@@ -293,8 +296,9 @@ class EventProducer:
     def _close_at_exit(self) -> None:
         if os.getpid() != self._made_in:
             return
-        if not self.flush(EXIT_SECONDS):
-            missing_ids = sorted(self._unacknowledged.values())
+        queued = dict(self._unacknowledged)
+        self.flush(EXIT_SECONDS)
+        if missing_ids := sorted(name for future, name in queued.items() if not future.done() or future.exception()):
             _logger.error(
                 "the interpreter ends, and Kafka has not acknowledged all events; missing: %d, with the ids %s%s",
                 len(missing_ids),
@@ -331,7 +335,7 @@ def _current_trace() -> str | None:
 
 def _in_words(error: KafkaError, reason: KafkaError | None = None, no_token: str | None = None) -> ScormWebhooksError:
     message = f"Kafka did not take the event: {error.str()}"
-    if error.fatal():
+    if error.fatal() or error.code() == KafkaError._FATAL:
         return Unavailable(f"{message}; this producer is broken for good, make a new one")
     if no_token:
         return Unavailable(f"{message} ({no_token})")

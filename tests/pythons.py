@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from changes import has_changed
@@ -89,7 +89,7 @@ def pythons(uv: str) -> Iterator[tuple[str, Python]]:
         Python(str(program), uv) for version in VERSIONS for program in sorted(PYENV.glob(f"{version}.*/bin/python3"))
     ]
     bases = [base for base in (parts.image_base(), parts.next_python_base()) if base] if os.geteuid() == 0 else []
-    for python in [*(python_of_base(uv, base) for base in bases), *on_path, *of_pyenv]:
+    for python in chain((python_of_base(uv, base) for base in bases), on_path, of_pyenv):
         version = python.version()
         if version in VERSIONS and version not in seen:
             seen.add(version)

@@ -23,7 +23,6 @@ from streams.ids import new_id
 RESPONSE_SECONDS = 10.0
 SLOW_PIECES, SLOW_PAUSE_SECONDS = 8, 0.4
 UNREACHABLE_EXIT_CODE = 3
-_DOCUMENTATION = "receiving.html"
 _UNSEEN = "The exam sees only responses. Look yourself whether `duplicate` and `order` did their work just once."
 
 
@@ -100,7 +99,7 @@ def _documentation_url() -> str:
         target = find_target()
     except Misconfigured:
         target = None
-    return f"{target.url.rstrip('/')}/docs/{_DOCUMENTATION}" if target else f"the documentation: {_DOCUMENTATION}"
+    return f"{target.url.rstrip('/')}/docs/receiving.html" if target else "receiving.html"
 
 
 async def _send(client: httpx2.AsyncClient, url: str, request: ExamRequest) -> tuple[int | None, str]:
@@ -132,4 +131,4 @@ def _say_result(check: Check, result: Mapping[str, Any]) -> None:
     say(f"{mark}  {check.name:<10} {check.meaning}: {result['response']}")
     if not result["passed"]:
         say(f"       {'':<10} Right is {result['right']}. {check.advice}")
-        say(f"       {'':<10} {result['documentation']}")
+        say(f"       {'':<10} See {result['documentation']}")

@@ -18,6 +18,8 @@ from real.image import ARM64_BASE, BASE
 BUILD = "buildah bud --isolation chroot --pull-never"
 VERSION = "0.1.0"
 NAMESPACE = "team"
+IMAGE = f"{NAMESPACE}/scorm-webhooks"
+CHART = f"{NAMESPACE}/charts/scorm-webhooks"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 CONFIG = """\
 version: 0.1

@@ -22,7 +22,18 @@ from cryptography.x509 import (
 
 import parts
 from conftest import left_out
-from publication.published import VERSION, ImageRegistry, Released, bundles, make, release_words, verified
+from publication.published import (
+    CHART,
+    IMAGE,
+    NAMESPACE,
+    VERSION,
+    ImageRegistry,
+    Released,
+    bundles,
+    make,
+    release_words,
+    verified,
+)
 from publication.sigstore import IDENTITY, IdentityProvider, own_network, running_sigstore
 from real.process import Process, free_ports
 from release.oci import digest_of, platforms
@@ -33,7 +44,6 @@ from release.source import Refused
 pytestmark = [pytest.mark.release, pytest.mark.slow]
 
 ISSUER = ObjectIdentifier("1.3.6.1.4.1.57264.1.1")  # Fulcio's own: who vouches for the identity
-IMAGE, CHART = "team/scorm-webhooks", "team/charts/scorm-webhooks"
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ def keyless(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 signer = Signer(KEYLESS, sigstore=str(folder), is_plain_http=True)
                 signer.check()
                 signer.sign_file(sums)
-                Registry(f"{registry.name}/team", is_plain_http=True).push(released.out, VERSION, signer)
+                Registry(f"{registry.name}/{NAMESPACE}", is_plain_http=True).push(released.out, VERSION, signer)
                 yield Keyless(folder, registry, provider.url, authority)
         finally:
             serving.end(SIGTERM)

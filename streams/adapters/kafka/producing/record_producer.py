@@ -165,13 +165,10 @@ class KafkaRecordProducer:
             return 0.01
         except KafkaException as error:
             kafka_error: KafkaError = error.args[0]
-            match self._classify(kafka_error, record.topic):
-                case ProduceError.REFUSED:
-                    # Here librdkafka checks the size of this record alone.
-                    pending.record_refusal(index, kafka_error.str())
-                    return 0
-                case ProduceError.OURS:
-                    self._fail(kafka_error)
+            # Here librdkafka checks the size of this record alone.
+            if self._classify(kafka_error, record.topic) is ProduceError.REFUSED:
+                pending.record_refusal(index, kafka_error.str())
+                return 0
             return self._retry_seconds
         self._poll_soon()
         return 0
@@ -225,8 +222,6 @@ class KafkaRecordProducer:
             pending.record_append(index, _to_append_time(message.timestamp()[1]))
             return
         match self._classify(error, topic):
-            case ProduceError.OURS:
-                self._fail(error)
             case ProduceError.REFUSED if producer is self._single_record_producer:
                 pending.record_refusal(index, error.str())
             case ProduceError.REFUSED:
@@ -256,7 +251,9 @@ class KafkaRecordProducer:
     def _classify(self, error: KafkaError, topic: str) -> ProduceError:
         self._telemetry.count("produce_errors_total")
         error_class = class_of(error)
-        if error_class is ProduceError.AWAY:
+        if error_class is ProduceError.OURS:
+            self._fail(error)
+        elif error_class is ProduceError.AWAY:
             self._outages.record_failure(topic, error, self._loop.time())
         return error_class
 
