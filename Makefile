@@ -23,9 +23,14 @@ SITE_SOURCES := $(wildcard *.md docs/*.md docs/*.py docs/*/*.md bench/*.md schem
   api/*.py api/*/models.py api/*/routes.py api/events/schemas.py streams/cli/*.py streams/core/errors.py streams/core/events/event_data.py \
   streams/topics.py streams/adapters/http_server/refusals.py)
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
-# Tests wait a third of the time: three files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
-WORKERS := 3
+# Tests often wait: four files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
+WORKERS := 4
 TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# tests/nightly.py says which tests are played when.
+OF_PYTEST := not chaos and not kube and not release
+BY_DAY := $(OF_PYTEST) and not night
+FIRST := $(BY_DAY) and not landing
+FAST := not real and not e2e and not slow and not night
 # Where the minutes of a run go.
 SLOWEST = --durations=40 --durations-min=5
 
@@ -38,7 +43,7 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup docs test wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak upgrade-drill bench audit mutants screenshots image release release-check release-test release-programs release-login build-project lint format generated migration lines lock
+.PHONY: help demo examples setup docs test parts broker wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly night-tests night-chaos flaky chaos soak upgrade-drill bench audit mutants screenshots image release release-check release-test release-programs release-login build-project lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -47,14 +52,14 @@ help:
 	@echo "make docs     the documentation as a site in .docs/site, built strictly: a bad link is an error; make setup builds it too"
 	@echo "make quick    lint, types, and the fast tests of what has changed since the last commit"
 	@echo "make check    the fast tests, lint and types: before every commit"
-	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
+	@echo "make test     the fast tests, and the main ones on a real Kafka, PostgreSQL and browser; with CI=true all that a landing plays"
 	@echo "make chart    the tests of the Helm chart; CI runs them too"
 	@echo "make kube     the Helm chart on a real Kubernetes of one node: install, upgrade, scale, kill and drain under load; needs root"
 	@echo "make kube-binaries   build that Kubernetes from Go modules, once: half an hour"
 	@echo "make alerts   the tests of the alerts, their pages and the Grafana dashboard; CI runs them too"
-	@echo "make nightly  all that CI plays, and what it leaves out: slow stories, all of chaos, every further Python"
+	@echo "make nightly  every test, every Python, all of chaos, Kubernetes, a release, an upgrade; and a line in tests/NIGHTS.md"
 	@echo "make flaky    the whole run six times, three of them beside busy loops; it goes on after a stop"
-	@echo "make pythons  the fast tests on the image's Python, the next Debian's, and every one of PATH and pyenv; CI runs the first after a change of dependencies"
+	@echo "make pythons  the fast tests on the image's Python, the next Debian's, and every one of PATH and pyenv"
 	@echo "make chaos    kill, stop and mislead every part under load, for twenty minutes, and count what that costs"
 	@echo "make soak     a steady load for a hundred minutes, with kills; memory and open files must not grow"
 	@echo "make upgrade-drill   from the newest release to this checkout and on to a made-up one, stage by stage, under load, and back; FROM=commit begins there"
@@ -96,20 +101,29 @@ quick: lint
 	.venv/bin/python tools/quick.py $(ARGS)
 
 check: lint
-	.venv/bin/pytest -q $(TOGETHER) -m "not real and not e2e and not slow"
+	.venv/bin/pytest -q $(TOGETHER) -m "$(FAST)"
 
-test: setup
-	@python3 tests/parts.py
-	@$(MAKE) lint
+# What tests need is brought and built while lint runs.
 ifeq ($(CI),true)
-	@$(MAKE) wheel
-	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs $(TOGETHER) $(SLOWEST) $(ARGS)
-	@$(MAKE) pythons ARGS=--if-changed
+test:
+	@$(MAKE) -j3 --output-sync=line broker lint wheel
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m "$(BY_DAY)" $(TOGETHER) $(SLOWEST) $(ARGS)
 # Chaos wants the machine for itself.
-	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos -o faulthandler_timeout=1800 tests/chaos
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m "chaos and not night" $(OF_CHAOS)
 else
-	.venv/bin/pytest $(TOGETHER) $(ARGS)
+test:
+	@$(MAKE) -j3 --output-sync=line broker lint setup
+	.venv/bin/pytest -rs -m "$(FIRST)" $(TOGETHER) $(ARGS)
 endif
+OF_CHAOS := -o faulthandler_timeout=1800 tests/chaos
+
+# Without CI a test whose part is missing is skipped, and named.
+parts: | $(UV)
+	@python3 tests/parts.py $(if $(CI),,Java Kafka PostgreSQL PgBouncer Node "verifiers for Node" Chromium axe-core)
+
+# Its classes are archived once, so that each test's broker starts in a second.
+broker: parts $(ENV_TEST)
+	@PYTHONPATH=tests .venv/bin/python -m real.kafka
 
 # What is published is what is tested: the wheel, and never the checkout (hence the safe path).
 wheel: docs
@@ -141,15 +155,16 @@ client-file: $(ENV_TEST)
 	  .venv/bin/shiv --reproducible --compressed --site-packages $$folder --python '/usr/bin/env python3' \
 	  --entry-point scorm_webhooks_cli:main --output-file $(CLIENT_FILE)
 
-nightly: setup
-	@python3 tests/parts.py
-	@$(MAKE) lint wheel
-	CI=true PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs $(TOGETHER) --nightly $(ARGS)
-	@$(MAKE) pythons ARGS=
-	CI=true NIGHTLY=1 PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos -o faulthandler_timeout=1800 tests/chaos
-	@$(MAKE) upgrade-drill ARGS=
-	@$(MAKE) kube ARGS=
-	@$(MAKE) release-test ARGS=
+# Every part, also after one has failed; ARGS names parts. It ends with a line in tests/NIGHTS.md.
+nightly: | $(UV)
+	@python3 tests/nights.py $(ARGS)
+
+night-tests:
+	@$(MAKE) -j3 --output-sync=line broker lint wheel
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs --hypothesis-profile=thorough -m "$(OF_PYTEST)" $(TOGETHER) $(SLOWEST)
+
+night-chaos: broker wheel
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos $(OF_CHAOS)
 
 flaky: setup
 	@python3 tests/flaky.py $(ARGS)
@@ -169,7 +184,7 @@ alerts: setup
 	.venv/bin/pytest -q tests/alerts $(ARGS)
 
 pythons: setup
-	@$(if $(findstring --if-changed,$(ARGS)),,python3 tests/parts.py "base of the image" "Debian with the next Python")
+	@python3 tests/parts.py "base of the image" "Debian with the next Python"
 	python3 tests/pythons.py $(UV) $(TOGETHER) $(ARGS)
 
 chaos: setup

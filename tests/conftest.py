@@ -14,7 +14,8 @@ import pytest
 import structlog
 from distribution import ByFileOrFolder, longest_first, shuffle_files
 from hypothesis import settings
-from nightly import leave_out
+from nightly import marks_of
+from not_played import NotPlayed
 from seconds_by_kind import SecondsByKind
 
 import parts
@@ -57,11 +58,13 @@ REAL = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle-files", type=int, metavar="SEED", help="play the files in an order of this seed")
-    parser.addoption("--nightly", action="store_true", help="play what `make test` leaves to `make nightly` too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("thorough" if config.getoption("--nightly") else "short")
+    # `make nightly` asks for the other one.
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("short")
+    config.pluginmanager.register(NotPlayed())
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SecondsByKind())
 
@@ -91,15 +94,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFileOrFold
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test that uses a real part `real`, order the files, and leave out what the nightly run plays."""
+    """Mark each test that uses a real part `real`, mark when a test is played, and order the files."""
     if (seed := config.getoption("--shuffle-files")) is not None:
         shuffle_files(items, seed)
     elif hasattr(config, "workerinput"):
         longest_first(items)
-    leave_out(config, items)
     for item in items:
         if isinstance(item, pytest.Function) and REAL & set(item.fixturenames):
             item.add_marker(pytest.mark.real)
+        for mark in marks_of(item):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

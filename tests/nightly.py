@@ -1,168 +1,153 @@
-"""What `make test` leaves to `make nightly`: what has a stricter proof that stays, and unchanged folders."""
-
-from functools import cache
+"""When each test is played: always, by a landing, or at night alone. Each entry of `NIGHT` has one word why."""
 
 import pytest
-from changes import has_changed
 
-CHAOS = "tests/chaos/test_chaos.py::test_scenario"
-BENCH = "tests/benchmarks/test_experiments.py"
-FLOODS = "tests/adversary/test_floods.py::test_a_flood_of_one_customer_fails_no_other"
-OAUTH = "tests/contract/test_oauth.py"
-PLAIN = "tests/browser/test_without_javascript.py"
-UP_STANDSTILL = "tests/e2e/test_standstills.py::test_a_stage_that_stands_still_is_started_again"
-STOP_AT_START = "tests/e2e/test_up.py::test_a_stop_during_the_start_logs_no_error"
-EXCHANGE = "tests/contract/test_group_protocols.py::test_a_group_changes_its_protocol_member_by_member"
+DAY = ""
 
-# A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a
-# scenario of chaos, which every third run plays, and each run whose commit touches its stage.
-LEFT_OUT: dict[str, str] = {
-    "tests/e2e/test_kills.py": f"{CHAOS}[kill-all]",
-    "tests/e2e/test_bad_days.py::test_a_killed_broker_loses_nothing_and_is_logged_once": f"{CHAOS}[broker-kill]",
-    "tests/e2e/test_bad_days.py::test_stages_stop_in_time_during_a_broker_outage": "tests/runtime/test_process.py",
-    "tests/e2e/test_bad_days.py::test_events_are_delivered_during_a_database_outage": f"{CHAOS}[database-stop]",
-    "tests/e2e/test_bad_days.py::test_sigterm_of_each_stage_loses_and_repeats_nothing": f"{CHAOS}[rolling-restart]",
-    "tests/e2e/test_commits.py": f"{CHAOS}[kill-api]",
-    "tests/e2e/test_usage.py": f"{CHAOS}[meter]",
-    "tests/e2e/test_growing.py": f"{CHAOS}[partitions]",
-    "tests/e2e/test_schedule.py": f"{CHAOS}[retry-schedule]",
-    "tests/e2e/test_newer_record.py": f"{CHAOS}[upgrade]",
-    # `up` starts each stage again alike; tests/contract has the standstill of every client.
-    f"{UP_STANDSTILL}[deliver]": f"{UP_STANDSTILL}[fan-out-faust]",
-    f"{UP_STANDSTILL}[librdkafka]": f"{UP_STANDSTILL}[fan-out-faust]",
-    # In the middle of the start, most stages have begun and none has ended its own.
-    f"{STOP_AT_START}[0.5]": f"{STOP_AT_START}[1.5]",
-    f"{STOP_AT_START}[3.0]": f"{STOP_AT_START}[1.5]",
-    # Each experiment runs by `make bench`; one short run shows that the parts fit together.
-    f"{BENCH}::test_throughput_under_a_sustained_load": f"{BENCH}::test_throughput_of_a_backlog",
-    f"{BENCH}::test_a_day_has_figures_for_kafka_and_rest": f"{BENCH}::test_throughput_of_a_backlog",
-    f"{BENCH}::test_a_system_at_rest_has_a_cost": f"{BENCH}::test_throughput_of_a_backlog",
-    f"{BENCH}::test_a_prediction_is_beside_what_was_measured": f"{BENCH}::test_throughput_of_a_backlog",
-    f"{BENCH}::test_old_rows_are_deleted_while_others_are_stored": f"{BENCH}::test_throughput_of_a_backlog",
-    f"{BENCH}::test_kills_count_each_repeated_event": f"{BENCH}::test_throughput_of_a_backlog",
-    f"{BENCH}::test_each_protocol_has_the_cost_of_a_rebalance": f"{BENCH}::test_throughput_of_a_backlog",
-    # What SQLite does otherwise than PostgreSQL is in tests/contract; PostgreSQL refuses more.
-    "tests/rest/test_fuzz.py[sqlite]": "tests/rest/test_fuzz.py[postgresql]",
-    # `up` has one member in each group: rebalances on the embedded broker are not its life.
-    "tests/contract/test_faust.py[embedded]": "tests/contract/test_faust.py[apache]",
-    "tests/contract/test_event_consumers.py[embedded]": "tests/contract/test_event_consumers.py[apache]",
-    "tests/contract/test_record_consumer.py[embedded]": "tests/contract/test_record_consumer.py[apache]",
-    # A short form shows the end of one token, and tests of the token source show each failure.
-    f"{OAUTH}::test_many_tokens_end_under_load": f"{OAUTH}::test_tokens_end_under_load_and_nothing_is_lost",
-    f"{OAUTH}::test_clients_wait_while_the_token_endpoint_is_away": "tests/adapters/test_tokens.py",
-    # Kafka 3.9 and a forced choice are as Kafka 3.7: no KIP-848.
-    "tests/contract/test_record_consumer.py[apache_3_9]": "tests/contract/test_record_consumer.py[apache_3_7]",
-    "tests/contract/test_record_consumer.py[classic]": "tests/contract/test_record_consumer.py[apache_3_7]",
-    f"{EXCHANGE}[consumer]": f"{EXCHANGE}[auto]",
-    "tests/contract/test_standstills.py[classic]": "tests/contract/test_standstills.py[auto]",
-    # What comes before a key is checked touches no broker.
-    "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
-    # Each of these files would start both systems; the code that it tests is the same on both.
-    "tests/adversary/test_with_a_key.py[embedded]": "tests/adversary/test_with_a_key.py[clustered]",
-    "tests/adversary/test_cli.py[embedded]": "tests/adversary/test_cli.py[clustered]",
-    "tests/adversary/test_endpoints.py[embedded]": "tests/adversary/test_endpoints.py[clustered]",
-    "tests/adversary/test_roles.py[embedded]": "tests/adversary/test_roles.py[clustered]",
-    # `api` and `up` serve by uvloop; asyncio's own loop is for platforms that have none.
-    "tests/rest/test_connections.py[asyncio]": "tests/rest/test_connections.py[uvloop]",
+# A folder, a file, a test, or one of these with a parameter. The most precise entry decides: `DAY` brings back what
+# an entry for more has left to the night.
+NIGHT: dict[str, str] = {
+    # The fake, PostgreSQL and today's Kafka are met by day; SQLite and the embedded broker by e2e, rest and dashboard.
+    "tests/contract[sqlite]": "second store",
+    "tests/contract[embedded]": "second store",
+    "tests/contract[classic]": "old broker",
+    "tests/contract[apache_3_7]": "old broker",
+    "tests/contract[apache_3_9]": "old broker",
+    "tests/contract/test_group_protocols.py": "old broker",
+    "tests/contract/test_oauth.py": "slow",
+    "tests/contract/test_schema_registry.py": "slow",
+    "tests/contract/test_security.py": "slow",
+    "tests/contract/test_standstills.py": "slow",
+    # What kills, what stops a machine or a broker, what waits for minutes.
+    "tests/e2e/test_acls.py": "slow",
+    "tests/e2e/test_acls.py::test_a_person_can_copy_the_commands": DAY,
+    "tests/e2e/test_api_processes.py": "slow",
+    "tests/e2e/test_bad_days.py": "slow",
+    "tests/e2e/test_bursts.py": "slow",
+    "tests/e2e/test_command_line.py::test_a_full_output_is_one_line[accounts list]": "slow",
+    "tests/e2e/test_command_line.py::test_a_closed_output_is_quiet[accounts list]": "slow",
+    "tests/e2e/test_command_line.py::test_ctrl_c_leaves_a_replay_running": "slow",
+    "tests/e2e/test_command_line.py::test_without_kafka_a_command_says_why_in_one_line": "slow",
+    "tests/e2e/test_commits.py": "slow",
+    "tests/e2e/test_delivery_rules.py::test_a_probe_that_succeeds_enables_a_webhook": "slow",
+    "tests/e2e/test_delivery_rules.py::test_a_webhook_retries_by_its_own_schedule": "slow",
+    "tests/e2e/test_delivery_rules.py::test_no_second_has_more_than_the_rate_and_the_burst": "slow",
+    "tests/e2e/test_demo.py::test_the_demo_ends_cleanly_on_ctrl_c": "slow",
+    "tests/e2e/test_documented.py": "slow",
+    "tests/e2e/test_egress_proxy.py": "slow",
+    "tests/e2e/test_erasure.py": "slow",
+    "tests/e2e/test_erasure.py::test_an_erased_learner_is_gone_and_nothing_fires": DAY,
+    "tests/e2e/test_growing.py": "slow",
+    "tests/e2e/test_kills.py": "slow",
+    "tests/e2e/test_metrics.py::test_maintain_exposes_what_waits_everywhere": "slow",
+    "tests/e2e/test_metrics.py::test_the_lag_of_a_stage_that_stands_still_grows": "slow",
+    "tests/e2e/test_newer_record.py": "slow",
+    "tests/e2e/test_pooler.py": "slow",
+    "tests/e2e/test_pulls.py": "slow",
+    "tests/e2e/test_pulls.py::test_a_stop_of_the_api_sends_its_readers_away": DAY,
+    "tests/e2e/test_pulls.py::test_what_waits_is_sent_when_the_webhook_has_a_url": DAY,
+    "tests/e2e/test_replays.py": "slow",
+    "tests/e2e/test_restore.py": "slow",
+    "tests/e2e/test_run_stages.py::test_a_lost_lease_restarts_that_stage_alone": "slow",
+    "tests/e2e/test_schedule.py": "slow",
+    "tests/e2e/test_schema_registry.py": "slow",
+    "tests/e2e/test_single_machine.py": "slow",
+    "tests/e2e/test_standstills.py": "slow",
+    "tests/e2e/test_start_pages.py": "slow",
+    "tests/e2e/test_startup.py": "slow",
+    "tests/e2e/test_startup.py::test_a_stage_without_kafka_is_live_and_says_why[deliver]": DAY,
+    "tests/e2e/test_startup.py::test_a_wrong_setting_is_reported_before_the_wait": DAY,
+    "tests/e2e/test_tiers.py": "slow",
+    "tests/e2e/test_traces.py::test_without_a_collector_events_arrive_and_no_trace_leaves": "slow",
+    "tests/e2e/test_up.py": "slow",
+    "tests/e2e/test_up.py::test_a_second_up_in_a_directory_is_refused": DAY,
+    "tests/e2e/test_up.py::test_an_invalid_record_is_listed_shown_and_replayed": DAY,
+    "tests/e2e/test_up.py::test_the_port_of_up_counts_what_its_stages_do": DAY,
+    "tests/e2e/test_up.py::test_up_delivers_and_names_waiting_deliveries_at_its_end": DAY,
+    "tests/e2e/test_up.py::test_up_exits_with_2_for_a_misconfigured_stage": DAY,
+    "tests/e2e/test_up.py::test_up_is_ready_only_when_all_partitions_are_read": DAY,
+    "tests/e2e/test_usage.py": "slow",
+    # Each page for each person: the story, the ten minutes and the main pages by day.
+    "tests/browser": "slow",
+    "tests/browser/test_story.py": DAY,
+    "tests/browser/test_ten_minutes.py": DAY,
+    "tests/browser/test_pages.py::test_a_page_is_accessible_and_fits_its_screen": DAY,
+    "tests/examples": "slow",
+    "tests/examples/test_crm.py": DAY,
+    "tests/examples/test_receiver.py": DAY,
+    # A helm for each value: the defaults, each profile and the table of settings by day.
+    "tests/chart": "slow",
+    "tests/chart/test_document.py": DAY,
+    "tests/chart/test_options.py::test_every_option_is_tried": DAY,
+    "tests/chart/test_schema.py::test_the_schema_knows_every_value_and_no_other": DAY,
+    "tests/chart/test_settings.py": DAY,
+    "tests/chart/test_valid.py": DAY,
+    "tests/image": "slow",
+    "tests/benchmarks": "tool",
+    "tests/test_client_package.py": "slow",
+    "tests/test_producer_package.py": "slow",
+    # A customer among others is on the clustered system by day.
+    "tests/adversary[embedded]": "second store",
+    "tests/adversary/test_floods.py": "slow",
+    "tests/adversary/test_settings.py": "slow",
+    "tests/alerts/test_rules.py": "slow",
+    "tests/real/test_code_samples.py::test_a_sample_verifies_requests[Go]": "slow",
+    "tests/real/test_code_samples.py::test_a_sample_verifies_requests[Java]": "slow",
+    "tests/real/test_code_samples.py::test_a_sample_verifies_requests[Ruby]": "slow",
+    "tests/rest/test_accounts.py::test_an_account_has_100_active_keys_at_most": "slow",
+    "tests/rest/test_accounts.py::test_an_account_has_200_users_at_most": "slow",
+    "tests/rest/test_fuzz.py": "slow",
+    "tests/rest/test_generated_clients.py": "slow",
+    "tests/rest/test_generated_clients.py::test_an_example_is_never_a_default": DAY,
+    "tests/rest/test_generated_clients.py::test_every_patch_body_is_a_changes_model": DAY,
+    "tests/rest/test_generated_clients.py::test_no_field_of_a_change_has_a_default": DAY,
+    "tests/rest/test_response_sizes.py": "slow",
+    "tests/rest/test_response_sizes.py::test_every_get_route_is_in_the_list": DAY,
+    "tests/rest/test_connections.py[asyncio]": "slow",
+    "tests/house/test_audit.py": "tool",
+    "tests/house/test_capacity.py::test_the_accounts_of_the_page_fit_the_memory_of_the_chart": "slow",
+    "tests/house/test_flaky.py": "tool",
+    "tests/house/test_hanging.py": "tool",
+    "tests/house/test_makefile.py": "tool",
+    "tests/house/test_quick.py": "tool",
+    "tests/house/test_seconds_by_kind.py": "tool",
+    "tests/house/test_nights.py": "tool",
+    "tests/house/test_site.py::test_a_bad_link_or_anchor_fails_the_build": "tool",
+    "tests/house/test_site.py::test_the_parser_of_asyncapi_accepts_the_document": "slow",
+    "tests/chaos/test_checker.py": "tool",
+    "tests/chaos/test_soak.py": "tool",
+    "tests/kube/test_harness.py": "tool",
+    "tests/browser/test_harness.py": "tool",
 }
-# One flood of each class of requests stays, and that of unknown clients.
-LEFT_OUT |= {
-    f"{FLOODS}[{name}]": f"{FLOODS}[{proof}]"
-    for name, proof in {
-        "erasures": "searches",
-        "registrations": "changes",
-        "pages": "backfills",
-        "sessions": "a_class",
-        "events": "commits",
-        "tests": "searches",
-    }.items()
-}
-# SQLite has one writer, so its waits are those of a busy machine; PostgreSQL is what many customers share.
-LEFT_OUT |= {"tests/adversary/test_floods.py[embedded]": "tests/adversary/test_floods.py[clustered]"}
 
-# A browser without scripts: three stories stay, and tests of tests/dashboard post each form in their own process.
-_FORMS = {
-    "a_secret_is_revealed_and_rotated": "webhook_pages.the_secret_is_shown_on_demand_and_rotated_in_two_steps",
-    "a_reload_rotates_no_second_time": "webhook_pages.a_form_that_is_sent_twice_acts_once",
-    "a_reload_makes_no_second_key": "webhook_pages.a_key_is_not_created_twice_by_one_form",
-    "dead_letters_are_retried_and_discarded": "replay_pages.checked_dead_letters_are_previewed",
-    "a_delivered_event_is_sent_again": "replay_pages.a_period_is_counted_confirmed_and_sent",
-    "a_period_is_counted_sent_again_and_cancelled": "replay_pages.a_running_replay_is_named_and_cancelled",
-    "any_id_finds_its_deliveries": "delivery_pages.any_id_finds_its_deliveries",
-    "facets_narrow_a_list_and_chips_widen_it": "delivery_pages.facets_count_what_a_link_would_show",
-    "keys_and_users_are_added_and_removed": "webhook_pages.keys_and_people_are_managed_by_owners",
-    "a_learner_is_erased": "learner_pages.a_learner_is_erased_after_a_question",
-    "times_are_shown_in_a_chosen_zone": "sign_in_pages.the_zone_of_times_is_chosen",
-    "colours_are_those_of_the_choice": "delivery_pages.the_colours_are_chosen",
-}
-LEFT_OUT |= {
-    f"{PLAIN}::test_{story}": "tests/dashboard/test_{}.py::test_{}".format(*proof.split("."))
-    for story, proof in _FORMS.items()
-}
-
-
-REGISTRY = (
-    "streams/adapters/avro",
-    "streams/producer.py",
-    "streams/stages/fan_out.py",
-    "tests/real/registry.py",
-    "tests/contract/test_schema_registry.py",
-    "tests/e2e/test_schema_registry.py",
-    "pyproject.toml",
-    "requirements",
+# `make test` plays these of the tests that are not fast. `CI=true make test`, a landing, plays them all.
+FIRST: tuple[str, ...] = (
+    "tests/contract",
+    "tests/e2e/test_story.py",
+    "tests/examples/test_crm.py",
+    "tests/browser/test_story.py",
 )
-# Folders and files whose tests a run plays when one of these files has changed, which break them most often.
-IF_CHANGED: dict[str, tuple[str, ...]] = {
-    # A schema registry starts in three seconds, and a system in ten; tests/adapters has its REST API by a fake.
-    "tests/contract/test_schema_registry.py": REGISTRY,
-    "tests/e2e/test_schema_registry.py": REGISTRY,
-    # Beside these files it is "kill-all" and "broker-kill" of chaos, which kill more.
-    "tests/e2e/test_single_machine.py": (
-        *("tests/e2e/test_single_machine.py", "tests/e2e/up.py", "deploy/systemd", "pyproject.toml", "requirements"),
-        *("streams/runtime", "streams/cli", "streams/adapters/kafka", "streams/adapters/faust"),
-    ),
-    "tests/alerts/test_rules.py": ("tests/alerts", "deploy/helm/scorm-webhooks/files"),
-    "tests/chart/test_options.py": ("tests/chart", "tools", "deploy/helm"),
-    # What people see: pages, forms, and the players' courses.
-    "tests/browser": (
-        *("tests/browser", "api", "docs", "tools", "examples/course", "pyproject.toml", "requirements"),
-        *("streams/features", "streams/core", "streams/adapters/sql", "streams/runtime"),
-    ),
-    # The receivers and producers of customers, which see bodies, signatures and records.
-    "tests/examples": (
-        *("tests/examples", "examples", "producer", "schemas", "pyproject.toml", "requirements"),
-        *("streams/core/events", "streams/core/deliveries", "streams/core/webhooks", "streams/adapters/avro"),
-        *("streams/adapters/kafka", "streams/adapters/http", "streams/demo", "streams/producer.py"),
-        *("streams/testing.py", "streams/topics.py"),
-    ),
-    "tests/image": ("tests/image", "deploy/Dockerfile", ".dockerignore", "pyproject.toml", "requirements"),
-}
+NOT_FAST = ("real", "e2e", "slow")
+# The entries that have decided about a test of this run.
+USED: set[str] = set()
 
 
-def is_left_out(nodeid: str) -> bool:
-    """Whether this run leaves this test to the night."""
-    return _is_replaced(nodeid) or any(
-        nodeid.startswith((f"{place}/", f"{place}::")) and not _has_changed(paths)
-        for place, paths in IF_CHANGED.items()
-    )
-
-
-@cache
-def _has_changed(paths: tuple[str, ...]) -> bool:
-    return has_changed(*paths)
-
-
-def _is_replaced(nodeid: str) -> bool:
+def entry_of(nodeid: str) -> str | None:
+    """The entry of `NIGHT` that decides about a test."""
     test, _, parameters = nodeid.removesuffix("]").partition("[")
     file = test.partition("::")[0]
-    names = [test, file, *(f"{name}[{one}]" for name in (test, file) for one in parameters.split("-"))]
-    return any(name in LEFT_OUT for name in names)
+    places = [test, file]
+    while "/" in places[-1]:
+        places.append(places[-1].rpartition("/")[0])
+    names = (name for place in places for name in (*(f"{place}[{one}]" for one in parameters.split("-")), place))
+    return next((name for name in names if name in NIGHT), None)
 
 
-def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what the nightly run plays, unless files or tests are named on the command line."""
-    if config.getoption("--nightly") or list(config.args) != list(config.getini("testpaths")):
-        return
-    left_out = [item for item in items if is_left_out(item.nodeid)]
-    items[:] = [item for item in items if not is_left_out(item.nodeid)]
-    config.hook.pytest_deselected(items=left_out)
+def marks_of(item: pytest.Item) -> list[pytest.MarkDecorator]:
+    """`night`, with its reason; or `landing`, which `make test` leaves out; or nothing."""
+    entry = entry_of(item.nodeid)
+    USED.update([entry] if entry else [])
+    if entry and NIGHT[entry] != DAY:
+        return [pytest.mark.night(NIGHT[entry])]
+    is_fast = not any(item.get_closest_marker(mark) for mark in NOT_FAST)
+    return [] if is_fast or item.nodeid.startswith(FIRST) else [pytest.mark.landing]

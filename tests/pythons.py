@@ -1,8 +1,7 @@
 """Runs the fast tests on every further Python that the package claims and this machine has.
 
 As root it takes the Python of the image's base and of the next Debian; it also takes `python3.11` to `python3.14` from
-PATH and from pyenv. The Python of .venv is left out: it has run every test. With `--if-changed` it runs the image's
-Python alone, and only after a change of dependencies. This file uses the standard library alone.
+PATH and from pyenv. The Python of .venv is left out: it has run every test. This file uses the standard library alone.
 """
 
 from __future__ import annotations
@@ -13,15 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-
-from changes import has_changed
 
 import parts
 
 ROOT = parts.ROOT
-DEPENDENCIES = ("pyproject.toml", "requirements")
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 FAST = ["--quiet", "-p", "no:cacheprovider", "-m", "not real and not e2e and not slow"]
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
@@ -116,13 +112,8 @@ def python_of_base(uv: str, archive: Path) -> Python:
 
 
 def main(uv: str, *arguments: str) -> int:
-    if "--if-changed" in arguments and not has_changed(*DEPENDENCIES):
-        print("Other Pythons: left out, no dependency has changed")
-        return 0
-    is_night = "--if-changed" not in arguments
-    arguments = tuple(word for word in arguments if word != "--if-changed")
     failed = 0
-    for version, python in pythons(uv) if is_night else islice(pythons(uv), 1):
+    for version, python in pythons(uv):
         print(f"Python {version}: the fast tests", flush=True)
         start = time.monotonic()
         failed += not python.run_fast_tests(list(arguments))

@@ -75,7 +75,7 @@ def _both(long: bool) -> list[Scenario]:
         ),
         Scenario("partitions", partial(growth.partitions, seconds=choose(1, 30))),
         Scenario("leader-kill", partial(brokers.kill_leader, times=times), on=THREE),
-        # Three in a row, of which each run plays one: groups of the classic protocol.
+        # Groups of the classic protocol, and older brokers.
         Scenario("classic", partial(kills.kill_all, times=choose(2, 10), publish_times=0), on=CLASSIC),
         Scenario("kafka-3-7", partial(members.storm, seconds=choose(15, 60)), on=KAFKA_3_7),
         Scenario("kafka-3-9", partial(kills.kill_all, times=choose(2, 10), publish_times=0), on=KAFKA_3_9),

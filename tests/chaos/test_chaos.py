@@ -1,4 +1,4 @@
-"""The short scenarios of this commit: every acknowledged event is delivered, held, dead or discarded."""
+"""The short scenarios: every acknowledged event is delivered, held, dead or discarded."""
 
 import os
 import random
@@ -10,7 +10,7 @@ import pytest
 import parts
 from chaos.scenario import Row, Scenario
 from chaos.scenarios import scenarios
-from chaos.selection import selected
+from chaos.selection import chosen_here
 from chaos.servers import Servers
 from conftest import left_out
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.real]
 
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 SHORT = scenarios(long=False)
-SELECTED = selected([scenario.name for scenario in SHORT])
+BY_DAY = chosen_here([scenario.name for scenario in SHORT])
 NEEDS: dict[str, Callable[[], object]] = {
     "Java": parts.java,
     "Kafka": parts.kafka,
@@ -38,7 +38,13 @@ def servers() -> Iterator[Servers]:
         yield servers
 
 
-@pytest.mark.parametrize("scenario", [one for one in SHORT if one.name in SELECTED], ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(scenario, id=scenario.name, marks=() if scenario.name in BY_DAY else pytest.mark.night("slow"))
+        for scenario in SHORT
+    ],
+)
 def test_scenario(servers: Servers, rows: list[Row], scenario: Scenario) -> None:
     row = servers.play(scenario)
     rows.append(row)

@@ -1,30 +1,82 @@
-"""What the nightly run alone plays exists, and so does its proof in every run."""
+"""Each test is played by day or at night, and what is left to the night exists."""
 
+import re
+from pathlib import Path
+
+import nightly
 import pytest
-from nightly import CHAOS, IF_CHANGED, LEFT_OUT, is_left_out
+from nightly import DAY, FIRST, NIGHT, USED, entry_of
+from not_played import NotPlayed
 
 import parts
-from chaos.scenarios import scenarios
-
-SCENARIOS = {f"{CHAOS}[{scenario.name}]" for scenario in scenarios(long=False)}
 
 
-def exists(name: str) -> bool:
+@pytest.mark.parametrize("name", [*NIGHT, *FIRST])
+def test_what_is_named_exists(name: str) -> None:
     file, _, test = name.partition("[")[0].partition("::")
     path = parts.ROOT / file
-    return path.is_file() and (not test or f"def {test}(" in path.read_text())
+    assert path.exists()
+    assert not test or f"def {test}(" in path.read_text()
 
 
-@pytest.mark.parametrize("name", LEFT_OUT)
-def test_what_is_left_out_exists(name: str) -> None:
-    assert exists(name)
+def test_each_entry_decides_about_a_test(pytestconfig: pytest.Config) -> None:
+    if list(pytestconfig.args) != list(pytestconfig.getini("testpaths")):
+        pytest.skip("a run of some folders does not know every test")
+    assert NIGHT.keys() <= USED
 
 
-@pytest.mark.parametrize("proof", sorted(set(LEFT_OUT.values())))
-def test_its_proof_is_played(proof: str) -> None:
-    assert proof in SCENARIOS or (exists(proof) and not is_left_out(proof))
+def test_each_reason_is_one_of_a_few_words() -> None:
+    assert set(NIGHT.values()) <= {DAY, "slow", "old broker", "second store", "tool"}
 
 
-@pytest.mark.parametrize("path", sorted({path for paths in IF_CHANGED.values() for path in paths} | IF_CHANGED.keys()))
-def test_what_decides_about_a_folder_exists(path: str) -> None:
-    assert (parts.ROOT / path).exists()
+@pytest.mark.parametrize(
+    ("nodeid", "entry"),
+    [
+        ("tests/a/test_b.py::test_c", "tests/a"),
+        ("tests/a/test_d.py::test_e", "tests/a/test_d.py"),
+        ("tests/a/test_d.py::test_f", "tests/a/test_d.py::test_f"),
+        ("tests/g/test_h.py::test_i[one-two]", "tests/g[two]"),
+        ("tests/g/test_h.py::test_i[one]", None),
+    ],
+)
+def test_the_most_precise_entry_decides(monkeypatch: pytest.MonkeyPatch, nodeid: str, entry: str | None) -> None:
+    entries = {"tests/a": "slow", "tests/a/test_d.py": DAY, "tests/a/test_d.py::test_f": "slow", "tests/g[two]": "slow"}
+    monkeypatch.setattr(nightly, "NIGHT", entries)
+    assert entry_of(nodeid) == entry
+
+
+def test_a_night_reaches_no_test_of_core_or_stages() -> None:
+    """Mutants of the rules and of the path are found by day."""
+    paths = [*Path("tests/core").glob("test_*.py"), *Path("tests/stages").glob("test_*.py")]
+    assert not any(entry_of(f"{path}::test_one") for path in paths)
+
+
+class Marked:
+    """A test that has one mark."""
+
+    def __init__(self, mark: pytest.Mark) -> None:
+        self._mark = mark
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return self._mark if self._mark.name == name else None
+
+
+def test_the_end_of_a_run_names_the_command_for_the_rest() -> None:
+    marks = [pytest.mark.landing.mark, pytest.mark.night("slow").mark, pytest.mark.night("slow").mark]
+    plugin = NotPlayed()
+    plugin.pytest_deselected([Marked(mark) for mark in marks])  # type: ignore[misc]
+    landing, night, reasons, newest = plugin.lines()
+    assert landing.startswith("CI=true make test: 1 tests")
+    assert night.startswith("make nightly: 2 tests")
+    assert reasons == "  left to the night because of: slow 2"
+    assert newest.startswith("the newest night: ")
+
+
+def test_the_documents_say_when_each_folder_is_played() -> None:
+    folders = {
+        path.parent.relative_to(parts.ROOT / "tests").parts[0] for path in parts.ROOT.glob("tests/*/**/test_*.py")
+    }
+    rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", (parts.ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert {
+        folder for folder, played in rows if re.match(r"Always|By a|At night|On a|The |Two |One ", played)
+    } == folders
