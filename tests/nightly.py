@@ -20,7 +20,6 @@ NIGHT: dict[str, str] = {
     "tests/contract/test_standstills.py": "slow",
     # What kills, what stops a machine or a broker, what waits for minutes.
     "tests/e2e/test_acls.py": "slow",
-    "tests/e2e/test_acls.py::test_a_person_can_copy_the_commands": DAY,
     "tests/e2e/test_api_processes.py": "slow",
     "tests/e2e/test_bad_days.py": "slow",
     "tests/e2e/test_bursts.py": "slow",
@@ -29,6 +28,7 @@ NIGHT: dict[str, str] = {
     "tests/e2e/test_command_line.py::test_ctrl_c_leaves_a_replay_running": "slow",
     "tests/e2e/test_command_line.py::test_without_kafka_a_command_says_why_in_one_line": "slow",
     "tests/e2e/test_commits.py": "slow",
+    "tests/e2e/test_compose_story.py": "slow",
     "tests/e2e/test_delivery_rules.py::test_a_probe_that_succeeds_enables_a_webhook": "slow",
     "tests/e2e/test_delivery_rules.py::test_a_webhook_retries_by_its_own_schedule": "slow",
     "tests/e2e/test_delivery_rules.py::test_no_second_has_more_than_the_rate_and_the_burst": "slow",
@@ -75,6 +75,8 @@ NIGHT: dict[str, str] = {
     "tests/examples": "slow",
     "tests/examples/test_crm.py": DAY,
     "tests/examples/test_receiver.py": DAY,
+    "tests/examples/test_receiver.py::test_a_missing_setting_is_one_line": "slow",
+    "tests/examples/test_receiver.py::test_a_wrong_setting_is_one_line": "slow",
     # A helm for each value: the defaults, each profile and the table of settings by day.
     "tests/chart": "slow",
     "tests/chart/test_document.py": DAY,

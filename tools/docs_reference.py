@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import typer
@@ -38,8 +39,9 @@ def cell_text(text: str) -> str:
 # -- the API -------------------------------------------------------------------------------------------------
 
 
+@cache
 def openapi() -> dict[str, Any]:
-    """The OpenAPI document of this code."""
+    """The OpenAPI document of this code; it takes a second to make."""
     services: Any = None  # no request is made
     return create_app(services, build_version().partition("+")[0], 1).openapi()
 

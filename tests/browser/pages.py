@@ -73,3 +73,18 @@ VIEWER_PAGES = (
     PageCase("viewer-terminal", "/account/terminal", "viewer"),
     PageCase("viewer-account", "/account", "viewer"),
 )
+# Those that a landing looks at; the night looks at all.
+MAIN_PAGES = {
+    "overview",
+    "new-webhook",
+    "edit-webhook",
+    "webhook",
+    "events",
+    "deliveries",
+    "delivery",
+    "dead-letters",
+    "account",
+    "operator",
+    "sign-in",
+    "viewer-webhook",
+}

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser.checks import axe_violations, cut_tables, focus_problems, header_lines, text_of_main, too_wide
 from browser.chromium import NARROW, WIDE, open_context, viewport
-from browser.pages import PAGES, VIEWER_PAGES, PageCase
+from browser.pages import MAIN_PAGES, PAGES, VIEWER_PAGES, PageCase
 from browser.running import Dashboard
 from browser.seed import Seed
 from browser.untrusted import EVENT_ID
@@ -20,7 +20,14 @@ DESKTOPS = (1024, 1280, 1440)
 
 
 def each(*cases: PageCase) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+    """One test a page. A landing plays at most those of the main pages."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=case.name, marks=() if case.name in MAIN_PAGES else pytest.mark.night("slow"))
+            for case in cases
+        ],
+    )
 
 
 @dataclass

@@ -4,16 +4,20 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import Broker, random_prefix
+from e2e.conftest import prepared
 from e2e.learning_platform import Platform, launched
 from e2e.pull_reader import PullReader
 from e2e.receiver import Receiver
 from e2e.system import STAGES, System, until
+from real.postgres import Postgres
 from real.process import free_ports
 
 pytestmark = pytest.mark.e2e
@@ -21,15 +25,21 @@ pytestmark = pytest.mark.e2e
 EVENTS = 240
 
 
+@pytest.fixture(scope="module")
+def system(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A running system for this file; each test has its own account."""
+    for system in prepared(kafka, postgres, random_prefix(), tmp_path_factory.mktemp("pulls")):
+        system.env["SCORM_WEBHOOKS_API_PORT"] = str(free_ports(1)[0])
+        system.start((*STAGES, "maintain", "api"))
+        yield system
+
+
 def opened(system: System) -> tuple[str, str, dict[str, Any]]:
-    """A running system with an API: its URL, the key of an account, and the account's pull webhook."""
-    [port] = free_ports(1)
-    system.env["SCORM_WEBHOOKS_API_PORT"] = str(port)
-    system.start((*STAGES, "api"))
+    """The URL of the API, the key of a new account, and the account's pull webhook."""
     account = system.run("accounts", "create", "Acme", "--json")
     webhook = system.run("webhooks", "create", "--pull", "--account", account["id"], "--json")
     until(system.has_published, 30, "the webhook is published")
-    return f"http://127.0.0.1:{port}", account["apiKey"], webhook
+    return f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_API_PORT']}", account["apiKey"], webhook
 
 
 def publish(platform: Platform, account_id: str, count: int, name: str = "evt") -> set[str]:
@@ -94,7 +104,6 @@ def test_a_terminal_gets_every_event_through_kills(
     assert terminal.end(signal.SIGKILL) == -signal.SIGKILL
     missed = publish(platform, webhook["accountId"], 20, "missed")
     until(lambda: system.states(webhook["id"]).get("held") == len(owed | missed), 60, "the events are stored")
-    system.start(("maintain",))
     terminal = Terminal(url, key, hook, tmp_path, "--since", "1h")
     until(lambda: set(receiver.ids("/laptop")) == owed | missed, 90, "every event")
     assert terminal.end(signal.SIGTERM) == 130
@@ -111,6 +120,7 @@ def test_a_stop_of_the_api_sends_its_readers_away(system: System, platform: Plat
     assert system.stop("api") == 0
     waiting.join(5)
     assert items == [[]]
+    system.start(("api",))
 
 
 def test_what_waits_is_sent_when_the_webhook_has_a_url(system: System, platform: Platform, receiver: Receiver) -> None:

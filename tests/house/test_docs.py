@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -232,9 +233,14 @@ def first_commands() -> list[list[str]]:
     return [shlex.split(words) for words in found]
 
 
+@cache
+def program() -> Any:  # typer has no public type for it
+    return typer.main.get_command(app)
+
+
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The command of these words, and its arguments; KeyError if there is none."""
-    command: Any = typer.main.get_command(app)  # typer has no public type for it
+    command = program()
     while hasattr(command, "commands"):
         command, words = command.commands[words[0]], words[1:]
     return command, words

@@ -6,16 +6,9 @@ from typing import Any
 
 import pytest
 
-from api.app import create_app
 from api.events.schemas import event_schemas
-from docs_reference import schema_text
+from docs_reference import openapi, schema_text
 from streams.core.events.event_data import EVENT_TYPES, data_schema
-
-
-def openapi() -> dict[str, Any]:
-    services: Any = None  # no request is made
-    return create_app(services, "1.2.3", 1).openapi()
-
 
 SCHEMA = openapi()
 COMPONENTS: dict[str, Any] = SCHEMA["components"]["schemas"]

@@ -5,14 +5,11 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from house.test_docs import command_of
+from house.test_docs import command_of, program
 
 from docs_reference import openapi
-from streams.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,7 +19,7 @@ CALLS = {
     for path, methods in openapi()["paths"].items()
     for method in methods
 }
-ROOT_COMMAND: Any = typer.main.get_command(app)  # typer has no public type for it
+ROOT_COMMAND = program()
 # Words that stand for a value, or for several commands.
 PLACEHOLDER = re.compile(r"[…|<]")
 
