@@ -43,7 +43,7 @@ KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup docs test parts broker wheel producer client client-file quick check chart alerts kube kube-binaries pythons nightly night-tests night-chaos flaky chaos soak upgrade-drill bench audit mutants screenshots image release release-check release-test release-programs release-login build-project lint format generated migration lines lock
+.PHONY: help demo examples setup docs test parts broker wheel compiled producer client client-file quick check chart alerts kube kube-binaries pythons nightly night-tests night-chaos flaky chaos soak upgrade-drill bench audit mutants screenshots image release release-check release-test release-programs release-login build-project lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -106,7 +106,7 @@ check: lint
 # What tests need is brought and built while lint runs.
 ifeq ($(CI),true)
 test:
-	@$(MAKE) -j3 --output-sync=line broker lint wheel
+	@$(MAKE) -j3 --output-sync=line broker lint compiled
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m "$(BY_DAY)" $(TOGETHER) $(SLOWEST) $(ARGS)
 # Chaos wants the machine for itself.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m "chaos and not night" $(OF_CHAOS)
@@ -134,6 +134,10 @@ wheel: docs
 	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
 	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/scorm_webhooks-*.whl
 
+# Else each of the processes that share the tests compiles every file for itself. The run after it shows errors.
+compiled: wheel
+	@PYTHONSAFEPATH=1 .venv-wheel/bin/pytest --collect-only -qq >/dev/null || true
+
 producer: | $(UV)
 	$(UV) build --quiet --wheel producer --out-dir dist
 
@@ -160,7 +164,7 @@ nightly: | $(UV)
 	@python3 tests/nights.py $(ARGS)
 
 night-tests:
-	@$(MAKE) -j3 --output-sync=line broker lint wheel
+	@$(MAKE) -j3 --output-sync=line broker lint compiled
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs --hypothesis-profile=thorough -m "$(OF_PYTEST)" $(TOGETHER) $(SLOWEST)
 
 night-chaos: broker wheel
