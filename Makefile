@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+# Where this is set, each process compiles every file that it imports again.
+export PYTHONDONTWRITEBYTECODE :=
+
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),.uv/bin/uv)
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo -n)
 # A distribution's Python is built with profile-guided optimisation, which is worth a seventh of the time of a stage.
