@@ -121,8 +121,10 @@ endif
 OF_CHAOS := -o faulthandler_timeout=1800 tests/chaos
 
 # Without CI a test whose part is missing is skipped, and named.
+PARTS = $(if $(CI),--by-day,Java Kafka PostgreSQL PgBouncer Node "verifiers for Node" Chromium axe-core)
+night-chaos: PARTS =
 parts: | $(UV)
-	@python3 tests/parts.py $(if $(CI),,Java Kafka PostgreSQL PgBouncer Node "verifiers for Node" Chromium axe-core)
+	@python3 tests/parts.py $(PARTS)
 
 # Its classes are archived once, so that each test's broker starts in a second.
 broker: parts $(ENV_TEST)
@@ -167,7 +169,7 @@ nightly: | $(UV)
 	@python3 tests/nights.py $(ARGS)
 
 night-tests:
-	@$(MAKE) -j3 --output-sync=line broker lint compiled
+	@$(MAKE) -j3 --output-sync=line broker lint compiled PARTS=
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs --hypothesis-profile=thorough -m "$(OF_PYTEST)" $(TOGETHER) $(SLOWEST)
 
 night-chaos: broker wheel

@@ -669,6 +669,20 @@ ALL: list[Part] = [
     ("axe-core", axe, partial(bring_packages, AXE), "npm: apt-get install npm"),
     ("parser of AsyncAPI", asyncapi, partial(bring_packages, ASYNCAPI), "npm: apt-get install npm"),
 ]
+# Of these, what tests need that a night alone plays.
+OF_NIGHTS = {
+    "Kafka 3.7",
+    "Kafka 3.9",
+    "schema registry",
+    "producer in Java",
+    "producer in Node",
+    "producer in Go",
+    "TypeScript client generator",
+    "SCORM player",
+    "image builder",
+    "base of the image",
+    "parser of AsyncAPI",
+}
 # What `make kube` alone needs.
 RUNTIME_BY_HAND = f"as root: apt-get install {' '.join(CONTAINER_PACKAGES)}"
 OF_KUBE: list[Part] = [
@@ -724,8 +738,11 @@ def reason(error: OSError | subprocess.CalledProcessError) -> str:
 
 
 def main(*names: str) -> int:
-    """Bring these parts, or all of them."""
-    parts = [part for part in (*ALL, *OF_KUBE, *OF_RELEASE, *OF_PYTHONS) if part[0] in names] if names else ALL
+    """Bring these parts, what a landing plays (`--by-day`), or all."""
+    if names == ("--by-day",):
+        parts = [part for part in ALL if part[0] not in OF_NIGHTS]
+    else:
+        parts = [part for part in (*ALL, *OF_KUBE, *OF_RELEASE, *OF_PYTHONS) if part[0] in names] if names else ALL
     brought = [bring(part) for part in parts]
     if not names and not docker():
         print(f"left out: Kafka in a container, needed by its own tests alone ({NO_ENGINE})", flush=True)

@@ -17,6 +17,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.routing import BaseRoute
 
 from api.app import create_app
 from builders import NOON
@@ -52,6 +53,8 @@ OPERATOR_KEY = "operator-key-of-the-tests"
 OTHER_OPERATOR_KEY = "other-operator-key-of-the-tests"
 URL = "https://crm.example.com/hooks"
 PUBLIC_URL = "https://hooks.example.com"
+# Of the first application.
+_ROUTES: list[BaseRoute] = []
 
 
 @dataclass
@@ -289,6 +292,9 @@ async def open_api(
 
     services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
     app = create_app(services, "1.2.3", requests_a_minute, make_site(deployment), max_events_per_second)
+    # Routes find the services of the request. What FastAPI prepares of each takes longer than most tests.
+    _ROUTES.extend(app.router.routes if not _ROUTES else ())
+    app.router.routes[:] = _ROUTES
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as client:
         api = ApiFixture(
             app=app,

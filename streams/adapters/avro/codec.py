@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -167,7 +168,13 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
 
 def header(schema: Schema) -> bytes:
     """The first ten bytes of every value written with `schema`: C3 01 and its CRC-64-AVRO, little-endian."""
-    return MAGIC + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+    return MAGIC + _fingerprint(to_parsing_canonical_form(schema))
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(canonical_form: str) -> bytes:
+    # A millisecond each: it is made of bits in Python.
+    return bytes.fromhex(fingerprint(canonical_form, "CRC-64-AVRO"))
 
 
 def _parse(schema: Schema) -> Any:
