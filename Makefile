@@ -121,7 +121,7 @@ endif
 OF_CHAOS := -o faulthandler_timeout=1800 tests/chaos
 
 # Without CI a test whose part is missing is skipped, and named.
-PARTS = $(if $(CI),--by-day,Java Kafka PostgreSQL PgBouncer Node "verifiers for Node" Chromium axe-core)
+PARTS = $(if $(filter true,$(CI)),--by-day,Java Kafka PostgreSQL PgBouncer Node "verifiers for Node" Chromium axe-core)
 night-chaos: PARTS =
 parts: | $(UV)
 	@python3 tests/parts.py $(PARTS)

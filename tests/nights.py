@@ -59,7 +59,9 @@ def load() -> dict[str, Result]:
 
 
 def save(results: dict[str, Result]) -> None:
-    RESULTS.write_text(json.dumps({part: asdict(result) for part, result in results.items()}, indent=1) + "\n")
+    fresh = RESULTS.with_suffix(".fresh")
+    fresh.write_text(json.dumps({part: asdict(result) for part, result in results.items()}, indent=1) + "\n")
+    fresh.replace(RESULTS)  # atomic: a night may be killed
 
 
 def play(part: str, commit: str) -> Result:

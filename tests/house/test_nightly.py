@@ -1,7 +1,6 @@
 """Each test is played by day or at night, and what is left to the night exists."""
 
 import re
-from pathlib import Path
 
 import nightly
 import pytest
@@ -47,8 +46,11 @@ def test_the_most_precise_entry_decides(monkeypatch: pytest.MonkeyPatch, nodeid:
 
 def test_a_night_reaches_no_test_of_core_or_stages() -> None:
     """Mutants of the rules and of the path are found by day."""
-    paths = [*Path("tests/core").glob("test_*.py"), *Path("tests/stages").glob("test_*.py")]
-    assert not any(entry_of(f"{path}::test_one") for path in paths)
+    assert [name for name in NIGHT if name.startswith(("tests/core", "tests/stages", "tests/[", "tests["))] == []
+
+
+def test_the_parts_of_nights_are_parts() -> None:
+    assert {part[0] for part in parts.ALL} >= parts.OF_NIGHTS
 
 
 class Marked:
