@@ -26,8 +26,8 @@ SITE_SOURCES := $(wildcard *.md docs/*.md docs/*.py docs/*/*.md bench/*.md schem
   api/*.py api/*/models.py api/*/routes.py api/events/schemas.py streams/cli/*.py streams/core/errors.py streams/core/events/event_data.py \
   streams/topics.py streams/adapters/http_server/refusals.py)
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
-# Tests often wait: four files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
-WORKERS := 4
+# Tests often wait: six files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
+WORKERS := 6
 TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # tests/nightly.py says which tests are played when.
 OF_PYTEST := not chaos and not kube and not release
