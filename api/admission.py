@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from fastapi import Request
 from starlette.routing import Route
 
 from api.problems import TooManyRequests
 from api.services import services_of
+from api.shell.security import client_address, network_of
 from streams.core.accounts.access import Caller
 from streams.core.limits import MAX_ID_CHARACTERS
 from streams.core.queues.request_class import RequestClass
@@ -168,15 +169,14 @@ _ROUTES: Mapping[RequestClass, str] = {
         POST /operator/accounts/{account_id}/enter
         POST /operator/leave
     """,
-    RequestClass.UNLIMITED: """
+    RequestClass.PUBLIC: """
         OPTIONS /runtime/commit/{token}
         GET /healthz
         GET /readyz
-        GET /metrics
         GET /docs
         GET /docs/api
         GET /docs/api/
-        GET /docs/api/start.js
+        GET /docs/api/{name}
         GET /docs/{path:path}
         GET /llms.txt
         GET /openapi.json
@@ -202,6 +202,29 @@ async def place(request: Request, request_class: RequestClass, owner: str) -> As
     The body is read before: a client that sends it slowly holds a connection, but no place.
     """
     await request.body()
+    async with _place(request, request_class, owner, "account"):
+        yield
+
+
+@asynccontextmanager
+async def network_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
+    """Hold a place of the client's network, before it is known who asks. Raises `TooManyRequests`."""
+    async with _place(request, request_class, network_owner(request), "network"):
+        yield
+
+
+def network_work(request: Request, request_class: RequestClass) -> AbstractContextManager[None]:
+    """Let what finds out who asks take turns at the database with other networks. It waits, and is never refused."""
+    return work_for(RequestOwner(request_class, network_owner(request), asyncio.get_running_loop().time()))
+
+
+def network_owner(request: Request) -> str:
+    """The network of a client that is not known yet."""
+    return f"network {network_of(client_address(request, request.app.state.site))}"
+
+
+@asynccontextmanager
+async def _place(request: Request, request_class: RequestClass, owner: str, owner_kind: str) -> AsyncIterator[None]:
     places: FairPlaces = request.app.state.places
     began_at = asyncio.get_running_loop().time()
     try:
@@ -210,7 +233,7 @@ async def place(request: Request, request_class: RequestClass, owner: str) -> As
         # A flood is counted; a line for each request would cost more than the response.
         request.state.is_frequent = True
         services_of(request).telemetry.count("api_requests_without_place_total", request_class=request_class)
-        raise TooManyRequests(RETRY_SECONDS, "requests of this account at once") from None
+        raise TooManyRequests(RETRY_SECONDS, f"requests of this {owner_kind} at once") from None
     try:
         with work_for(RequestOwner(request_class, owner, began_at)):
             yield

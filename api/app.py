@@ -1,9 +1,6 @@
 """The application."""
 
-from importlib.resources import files
-
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
 from api import probes
 from api.accounts import overview, terminals
@@ -89,6 +86,7 @@ def create_app(
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
     )
     app.state.services = services
@@ -106,8 +104,6 @@ def create_app(
         app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)
-    # Only the assets of Swagger UI in that package are used. Before `/docs/{path}`, which also matches them.
-    app.mount("/docs/api/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
     app.include_router(documentation.router)
     add_handlers(app)
     add_address_errors(app)

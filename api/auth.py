@@ -8,11 +8,13 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from api.admission import network_work
 from api.problems import TooManyRequests
 from api.services import services_of
 from streams.core.accounts.access import OPERATOR, Caller, Scope
 from streams.core.errors import FieldError, Forbidden, Invalid, Unauthorized
 from streams.core.queues.rate import PERIOD_SECONDS
+from streams.core.queues.request_class import RequestClass
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -21,15 +23,19 @@ _bearer = HTTPBearer(
 )
 
 
-async def authenticate(request: Request) -> Caller:
-    """The caller of a request, looked up once. Raises `Unauthorized` and `TooManyRequests`."""
+async def authenticate(request: Request, request_class: RequestClass = RequestClass.PEOPLE) -> Caller:
+    """The caller of a request, looked up once. Raises `Unauthorized` and `TooManyRequests`.
+
+    Until it is known whose key it is, the client's network takes turns at the database, in this class of requests.
+    """
     stored_caller: Caller | None = getattr(request.state, "caller", None)
     if stored_caller is not None:
         return stored_caller
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("send the API key as `Authorization: Bearer sk_…`")
-    caller = await services_of(request).access.caller(token.strip())
+    with network_work(request, request_class):
+        caller = await services_of(request).access.caller(token.strip())
     request.state.caller = caller
     # By account: a limit by key would grow with each new key.
     is_allowed, bucket = request.app.state.rates.take(caller.account_id or caller.actor, time.monotonic())

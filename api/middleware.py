@@ -19,7 +19,7 @@ MAX_BODY_BYTES = 1024 * 1024
 CLIENT_CLOSED_STATUS = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _METHODS = {"GET", "HEAD", "POST", "PATCH", "DELETE"}
-_UNLOGGED_PATHS = {"/healthz", "/readyz", "/metrics"}
+_UNLOGGED_PATHS = {"/healthz", "/readyz"}
 
 
 class TooLarge(HTTPException):

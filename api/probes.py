@@ -1,11 +1,12 @@
-"""Probes and metrics."""
+"""Probes of the public port; the metrics are on the health port alone."""
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse
 
+from api.public_files import PublicRoute
 from api.services import services_of
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PublicRoute)
 
 
 @router.get("/healthz")
@@ -20,10 +21,3 @@ async def readyz(request: Request) -> PlainTextResponse:
     problems = await services_of(request).readiness_problems()
     problem_lines = "".join(f"{cause}\n" for cause in dict.fromkeys(line.partition(":")[0] for line in problems))
     return PlainTextResponse(problem_lines or "ready\n", 503 if problems else 200)
-
-
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Metrics for Prometheus."""
-    body, media_type = services_of(request).metrics()
-    return Response(body, media_type=media_type)

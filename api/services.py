@@ -71,7 +71,6 @@ class Services:
     clock: Clock
     telemetry: Telemetry
     readiness_problems: Callable[[], Awaitable[list[str]]]
-    metrics: Callable[[], tuple[bytes, str]]
     one_read: Callable[[], AbstractAsyncContextManager[None]]
     oidc: OidcService | None = None
     source_addresses: Sequence[str] = ()

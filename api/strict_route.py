@@ -33,7 +33,7 @@ class StrictRoute(APIRoute):
 
         async def handler(request: Request) -> Response:
             # Authenticate before the body is read: without a valid key we do not buffer it.
-            caller = await authenticate(request)
+            caller = await authenticate(request, request_class)
             async with place(request, request_class, owner_of(caller, await _named_account(request))):
                 return await handle_strictly(request)
 

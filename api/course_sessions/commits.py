@@ -8,9 +8,10 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.admission import place
+from api.admission import network_work, place
 from api.course_sessions.commit_bodies import NotScorm, parse_commit
 from api.problems import TooManyRequests, problem, response_or_problem
+from api.public_files import PublicRoute
 from api.services import services_of
 from streams.core.errors import NotFound
 from streams.core.queues.request_class import RequestClass
@@ -51,7 +52,8 @@ async def _handle_commit(token: str, request: Request) -> Response:
     if not is_allowed:
         raise TooManyRequests(bucket.seconds_until_token, "commits of this session")
     course_sessions = services_of(request).course_sessions
-    account_id = await course_sessions.account_of(token)
+    with network_work(request, RequestClass.COMMIT):
+        account_id = await course_sessions.account_of(token)
     async with place(request, RequestClass.COMMIT, account_id):
         try:
             commit = parse_commit(await request.body(), request.headers.get("content-type", ""))
@@ -61,13 +63,21 @@ async def _handle_commit(token: str, request: Request) -> Response:
         return Response(_SUCCESS_BODY, media_type="application/json")
 
 
-@router.options(f"{COMMIT_PATH}{{token}}", include_in_schema=False)
 async def preflight(token: str) -> Response:
     """What a browser asks before it sends JSON from another origin.
 
     `CommitCorsMiddleware` adds what it wants to know.
     """
     return Response(status_code=204)
+
+
+router.add_api_route(
+    f"{COMMIT_PATH}{{token}}",
+    preflight,
+    methods=["OPTIONS"],
+    include_in_schema=False,
+    route_class_override=PublicRoute,
+)
 
 
 class _Route:

@@ -1,14 +1,18 @@
-"""The documentation at `/docs/`, and the page that tries the API at `/docs/api/`. No page asks the database."""
+"""The documentation at `/docs/`, the page that tries the API at `/docs/api/`, and `/openapi.json`: all from memory."""
 
-import asyncio
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 
-from fastapi import APIRouter, Request
+import orjson
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from api.documentation.site import SiteFile, built_site
+from api.documentation.site import built_site
+from api.public_files import PublicFile, PublicRoute
 from streams.core.errors import NotFound
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PublicRoute)
 
 # Pages and their scripts change with a release; a browser asks again after five minutes.
 _CACHE = "public, max-age=300"
@@ -19,11 +23,11 @@ _API_PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>scorm-webhooks API</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/docs/api/assets/swagger-ui.css">
+<link rel="stylesheet" href="/docs/api/swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="/docs/api/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/api/swagger-ui-bundle.js"></script>
 <script src="/docs/api/start.js"></script>
 </body>
 </html>
@@ -70,16 +74,52 @@ async def api_page() -> HTMLResponse:
     return HTMLResponse(_API_PAGE, headers={"Content-Security-Policy": _API_PAGE_POLICY})
 
 
-@router.get("/docs/api/start.js")
-async def start() -> Response:
-    """The script of Swagger UI; the page has no inline script, so the policy can forbid them."""
-    return Response(_START_SCRIPT, media_type="text/javascript")
+@router.get("/docs/api/{name}")
+async def api_page_file(request: Request, name: str) -> Response:
+    """What that page loads; it has no inline script, so that its policy can forbid them."""
+    file = api_page_files().get(name)
+    if file is None:
+        raise NotFound("there is no such file; begin at /docs/")
+    return file.response(request, {"Cache-Control": _CACHE})
+
+
+@cache
+def api_page_files() -> Mapping[str, PublicFile]:
+    """Two files of Swagger UI, and the script that starts it."""
+    folder = files("fastapi_offline") / "static"
+    kinds = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+    of_swagger = {name: PublicFile(kind, (folder / name).read_bytes()) for name, kind in kinds.items()}
+    return {**of_swagger, "start.js": PublicFile("text/javascript", _START_SCRIPT.encode())}
 
 
 @router.get("/llms.txt")
 async def llms(request: Request) -> Response:
     """The index for language models, where they look for it."""
     return await page(request, "llms.txt")
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """The API's description, as OpenAPI."""
+    return openapi_file(request.app).response(request, {"Cache-Control": _CACHE})
+
+
+def openapi_file(app: FastAPI) -> PublicFile:
+    """The file of an application, made once."""
+    if not hasattr(app.state, "openapi_file"):
+        document = app.openapi()
+        # The bytes are all that is asked for again.
+        app.openapi_schema = None
+        app.state.openapi_file = PublicFile("application/json", orjson.dumps(document))
+    file: PublicFile = app.state.openapi_file
+    return file
+
+
+def prepare(app: FastAPI) -> None:
+    """Make all files of an application, so that no client waits for them."""
+    openapi_file(app)
+    api_page_files()
+    built_site()
 
 
 @router.get("/docs/{path:path}")
@@ -91,17 +131,4 @@ async def page(request: Request, path: str) -> Response:
         if not site.is_built and not path:
             return HTMLResponse(_NOT_BUILT_PAGE, headers={"Content-Security-Policy": site.policy})
         raise NotFound("there is no such page; begin at /docs/")
-    headers = {"Cache-Control": _CACHE, "ETag": file.etag, "Content-Security-Policy": site.policy}
-    if file.etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return await _response(request, file, headers)
-
-
-async def _response(request: Request, file: SiteFile, headers: dict[str, str]) -> Response:
-    accepts_gzip = "gzip" in request.headers.get("accept-encoding", "")
-    if file.is_compressed:
-        headers["Vary"] = "Accept-Encoding"
-        if accepts_gzip:
-            headers["Content-Encoding"] = "gzip"
-    content = await asyncio.to_thread(file.read, decompress=not accepts_gzip)
-    return Response(content, headers=headers, media_type=file.media_type)
+    return file.response(request, {"Cache-Control": _CACHE, "Content-Security-Policy": site.policy})

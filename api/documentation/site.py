@@ -1,14 +1,14 @@
 """The built documentation: which files it has, and the policy under which a browser shows them."""
 
-import gzip
 import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
+
+from api.public_files import PublicFile
 
 # Of a text that `make docs` has compressed: most of the site is in pages, and each has the whole menu.
 COMPRESSED_SUFFIX = ".gz"
@@ -26,35 +26,19 @@ _SCRIPT = re.compile(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
 _STYLE = re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class SiteFile:
-    """One file of the site; `etag` changes with its content. Texts are stored compressed."""
-
-    path: Path
-    media_type: str
-    etag: str
-    is_compressed: bool
-
-    def read(self, *, decompress: bool) -> bytes:
-        """The stored bytes, or the content of a compressed file."""
-        stored = self.path.read_bytes()
-        return gzip.decompress(stored) if self.is_compressed and decompress else stored
-
-
 class BuiltSite:
-    """The files of a folder by their names, and the policy for all of them. A folder that is missing has none."""
+    """The files of a folder by their names, read once, and the policy for them. A folder that is missing has none."""
 
     def __init__(self, folder: Path) -> None:
-        self._files: dict[str, SiteFile] = {}
+        self._files: dict[str, PublicFile] = {}
         scripts, styles = set[str](), set[str]()
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix().removesuffix(COMPRESSED_SUFFIX)
-            stored = path.read_bytes()
-            etag = f'"{hashlib.sha256(stored).hexdigest()[:16]}"'
             kind = _KINDS.get(PurePosixPath(name).suffix, _OTHER_KIND)
-            file = self._files[name] = SiteFile(path, kind, etag, path.suffix == COMPRESSED_SUFFIX)
+            form = "compressed" if path.suffix == COMPRESSED_SUFFIX else "content"
+            self._files[name] = PublicFile(kind, **{form: path.read_bytes()})
             if kind == _KINDS[".html"]:
-                page = file.read(decompress=True).decode()
+                page = self._files[name].read().decode()
                 scripts.update(_SCRIPT.findall(page))
                 styles.update(_STYLE.findall(page))
         self.policy = "; ".join(
@@ -74,7 +58,7 @@ class BuiltSite:
     def is_built(self) -> bool:
         return "index.html" in self._files
 
-    def find(self, name: str) -> SiteFile | None:
+    def find(self, name: str) -> PublicFile | None:
         """The file of a name. A page also has its name without `.html`, and that of its document, as alerts name it."""
         folder_names = ("index.html", "README.html") if name[-1:] in ("", "/") else ()
         names = (name, f"{name.removesuffix('.md')}.html", *(f"{name}{one}" for one in folder_names))

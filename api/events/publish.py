@@ -61,7 +61,7 @@ class PublishMiddleware:
 
     async def _publish(self, request: Request) -> Response:
         # Authenticate before the body is read: without a valid key we do not buffer it.
-        caller = await authenticate(request)
+        caller = await authenticate(request, RequestClass.PUBLISH)
         require_scopes(caller, [KeyScope.EVENTS_WRITE])
         if caller.account_id is not None:
             async with place(request, RequestClass.PUBLISH, owner_of(caller, None)):

@@ -1,6 +1,5 @@
 """The stylesheet, the scripts and the icon: each at a URL that changes with its content."""
 
-import gzip
 import hashlib
 import mimetypes
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from importlib.resources import files
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.public_files import PublicFile, PublicRoute
 from api.shell.branding import Site
 from streams.core.errors import NotFound
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PublicRoute)
 
 ASSET_NAMES = ("style.css", "dashboard.js", "htmx.min.js")
 _IMMUTABLE_CACHE = "public, max-age=31536000, immutable"
@@ -21,12 +21,10 @@ _IMMUTABLE_CACHE = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, whole and compressed; `version` is the start of its hash."""
+    """One file; `version` is the start of its hash."""
 
-    name: str
     version: str
-    content: bytes
-    compressed: bytes
+    file: PublicFile
 
 
 @cache
@@ -37,7 +35,8 @@ def assets() -> dict[str, Asset]:
 
 
 def _load_asset(name: str, content: bytes) -> Asset:
-    return Asset(name, hashlib.sha256(content).hexdigest()[:12], content, gzip.compress(content, 9, mtime=0))
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return Asset(hashlib.sha256(content).hexdigest()[:12], PublicFile(kind, content))
 
 
 def asset_url(name: str) -> str:
@@ -66,12 +65,6 @@ async def asset(version: str, name: str, request: Request) -> Response:
     static_asset = assets().get(name)
     if static_asset is None:
         raise NotFound(f"there is no file {name}")
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     # An old page may request an old version: it gets the current one, and does not cache it.
-    headers = {
-        "Cache-Control": _IMMUTABLE_CACHE if version == static_asset.version else "no-store",
-        "Vary": "Accept-Encoding",
-    }
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(static_asset.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
-    return Response(static_asset.content, headers=headers, media_type=kind)
+    cache_rule = _IMMUTABLE_CACHE if version == static_asset.version else "no-store"
+    return static_asset.file.response(request, {"Cache-Control": cache_rule})

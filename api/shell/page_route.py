@@ -10,14 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
-from api.admission import class_of, place
+from api.admission import class_of, network_owner, network_place, place
 from api.crashes import log_crash
 from api.problems import LOG_ONLY_ERRORS, TooManyRequests, kind_of
 from api.shell.forms import with_query
 from api.shell.rendering import redirect, render
-from api.shell.security import client_address, network_of, require_own_origin
+from api.shell.security import add_security_headers, require_own_origin
 from api.shell.sentences import sentences_of
 from api.shell.visits import (
     ChoiceNeeded,
@@ -32,6 +32,13 @@ from api.shell.visits import (
 )
 from streams.core.errors import ScormWebhooksError, Unauthorized, Unavailable
 from streams.core.queues.request_class import RequestClass
+
+_REFUSAL_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Too many requests</title><link rel="icon" href="data:,"></head>
+<body><h1>Too many requests</h1><p>{sentence}</p>{link}</body>
+</html>
+"""
 
 
 class PageRoute(APIRoute):
@@ -78,9 +85,13 @@ class PageRoute(APIRoute):
 
 @asynccontextmanager
 async def visitor_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
-    """Hold a place of the signed-in person. Raises `TooManyRequests`."""
-    owner = await _owner_of(request)
-    await _limit_rate(request, owner)
+    """Hold a place of the signed-in person. Raises `TooManyRequests`.
+
+    To find out who that is takes a place of the network, so that a flood is refused before the database is asked.
+    """
+    async with network_place(request, request_class):
+        owner = await _owner_of(request)
+        await _limit_rate(request, owner)
     async with place(request, request_class, owner):
         yield
 
@@ -89,7 +100,7 @@ async def _owner_of(request: Request) -> str:
     """The owner that a page counts for: the signed-in account, the operator, or the network of an unknown browser."""
     session = await session_of(request)
     if session is None:
-        return f"network {network_of(client_address(request, site_of(request)))}"
+        return network_owner(request)
     owner = f"{session.actor} {session.account_id or ''}" if session.is_operator else session.account_id
     return owner or session.actor
 
@@ -106,7 +117,18 @@ async def _limit_rate(request: Request, owner: str) -> None:
         raise TooManyRequests(bucket.seconds_until_token, "pages of this account")
 
 
+def _refusal(request: Request, error: TooManyRequests) -> Response:
+    """The page of a 429. A flood gets nothing that would have to be rendered."""
+    link = '<p><a href="">Try again</a></p>' if request.method == "GET" else ""
+    response = HTMLResponse(_REFUSAL_PAGE.format(sentence=sentences_of(error)[0], link=link), 429)
+    add_security_headers(response, site_of(request))
+    response.headers["Retry-After"] = str(error.retry_seconds)
+    return response
+
+
 async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
+    if isinstance(error, TooManyRequests):
+        return _refusal(request, error)
     status, _, _, heading = kind_of(error) or (500, "", "", None)
     if heading is None:
         raise error
@@ -114,12 +136,9 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     if not is_public:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     sentences = sentences_of(error) if is_public else ["Try again in a few seconds."]
-    # Finding out who this is costs queries: skip it if the database is away, or if there are too many requests.
-    visitor = None if isinstance(error, Unavailable | TooManyRequests) else await visitor_of(request)
-    response = error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)
-    if isinstance(error, TooManyRequests):
-        response.headers["Retry-After"] = str(error.retry_seconds)
-    return response
+    # Finding out who this is costs queries: skip it if the database is away.
+    visitor = None if isinstance(error, Unavailable) else await visitor_of(request)
+    return error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)
 
 
 async def visitor_of(request: Request) -> Visit | OperatorVisit | None:
@@ -150,5 +169,5 @@ def error_page(
         sentences=sentences,
         parent=parent,
         request_id=request.state.request_id,
-        can_retry=status in (429, 503) and request.method == "GET",
+        can_retry=status == 503 and request.method == "GET",
     )

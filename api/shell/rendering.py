@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.deliveries.filters import FAILURE_LABELS
 from api.deliveries.reasons import REASON_MESSAGES, details_of, reason_of
+from api.public_files import accepts_gzip
 from api.services import services_of
 from api.shell.assets import asset_url
 from api.shell.security import add_security_headers
@@ -87,8 +88,7 @@ def render(
     body = html.encode(errors="replace")
     response = HTMLResponse(body, status or (422 if errors else 200))
     add_security_headers(response, site)
-    accepts_gzip = "gzip" in request.headers.get("accept-encoding", "")
-    if accepts_gzip and not has_secret and len(body) >= MIN_COMPRESSED_BYTES:
+    if not has_secret and accepts_gzip(request) and len(body) >= MIN_COMPRESSED_BYTES:
         response.body = gzip.compress(body, 5, mtime=0)
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Content-Length"] = str(len(response.body))

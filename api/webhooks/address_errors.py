@@ -17,6 +17,8 @@ _PAGES = {
     405: ("This address has no page", "A form sends its fields to it, and shows the outcome on another page."),
     413: ("The form is too large", "A form has at most 1 MiB."),
 }
+# The longest addresses of pages have five.
+MAX_PARTS = 8
 
 
 def add_address_errors(app: FastAPI) -> None:
@@ -58,6 +60,9 @@ def _is_for_a_person(request: Request) -> bool:
 def _page_above(request: Request) -> str | None:
     """The nearest page above an address: `/webhooks/wh_1` for `/webhooks/wh_1/secret`."""
     path = request.url.path
+    # For each part of the address all routes are tried, so an address of thousands would stop everybody.
+    if path.count("/") > MAX_PARTS:
+        return None
     while path := path.rpartition("/")[0]:
         scope = {**request.scope, "path": path, "method": "GET"}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):

@@ -24,7 +24,7 @@ async def open_local_app() -> AsyncIterator[LocalApp]:
         telemetry = PrometheusTelemetry("cli")
         producer = LazyProducer(deployment, telemetry)
         try:
-            services = deployment.services(telemetry, producer, _no_readiness_problems, _no_metrics)
+            services = deployment.services(telemetry, producer, _no_readiness_problems)
             yield LocalApp(services, current_actor())
         finally:
             await producer.close()
@@ -32,10 +32,6 @@ async def open_local_app() -> AsyncIterator[LocalApp]:
 
 async def _no_readiness_problems() -> list[str]:
     return []
-
-
-def _no_metrics() -> tuple[bytes, str]:
-    return b"", ""
 
 
 class LazyProducer:

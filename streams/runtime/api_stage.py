@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.app import create_app
+from api.documentation.pages import prepare
 from api.shell.branding import Branding, Site, origin_of
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
@@ -19,6 +19,7 @@ from streams.adapters.threads import run_in_worker_thread
 from streams.build import build_version
 from streams.core.errors import Misconfigured, Unavailable
 from streams.ports.runtime import Telemetry
+from streams.request_owner import work_for
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
 from streams.setting_values import LOGO_TYPES
@@ -38,25 +39,23 @@ class ApiProcess:
         self._producer = deployment.producer(telemetry)
         self._telemetry = telemetry
         self._outages = deployment.outages(telemetry)
-        self._last_check: tuple[float, list[str]] | None = None
+        self._check: asyncio.Task[list[str]] | None = None
+        self._checked_at = 0.0
         settings = deployment.settings
-        services = deployment.services(
-            telemetry,
-            self._producer,
-            self._current_problems,
-            lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
-        )
+        services = deployment.services(telemetry, self._producer, self._current_problems)
         self._pulls = services.pulls
         connection_count = _limit_connections(settings.api_connections, telemetry)
+        app = create_app(
+            services,
+            build_version(),
+            settings.rate_limit,
+            make_site(deployment),
+            settings.event_rate_limit,
+            connection_count,
+        )
+        prepare(app)
         uvicorn_config = server_config(
-            create_app(
-                services,
-                build_version(),
-                settings.rate_limit,
-                make_site(deployment),
-                settings.event_rate_limit,
-                connection_count,
-            ),
+            app,
             ConnectionLimits(connections=connection_count),
             ConnectionObserver(
                 on_close=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
@@ -105,20 +104,25 @@ class ApiProcess:
         ]
 
     async def _current_problems(self) -> list[str]:
-        """The missing prerequisites. Checked at most once a second, because `/readyz` of the API is public."""
+        """The missing prerequisites: one check at a time, at most once a second, because this `/readyz` is public."""
         now = asyncio.get_running_loop().time()
-        if self._last_check is None or now - self._last_check[0] >= 1:
-            self._last_check = now, await self._check_problems()
-        return self._last_check[1]
+        if self._check is None or (self._check.done() and now - self._checked_at >= 1):
+            # For all who ask: no request's place at the database.
+            with work_for(None):
+                self._check = asyncio.create_task(self._check_problems())
+        return await asyncio.shield(self._check)
 
     async def _check_problems(self) -> list[str]:
-        with contextlib.suppress(Unavailable):
-            await self._database.ping()
         try:
-            await run_in_worker_thread(lambda: self._topics_admin.partition_counts(KAFKA_TIMEOUT_SECONDS))
-        except Unavailable as error:
-            return [*self._encryption_check.problems(), *self._database.readiness_problems(), str(error)]
-        return self.readiness_problems()
+            with contextlib.suppress(Unavailable):
+                await self._database.ping()
+            try:
+                await run_in_worker_thread(lambda: self._topics_admin.partition_counts(KAFKA_TIMEOUT_SECONDS))
+            except Unavailable as error:
+                return [*self._encryption_check.problems(), *self._database.readiness_problems(), str(error)]
+            return self.readiness_problems()
+        finally:
+            self._checked_at = asyncio.get_running_loop().time()
 
 
 def make_site(deployment: SqlDeployment) -> Site:

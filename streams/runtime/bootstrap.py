@@ -64,7 +64,6 @@ class SqlDeployment(SqlParts):
         telemetry: Telemetry,
         producer: RecordProducer,
         readiness_problems: Callable[[], Awaitable[list[str]]],
-        metrics: Callable[[], tuple[bytes, str]],
     ) -> "Services":
         """Everything that the API's routes use."""
         from api.services import Services
@@ -100,7 +99,6 @@ class SqlDeployment(SqlParts):
             clock=self.clock,
             telemetry=telemetry,
             readiness_problems=readiness_problems,
-            metrics=metrics,
             one_read=self.database.one_read,
             oidc=self.oidc_service(telemetry),
             source_addresses=[format_network(network) for network in self.settings.source_addresses],

@@ -1,12 +1,14 @@
-"""Serve probes and metrics over HTTP. A framework's server would take 8 MB in each process."""
+"""Serve probes and metrics from a thread of their own. A framework's server would take 8 MB in each process."""
 
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -16,6 +18,12 @@ from streams.build import build_version
 CONNECTION_TIMEOUT_SECONDS = 15.0
 MAX_CONNECTIONS = 32
 MAX_HEAD_BYTES = 16 * 1024
+# A process whose event loop has not turned for this long hangs, and is better restarted.
+HANGING_SECONDS = 10.0
+PULSE_SECONDS = 1.0
+# A loop that is busy for longer is as ready as it was before.
+READINESS_SECONDS = 1.0
+METRICS_SECONDS = 10.0
 TEXT_CONTENT_TYPE = "text/plain; charset=utf-8"
 
 
@@ -73,6 +81,13 @@ class _Connection(asyncio.Protocol):
         if b"\r\n\r\n" in self._received_head or len(self._received_head) > MAX_HEAD_BYTES:
             self._response_task = asyncio.get_running_loop().create_task(self._respond())
 
+    def end(self) -> asyncio.Task[None] | None:
+        """Close the connection. Returns the task of its response, which ends too."""
+        self._transport.abort()
+        if self._response_task:
+            self._response_task.cancel()
+        return self._response_task
+
     def eof_received(self) -> bool:
         # A client that has sent its request may still read.
         return self._response_task is not None
@@ -99,41 +114,118 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
 
 
+Answer = TypeVar("Answer")
+
+
+class _Busy(Exception):
+    """The process's event loop did not answer in time."""
+
+
+class _ProcessLoop:
+    """The event loop of the process, as the thread of the probes sees it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._turned_at = time.monotonic()
+        self._is_asked = False
+
+    async def watch(self) -> None:
+        """Find out each second whether the loop still turns."""
+        while True:
+            if not self._is_asked:
+                self._is_asked = True
+                self._loop.call_soon_threadsafe(self._on_turn)
+            await asyncio.sleep(PULSE_SECONDS)
+
+    def _on_turn(self) -> None:
+        self._turned_at, self._is_asked = time.monotonic(), False
+
+    def problem(self) -> str | None:
+        """Why the process needs a restart, if it does."""
+        seconds = time.monotonic() - self._turned_at
+        return f"the event loop has not turned for {seconds:.0f} s" if seconds > HANGING_SECONDS else None
+
+    async def call(self, call: Callable[[], Coroutine[Any, Any, Answer]], seconds: float) -> Answer:
+        """The answer of a coroutine on the loop. Raises `_Busy` if it takes longer, and at once if the loop hangs."""
+        if problem := self.problem():
+            raise _Busy(problem)
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), self._loop))
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError:
+            raise _Busy(f"the event loop is busy: no answer within {seconds:g} s") from None
+
+
 @asynccontextmanager
 async def serve_health(
     health_socket: socket.socket,
-    readiness_problems: Callable[[], Awaitable[list[str]]],
-    metrics_source: CollectorRegistry | Callable[[], Awaitable[tuple[bytes, str]]],
+    readiness_problems: Callable[[], Coroutine[Any, Any, list[str]]],
+    metrics_source: CollectorRegistry | Callable[[], Coroutine[Any, Any, tuple[bytes, str]]],
     notes: Sequence[str] = (),
 ) -> AsyncIterator[int]:
     """Serve `/healthz`, `/readyz` and `/metrics` during the block. Yields the port.
 
-    `/readyz` returns the version and the notes, or 503 with the problems.
+    `/healthz` and `/readyz` respond also while the event loop of the process is busy, and with 503 when it has not
+    turned for ten seconds. `/readyz` returns the version and the notes, or 503 with the problems.
 
-    Instead of a registry, a function may return the metrics as they are sent, with their content type.
+    Instead of a registry, a function may return the metrics as they are sent, with their content type. Both functions
+    are called on the loop of the process.
     """
+    process_loop = _ProcessLoop(asyncio.get_running_loop())
+    last_problems = ["is starting"]
 
     async def healthz() -> _Response:
+        if problem := process_loop.problem():
+            return _Response(HTTPStatus.SERVICE_UNAVAILABLE, f"{problem}\n".encode())
         return _Response(HTTPStatus.OK, b"ok\n")
 
     async def readyz() -> _Response:
-        problems = await readiness_problems()
+        with suppress(_Busy):
+            last_problems[:] = await process_loop.call(readiness_problems, READINESS_SECONDS)
+        hanging = process_loop.problem()
+        problems = [hanging] if hanging else last_problems
         text = "".join(f"{line}\n" for line in problems) or "\n".join(["ready", build_version(), *notes, ""])
         return _Response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK, text.encode())
 
-    async def metrics() -> _Response:
+    async def latest_metrics() -> tuple[bytes, str]:
         if isinstance(metrics_source, CollectorRegistry):
-            return _Response(HTTPStatus.OK, generate_latest(metrics_source), CONTENT_TYPE_LATEST)
-        return _Response(HTTPStatus.OK, *await metrics_source())
+            return generate_latest(metrics_source), CONTENT_TYPE_LATEST
+        return await metrics_source()
 
-    pages: Pages = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+    async def metrics() -> _Response:
+        try:
+            return _Response(HTTPStatus.OK, *await process_loop.call(latest_metrics, METRICS_SECONDS))
+        except _Busy as error:
+            return _Response(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
+
+    health_loop = asyncio.SelectorEventLoop()
+    server = health_loop.create_task(
+        _serve(health_socket, {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}, process_loop)
+    )
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):
+            health_loop.run_until_complete(server)
+        health_loop.close()
+
+    thread = threading.Thread(target=run, name="health", daemon=True)
+    thread.start()
+    try:
+        yield int(health_socket.getsockname()[1])
+    finally:
+        health_loop.call_soon_threadsafe(server.cancel)
+        thread.join()
+
+
+async def _serve(health_socket: socket.socket, pages: Pages, process_loop: _ProcessLoop) -> None:
     open_connections: dict[_Connection, None] = {}
     server = await asyncio.get_running_loop().create_server(
         lambda: _Connection(pages, open_connections), sock=health_socket
     )
     try:
-        yield int(health_socket.getsockname()[1])
+        await process_loop.watch()
     finally:
         server.close()
-        for connection in list(open_connections):
-            connection._transport.abort()
+        tasks = [connection.end() for connection in list(open_connections)]
+        await asyncio.gather(*filter(None, tasks), return_exceptions=True)

@@ -36,7 +36,7 @@ SETTINGS = {
 }
 BY_ROLE = ("marker-url", "marker-fallback", "marker-old-url", "marker-request", "marker-response", "marker-body")
 HIDDEN = ("smtp", "registry", "kafka", "client", "database")
-OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/sign-in", "/operator/sign-in")
+OPEN_PATHS = ("/healthz", "/readyz", "/docs", "/openapi.json", "/sign-in", "/operator/sign-in")
 
 
 @dataclass

@@ -21,6 +21,7 @@ BATCH = "one batch"
 COMPACTED = "the keys of a topic that only `publish` writes"
 HASH_KEYS = "one for each restored database whose erasures are not forgotten"
 TABLES = {
+    "api/documentation/pages.py api_page_files": FIXED,
     "api/documentation/site.py BuiltSite._files": "the files of the built site",
     "api/documentation/site.py built_site": FIXED,
     "api/local.py LocalApp._included_features": FIXED,

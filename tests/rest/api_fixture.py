@@ -290,7 +290,7 @@ async def open_api(
     async def readiness_problems() -> list[str]:
         return problems
 
-    services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
+    services = deployment.services(telemetry, kafka, readiness_problems)
     app = create_app(services, "1.2.3", requests_a_minute, make_site(deployment), max_events_per_second)
     # Routes find the services of the request. What FastAPI prepares of each takes longer than most tests.
     _ROUTES.extend(app.router.routes if not _ROUTES else ())

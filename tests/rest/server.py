@@ -52,6 +52,12 @@ class Server:
     def open_connections(self) -> int:
         return len(self._server.server_state.connections)
 
+    @property
+    def most_unsent_bytes(self) -> int:
+        """What the client that reads least has not read, and this process keeps for it."""
+        connections = [*self._server.server_state.connections]
+        return max(connection.transport.get_write_buffer_size() for connection in connections)
+
     @contextlib.contextmanager
     def measured_turns(self) -> Iterator[list[float]]:
         """The longest turn of the event loop meanwhile, in CPU seconds of its thread: a busy machine adds nothing."""

@@ -1,6 +1,7 @@
 """Each class of requests has its places, an account a part of them, and accounts take turns."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from starlette.routing import Route
 
 from api import admission
 from api.admission import CLASSES, class_of
+from api.events.publish import EVENTS_PATH
+from api.strict_route import StrictRoute
 from builders import NOON
 from fakes import quiet
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, open_api
@@ -21,9 +24,13 @@ from streams.adapters.sql.engine.database import Database, database_url
 from streams.core.errors import Unavailable
 from streams.core.queues.request_class import RequestClass, request_limits
 from streams.fair_places import FairPlaces
+from streams.features.course_sessions.service import COMMIT_PATH
+from streams.features.course_sessions.storage import SqlCourseSessions
+from streams.features.shared.accounts import SqlApiKeys
 from streams.request_owner import RequestOwner, current_owner, work_for
 
 LIMITS = request_limits(500)
+IN_PATH = re.compile(r"\{[^}]*\}")
 SINCE = f"{NOON:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -55,11 +62,11 @@ async def signed_in(api: ApiFixture, client: ApiClient) -> FakeBrowser:
 
 
 def test_every_route_has_a_class(api: ApiFixture) -> None:
-    routes = [*walk(api.app.routes), next(route for route in api.app.routes if isinstance(route, Route))]
+    routes = [*walk(api.app.routes)]
     for route in routes:
         class_of(route)
-    names = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
-    assert names - {"HEAD /openapi.json"} == set(CLASSES)
+    names = {f"{method} {route.path}" for route in routes for method in (route.methods or set()) - {"HEAD"}}
+    assert names == set(CLASSES)
 
 
 def test_a_route_without_a_class_stops_the_start(api: ApiFixture) -> None:
@@ -175,6 +182,74 @@ async def test_a_refused_request_is_counted(api: ApiFixture) -> None:
     await take_all(api, RequestClass.SLOW, api.acme.account_id)
     await api.acme.request("GET", f"/v1/events/evt_1?since={SINCE}")
     assert api.telemetry.counts["api_requests_without_place_total"] == 1
+
+
+# -- without a key ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_class", LIMITS)
+async def test_a_full_network_is_refused_before_the_database_is_asked(
+    api: ApiFixture, statements: list[str], request_class: RequestClass
+) -> None:
+    browser = await signed_in(api, api.acme)
+    await take_all(api, request_class, "network 127.0.0.1")
+    statements.clear()
+    for route in walk(api.app.routes):
+        # Without a key these are refused by themselves.
+        methods = (route.methods or set()) - {"HEAD"}
+        needs_key = isinstance(route, StrictRoute) or ("POST" in methods and is_before_routes(route.path))
+        for method in methods if class_of(route) is request_class and not needs_key else ():
+            response = await browser.client.request(method, IN_PATH.sub("x", route.path), headers=SAME_ORIGIN)
+            assert response.status_code == 429, f"{method} {route.path}"
+            assert response.headers["Retry-After"] == "1"
+            assert len(response.content) < 1000
+    assert statements == []
+
+
+async def test_every_route_without_a_key_is_refused_or_counts_for_the_network(
+    api: ApiFixture, statements: list[str]
+) -> None:
+    counted: list[tuple[RequestClass, str]] = []
+    acquire = api.app.state.places.acquire
+
+    async def noted(request_class: RequestClass, owner: str, seconds: float) -> None:
+        counted.append((request_class, owner))
+        await acquire(request_class, owner, seconds)
+
+    api.app.state.places.acquire = noted
+    for route in walk(api.app.routes):
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            counted.clear()
+            statements.clear()
+            response = await api.anonymous.request(method, IN_PATH.sub("x", route.path), headers=SAME_ORIGIN)
+            if isinstance(route, StrictRoute) or (is_before_routes(route.path) and method == "POST"):
+                assert (response.status_code in (401, 404), statements, counted) == (True, [], []), route.path
+            else:
+                assert {*counted} == {(class_of(route), "network 127.0.0.1")}, route.path
+
+
+def is_before_routes(path: str) -> bool:
+    """Whether a middleware responds to a POST to this path."""
+    return path == EVENTS_PATH or path.startswith(COMMIT_PATH)
+
+
+async def test_what_finds_a_key_or_a_commit_url_works_for_the_network(
+    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[RequestOwner | None] = []
+
+    async def noted(*_: object) -> None:
+        owners.append(current_owner())
+
+    monkeypatch.setattr(SqlApiKeys, "find", noted)
+    monkeypatch.setattr(SqlCourseSessions, "account_of", noted)
+    await api.acme.request("GET", "/v1/webhooks")
+    await api.acme.request("POST", "/v1/events", COMPLETED)
+    await api.anonymous.request("POST", f"/runtime/commit/{'x' * 43}", {"cmi": {}})
+    assert [owner and (owner.request_class, owner.account) for owner in owners] == [
+        (request_class, "network 127.0.0.1")
+        for request_class in (RequestClass.PEOPLE, RequestClass.PUBLISH, RequestClass.COMMIT)
+    ]
 
 
 # -- pages -----------------------------------------------------------------------------------------------------------

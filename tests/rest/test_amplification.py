@@ -98,6 +98,13 @@ def test_a_large_request_does_not_block_the_loop(server: Server, method: str, pa
     assert min(turns) < MAX_TURN_SECONDS
 
 
+def test_a_long_address_does_not_block_the_loop(server: Server) -> None:
+    with server.measured_turns() as longest:
+        response = httpx.get(server.url + "/a" * 30_000, headers={"Accept": "text/html"}, timeout=60)
+    assert response.status_code == 404
+    assert longest[0] < MAX_TURN_SECONDS
+
+
 async def test_a_response_says_how_many_errors_it_omits(api: ApiFixture) -> None:
     response = await api.acme.request("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
     assert response.status_code == 422

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import uvloop
 
+from api.public_files import PIECE_BYTES
 from rest.server import Server
 from rest.test_events import COMPLETED
 from streams.adapters.http_server.connection_limits import ConnectionLimits
@@ -97,12 +98,12 @@ def await_connections(server: Server, count: int) -> None:
     assert server.open_connections == count
 
 
-def await_places(server: Server, count: int) -> None:
-    """Wait until this number of requests with events is in progress."""
+def await_places(server: Server, count: int, request_class: RequestClass = RequestClass.PUBLISH) -> None:
+    """Wait until this number of requests of a class is in progress."""
     places, deadline = server.api.app.state.places, time.monotonic() + ENOUGH_SECONDS
-    while places.in_use()[RequestClass.PUBLISH] < count and time.monotonic() < deadline:
+    while places.in_use()[request_class] != count and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert places.in_use()[RequestClass.PUBLISH] == count
+    assert places.in_use()[request_class] == count
 
 
 def await_health(server: Server) -> None:
@@ -406,3 +407,14 @@ def test_a_client_may_wait_for_100_continue(server: Server) -> None:
         assert status(client.recv(65536)) == 100
         client.sendall(b"{}")
         assert status(client.recv(65536)) == 422
+
+
+def test_a_client_that_reads_no_file_keeps_a_place_and_little_memory(patient_server: Server) -> None:
+    request = b"GET /docs/api/swagger-ui-bundle.js HTTP/1.1\r\n" + HEAD + b"\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(PATIENT.connections):
+            client = stack.enter_context(connected(patient_server))
+            client.sendall(request * 8)
+        await_places(patient_server, PATIENT.connections, RequestClass.PUBLIC)
+        assert patient_server.most_unsent_bytes <= 3 * PIECE_BYTES
+    await_places(patient_server, 0, RequestClass.PUBLIC)

@@ -9,6 +9,7 @@ import pytest
 
 from api.documentation import pages
 from api.documentation.site import BuiltSite
+from api.shell.assets import asset_url
 from rest.api_fixture import ApiFixture
 
 SCRIPT = "document.body.dataset.theme = 1"
@@ -69,7 +70,7 @@ async def test_the_policy_allows_only_inline_texts_of_the_site(api: ApiFixture, 
 
 async def test_a_browser_that_has_the_page_gets_no_body(api: ApiFixture, folder: Path) -> None:
     etag = (await api.anonymous.request("GET", "/docs/")).headers["etag"]
-    again = await api.anonymous.request("GET", "/docs/", headers={"If-None-Match": f'"other", W/{etag}'})
+    again = await api.anonymous.request("GET", "/docs/", headers={"If-None-Match": f'"other", {etag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     (folder / "index.html.gz").write_bytes(gzip.compress(b"changed"))
     assert (await api.anonymous.request("GET", "/docs/", headers={"If-None-Match": etag})).text == "changed"
@@ -118,12 +119,48 @@ async def test_a_checkout_without_the_site_says_how_to_build_it(
     assert (await api.anonymous.request("GET", "/docs/settings.html")).status_code == 404
 
 
-async def test_a_page_needs_no_database_and_no_place(
-    api: ApiFixture, folder: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("a page of the documentation took a place")
-
-    monkeypatch.setattr(api.app.state.places, "acquire", refuse)
+async def test_a_page_needs_no_database(api: ApiFixture, folder: Path, statements: list[str]) -> None:
     assert (await api.anonymous.request("GET", "/docs/")).status_code == 200
     assert statements == []
+
+
+@pytest.mark.parametrize("path", ["/docs/", "/openapi.json", "/docs/api/swagger-ui.css", f"{asset_url('style.css')}"])
+async def test_head_has_the_headers_alone(api: ApiFixture, folder: Path, path: str) -> None:
+    whole = await api.anonymous.request("GET", path)
+    head = await api.anonymous.request("HEAD", path)
+    assert (head.status_code, head.headers["etag"]) == (200, whole.headers["etag"])
+    assert head.headers["content-length"] == whole.headers["content-length"]
+
+
+async def test_the_description_of_the_api_is_made_once(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await api.anonymous.request("GET", "/openapi.json")
+
+    def refuse() -> None:
+        raise AssertionError("it was made again")
+
+    monkeypatch.setattr(api.app, "openapi", refuse)
+    identity = await api.anonymous.request("GET", "/openapi.json", headers={"Accept-Encoding": "identity"})
+    assert first.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in identity.headers
+    assert first.json() == identity.json()
+    again = await api.anonymous.request("GET", "/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [
+        ("gzip", True),
+        ("br, GZIP ; q=0.5", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, *", False),
+        ("identity", False),
+        ("*;q=0", False),
+        ("", False),
+    ],
+)
+async def test_gzip_is_for_who_accepts_it(api: ApiFixture, folder: Path, accepted: str, is_compressed: bool) -> None:
+    response = await api.anonymous.request("GET", "/docs/", headers={"Accept-Encoding": accepted})
+    assert ("content-encoding" in response.headers) == is_compressed
+    assert response.text == INDEX

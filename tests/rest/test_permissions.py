@@ -16,13 +16,13 @@ from streams.features.shared.accounts import SqlApiKeys
 OPEN = {
     "/healthz",
     "/readyz",
-    "/metrics",
     "/docs",
     "/docs/api",
     "/docs/api/",
-    "/docs/api/start.js",
+    "/docs/api/{name}",
     "/docs/{path:path}",
     "/llms.txt",
+    "/openapi.json",
     # The token in the path is the credential.
     "/runtime/commit/{token}",
 }

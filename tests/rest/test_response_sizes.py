@@ -33,7 +33,6 @@ NOT_ASKED = "a fixed text"
 ROUTES = {
     "/healthz": NOT_ASKED,
     "/readyz": NOT_ASKED,
-    "/metrics": NOT_ASKED,
     "/docs": NOT_ASKED,
     "/docs/api": NOT_ASKED,
     "/docs/api/": NOT_ASKED,

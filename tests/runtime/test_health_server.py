@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import re
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -15,6 +18,10 @@ from streams.build import build_version
 from streams.runtime import health_server
 from streams.runtime.sockets import listen
 from streams.settings import load_settings
+
+ALIVE, READY, METRICS = (
+    f"GET /{page} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for page in ("healthz", "readyz", "metrics")
+)
 
 
 @pytest_asyncio.fixture
@@ -143,6 +150,34 @@ async def test_a_client_may_close_its_side_after_the_request(port: int) -> None:
     async with asyncio.timeout(5):
         assert (await reader.read()).endswith(b"ok\n")
     writer.close()
+
+
+async def test_a_loop_that_does_not_turn_is_named(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_server, "HANGING_SECONDS", 0.5)
+    monkeypatch.setattr(health_server, "READINESS_SECONDS", 0.1)
+    monkeypatch.setattr(health_server, "METRICS_SECONDS", 0.1)
+    assert (await response_to(port, READY)).startswith(b"HTTP/1.1 200")
+    found: list[tuple[bytes, list[int]]] = []
+    hung = threading.Event()
+
+    def probe() -> None:
+        deadline = time.monotonic() + 20
+        while not hung.is_set() and time.monotonic() < deadline:
+            answers = [asyncio.run(response_to(port, head)) for head in (ALIVE, READY, METRICS)]
+            found.append((answers[0].rpartition(b"\r\n")[2], [int(answer.split()[1]) for answer in answers]))
+            if found[-1][1] == [503, 503, 503]:
+                hung.set()
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    assert hung.wait(20)
+    thread.join()
+    # As ready as before while it is only busy.
+    assert found[0][1][:2] == [200, 200]
+    assert re.fullmatch(rb"the event loop has not turned for \d+ s\n", found[-1][0])
+    async with asyncio.timeout(10):
+        while not (await response_to(port, READY)).startswith(b"HTTP/1.1 200"):
+            pass
 
 
 async def response_to(port: int, request_head: bytes) -> bytes:
