@@ -225,7 +225,7 @@ def test_a_packed_site_serves_the_same_files(tmp_path: Path) -> None:
     for name in ("index.html", "_images/a.png"):
         file = built.find(name)
         assert file is not None
-        assert file.read(decompress=True) == (site / name).read_bytes()
+        assert file.read() == (site / name).read_bytes()
     assert [path.name for path in packed.iterdir() if path.is_file()] == ["index.html.gz"]
 
 
