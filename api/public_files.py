@@ -55,7 +55,7 @@ class PublicFile:
 
 
 class _PieceResponse(Response):
-    """Ends when the client has read nearly all of it: whoever reads slowly keeps its own place, and no memory."""
+    """Ends when the client has read nearly all of it: a slow client keeps its place, and little memory."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

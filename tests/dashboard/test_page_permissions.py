@@ -107,7 +107,10 @@ async def call(browser: FakeBrowser, route: str, ids: Mapping[str, str] = NOTHIN
 
 def test_every_page_is_in_the_list(api: ApiFixture) -> None:
     found = {
-        f"{method} {route.path}" for route in walk(api.app.routes) if is_page(route) for method in route.methods or ()
+        f"{method} {route.path}"
+        for route in walk(api.app.routes)
+        if is_page(route)
+        for method in (route.methods or set()) - {"HEAD"}
     }
     assert found == set(NEEDS)
 

@@ -188,7 +188,7 @@ async def test_a_refused_request_is_counted(api: ApiFixture) -> None:
 
 
 @pytest.mark.parametrize("request_class", LIMITS)
-async def test_a_full_network_is_refused_before_the_database_is_asked(
+async def test_a_full_network_is_refused_without_the_database(
     api: ApiFixture, statements: list[str], request_class: RequestClass
 ) -> None:
     browser = await signed_in(api, api.acme)
@@ -206,7 +206,7 @@ async def test_a_full_network_is_refused_before_the_database_is_asked(
     assert statements == []
 
 
-async def test_every_route_without_a_key_is_refused_or_counts_for_the_network(
+async def test_without_a_key_a_route_counts_for_the_network(
     api: ApiFixture, statements: list[str]
 ) -> None:
     counted: list[tuple[RequestClass, str]] = []
