@@ -28,6 +28,7 @@ _ROUTES: Mapping[RequestClass, str] = {
     """,
     RequestClass.COMMIT: """
         POST /runtime/commit/{token}
+        OPTIONS /runtime/commit/{token}
         POST /v1/sessions
         POST /v1/sessions/{session_id}/close
     """,
@@ -169,10 +170,11 @@ _ROUTES: Mapping[RequestClass, str] = {
         POST /operator/accounts/{account_id}/enter
         POST /operator/leave
     """,
-    RequestClass.PUBLIC: """
-        OPTIONS /runtime/commit/{token}
+    RequestClass.PROBE: """
         GET /healthz
         GET /readyz
+    """,
+    RequestClass.PUBLIC: """
         GET /docs
         GET /docs/api
         GET /docs/api/

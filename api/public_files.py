@@ -11,8 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.admission import network_place
-from streams.core.queues.request_class import RequestClass
+from api.admission import class_of, network_place
 
 # What one response has in memory at most, beside the file that all responses share.
 PIECE_BYTES = 64 * 1024
@@ -71,11 +70,12 @@ class PublicRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
+        self._request_class = class_of(self)
         if self.methods and "GET" in self.methods:
             self.methods.add("HEAD")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with network_place(Request(scope), RequestClass.PUBLIC):
+        async with network_place(Request(scope), self._request_class):
             await super().handle(scope, receive, send)
 
 

@@ -232,6 +232,13 @@ def unknown_clients(customer: Customer) -> Requests:
         yield "POST", f"/sign-in/{number:043}", {"headers": SAME_ORIGIN}
 
 
+def files(customer: Customer) -> Requests:
+    """Large files for everybody, as a client gets them that accepts no compression."""
+    for _ in range(FLOOD_REQUESTS // 2):
+        yield "GET", "/openapi.json", {"headers": {"Accept-Encoding": "identity"}}
+        yield "GET", "/docs/api-reference.html", {"headers": {"Accept-Encoding": "identity"}}
+
+
 FLOODS: dict[str, Callable[[Customer], Requests]] = {
     flood.__name__: flood
     for flood in (
@@ -248,6 +255,7 @@ FLOODS: dict[str, Callable[[Customer], Requests]] = {
         tests,
         readers,
         unknown_clients,
+        files,
     )
 }
 

@@ -206,9 +206,7 @@ async def test_a_full_network_is_refused_without_the_database(
     assert statements == []
 
 
-async def test_without_a_key_a_route_counts_for_the_network(
-    api: ApiFixture, statements: list[str]
-) -> None:
+async def test_without_a_key_a_route_counts_for_the_network(api: ApiFixture, statements: list[str]) -> None:
     counted: list[tuple[RequestClass, str]] = []
     acquire = api.app.state.places.acquire
 

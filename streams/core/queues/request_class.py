@@ -24,7 +24,9 @@ class RequestClass(StrEnum):
     PULL = "pull"
     # Requests that wait for something to happen elsewhere.
     WAITING = "waiting"
-    # Probes, and files for everybody: their owners are networks, and they ask no database.
+    # Probes of balancers, whose network may be that of everybody.
+    PROBE = "probe"
+    # Files for everybody. Networks are their owners, and they ask no database.
     PUBLIC = "public"
 
 
@@ -61,6 +63,7 @@ def request_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
         # They hold a connection and do nothing, so there may be many in a process with many connections.
         RequestClass.PULL: PlaceLimit(max(1, connections // 8), max(1, connections // 2), share(32, 0.125)),
         RequestClass.WAITING: PlaceLimit(share(16, 0.125), share(100, 0.2), share(8, 0.1)),
+        RequestClass.PROBE: PlaceLimit(share(16, 0.125), share(64, 0.25), share(16, 0.125)),
         # Each takes less than a millisecond, and longer only while its client reads a large file slowly.
         RequestClass.PUBLIC: PlaceLimit(share(64, 0.25), share(250, 0.5), share(64, 0.25)),
     }
@@ -81,7 +84,7 @@ def connection_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
         RequestClass.SLOW: PlaceLimit(max(1, unreserved - 1), max(1, unreserved - 1), _UNLIMITED),
         RequestClass.PULL: PlaceLimit(max(1, unreserved - 1), max(1, unreserved - 1), _UNLIMITED),
         RequestClass.WAITING: PlaceLimit(1, 1, _UNLIMITED),
-        # For the check of `/readyz`.
+        RequestClass.PROBE: PlaceLimit(1, 1, _UNLIMITED),
         RequestClass.PUBLIC: PlaceLimit(1, 1, _UNLIMITED),
     }
 
