@@ -168,9 +168,10 @@ client-file: $(ENV_TEST)
 nightly: | $(UV)
 	@python3 tests/nights.py $(ARGS)
 
+# In two parts, each with a result of its own: `TESTS=night`, and `TESTS="not night"` with more examples than by day.
 night-tests:
 	@$(MAKE) -j3 --output-sync=line broker lint compiled PARTS=
-	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs --hypothesis-profile=thorough -m "$(OF_PYTEST)" $(TOGETHER) $(SLOWEST)
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -v -rs --hypothesis-profile=thorough -m "$(OF_PYTEST) and $(TESTS)" $(TOGETHER) $(SLOWEST)
 
 night-chaos: broker wheel
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos $(OF_CHAOS)

@@ -25,7 +25,8 @@ FOLDER = ROOT / ".night"
 RESULTS = FOLDER / "results.json"
 # Each part, and what `make` plays of it.
 PARTS = {
-    "tests": ["night-tests"],
+    "day": ["night-tests", "TESTS=not night"],
+    "night": ["night-tests", "TESTS=night"],
     "pythons": ["pythons", "ARGS="],
     "chaos": ["night-chaos"],
     "kubernetes": ["kube", "ARGS="],

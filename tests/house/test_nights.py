@@ -43,7 +43,7 @@ def test_a_night_goes_on_after_a_failure(night: Path, monkeypatch: pytest.Monkey
     player = Player("chaos")
     assert run(monkeypatch, player) == 1
     assert player.parts == list(PARTS)
-    assert nights.newest_night().endswith("| abc | 60 | 600 | 2 (chaos) | – |")
+    assert nights.newest_night().endswith("| abc | 70 | 700 | 2 (chaos) | – |")
 
 
 def test_a_stopped_night_goes_on(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,11 +64,11 @@ def test_a_night_that_was_played_is_not_played_again(night: Path, monkeypatch: p
 def test_after_a_correction_a_part_is_played_alone(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nights.save(dict.fromkeys(PARTS, Result("old", 10.0, 100, 0)))
     player = Player()
-    assert run(monkeypatch, player, "tests") == 0
-    assert player.parts == ["tests"]
+    assert run(monkeypatch, player, "night") == 0
+    assert player.parts == ["night"]
     line = nights.newest_night()
-    assert "| abc | 60 | 600 | 0 | pythons of old, chaos of old, " in line
-    assert "tests of" not in line
+    assert "| abc | 70 | 700 | 0 | day of old, pythons of old, chaos of old, " in line
+    assert "night of" not in line
 
 
 def test_there_is_no_line_before_every_part_was_played(night: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_an_unknown_part_is_named(
 ) -> None:
     with pytest.raises(SystemExit):
         run(monkeypatch, Player(), "chaoss")
-    assert "no such part: chaoss; there are tests, pythons" in capsys.readouterr().err
+    assert "no such part: chaoss; there are day, night, pythons" in capsys.readouterr().err
 
 
 def test_a_night_is_of_a_commit(
@@ -112,4 +112,4 @@ def test_the_counts_of_a_part_are_read(line: str, code: int, counts: tuple[int, 
 def test_what_is_not_built_here_is_named() -> None:
     left_out = result_of(["left out: tests on a real Kubernetes (etcd missing)"], 0, "abc", 0.1)
     results = {**dict.fromkeys(PARTS, GOOD), "kubernetes": left_out}
-    assert line_of("2026-12-02", "abc", results) == "| 2026-12-02 | abc | 50 | 500 | 0 | kubernetes not built |"
+    assert line_of("2026-12-02", "abc", results) == "| 2026-12-02 | abc | 60 | 600 | 0 | kubernetes not built |"
