@@ -158,6 +158,8 @@ class EventProducer:
         # The futures of events in librdkafka's hands, with the events' ids.
         self._unacknowledged: dict[Future[Ack], str] = {}
         self._fatal_error: KafkaError | None = None
+        # Set in a thread that runs callbacks of futures: librdkafka ends the process if one of them flushes.
+        self._callbacks = threading.local()
         self._lock = threading.Lock()  # Nothing is queued after `close` began.
         self._poller = threading.Thread(target=self._poll, name="event-producer", daemon=True)
         self._poller.start()
@@ -198,10 +200,11 @@ class EventProducer:
             if error is None:
                 self._reasons.clear()
                 self._note_recovery()
-                future.set_result(Ack(event_id, message.topic(), message.partition(), message.offset()))
+                ack = Ack(event_id, message.topic(), message.partition(), message.offset())
+                self._end(partial(future.set_result, ack))
             else:
                 no_token = self._tokens.problem() if self._tokens else None
-                future.set_exception(_in_words(error, self._reasons.last_error, no_token))
+                self._end(partial(future.set_exception, _in_words(error, self._reasons.last_error, no_token)))
 
         with self._lock:
             if not self._open:
@@ -254,8 +257,12 @@ class EventProducer:
         return None
 
     def flush(self, timeout_seconds: float = 10) -> bool:
-        """Wait for all that was published; False when some of it is not acknowledged in time."""
+        """Wait for all that was published; False when some of it is not acknowledged in time.
+
+        Raises `RuntimeError` in a callback of a future.
+        """
         self._refuse_in_a_child()
+        self._refuse_in_a_callback("flush")
         try:
             return self._producer.flush(timeout_seconds) == 0
         except (KafkaException, SystemError) as raised:
@@ -265,10 +272,12 @@ class EventProducer:
     def close(self, timeout_seconds: float = 10) -> bool:
         """Flush and stop; False when some of it was not acknowledged in time, and then its futures fail.
 
-        In a child of the process that made this producer it does nothing.
+        In a child of the process that made this producer it does nothing. Raises `RuntimeError` in a callback of a
+        future.
         """
         if os.getpid() != self._made_in:
             return True
+        self._refuse_in_a_callback("close")
         atexit.unregister(self._close_at_exit)
         with self._lock:
             self._open = False
@@ -321,7 +330,21 @@ class EventProducer:
         for future in list(self._unacknowledged):
             # Another thread may settle it at the same time.
             if self._unacknowledged.pop(future, None) is not None:
-                future.set_exception(_in_words(error))
+                self._end(partial(future.set_exception, _in_words(error)))
+
+    def _end(self, set_outcome: Callable[[], None]) -> None:
+        """End a future, and run its callbacks."""
+        self._callbacks.are_running = True
+        try:
+            set_outcome()
+        finally:
+            self._callbacks.are_running = False
+
+    def _refuse_in_a_callback(self, name: str) -> None:
+        if getattr(self._callbacks, "are_running", False):
+            raise RuntimeError(
+                f"{name}() was called in a callback of a future, and would wait for itself: call it from another thread"
+            )
 
 
 def _current_trace() -> str | None:

@@ -99,6 +99,22 @@ def test_a_flush_waits_for_all_acknowledgements(producer: EventProducer) -> None
     assert all(future.done() for future in futures)
 
 
+@pytest.mark.parametrize("name", ["flush", "close"])
+def test_a_callback_that_waits_for_itself_is_told_so(brokers: str, name: str) -> None:
+    raised: Future[str] = Future()
+
+    def wait(_: Future[Ack]) -> None:
+        with pytest.raises(RuntimeError) as caught:
+            getattr(producer, name)()
+        raised.set_result(str(caught.value))
+
+    # Late enough for the callback to be there.
+    with EventProducer(brokers, properties={"linger.ms": 200}) as producer:
+        producer.publish(FIELDS).add_done_callback(wait)
+        assert raised.result(timeout=10).endswith("call it from another thread")
+        assert producer.publish(FIELDS).result(timeout=10)
+
+
 def test_leaving_the_with_block_flushes(brokers: str) -> None:
     with EventProducer(brokers, topic="other-events") as producer:
         future = producer.publish(FIELDS)
