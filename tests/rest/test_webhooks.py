@@ -229,6 +229,21 @@ async def test_null_takes_a_rule_of_delivery_back(api: ApiFixture) -> None:
     assert entry["details"]["changes"]["retries"] == {"from": [], "to": None}
 
 
+@pytest.mark.parametrize(("url_field", "headers_field"), [("url", "headers"), ("fallbackUrl", "fallbackHeaders")])
+async def test_headers_do_not_follow_a_url_to_another_host(api: ApiFixture, url_field: str, headers_field: str) -> None:
+    elsewhere, own = "https://evil.example.com/hooks", {"Authorization": "Bearer canary"}
+    made = await api.acme.webhook(fallbackUrl=f"{URL}/late", **{headers_field: own})
+    path = f"/v1/webhooks/{made['id']}"
+    await api.acme.patch(path, {url_field: f"{URL}/2"})
+    response = await api.acme.request("PATCH", path, {url_field: elsewhere})
+    assert "has another host" in errors_of(response)[headers_field]
+    assert (await api.acme.get(path))[url_field] == f"{URL}/2"
+    assert (await api.acme.patch(path, {url_field: elsewhere, headers_field: own}))[url_field] == elsewhere
+    without = await api.acme.patch(path, {url_field: f"{URL}/3", headers_field: {}})
+    assert not without[f"has{headers_field[0].upper()}{headers_field[1:]}"]
+    await api.acme.patch(path, {url_field: elsewhere})
+
+
 async def test_the_secret_of_credentials_is_in_no_response(api: ApiFixture) -> None:
     public = {name: text for name, text in OAUTH2.items() if name != "clientSecret"}
     made = await api.acme.webhook(auth=OAUTH2)

@@ -263,20 +263,31 @@ class WebhookService:
             await asyncio.sleep(self._propagation.propagation_seconds)
         return ChangeResult(registration, propagated=is_published)
 
-    def _check_auth_host(self, previous: Webhook, webhook_input: WebhookInput) -> None:
+    def _check_hosts(self, previous: Webhook, webhook_input: WebhookInput, new_values: Mapping[str, Any]) -> None:
         """Raise `Invalid` for a change that would send a secret to another host than the one it was entered for."""
+        has_other_host = not is_same_origin(previous.url, webhook_input.url)
+        errors = []
         auth = parse_options(webhook_input.options).auth
         is_kept = auth is not None and webhook_input.auth_secret is None and previous.options.auth is not None
-        if auth is not None and is_kept and not is_same_origin(previous.url, webhook_input.url):
-            message = "must be given again, because the URL has another host"
-            raise Invalid(FieldError(f"auth.{SECRET_NAMES[auth.type]}", message))
+        if auth is not None and is_kept and has_other_host:
+            errors.append(_given_again(f"auth.{SECRET_NAMES[auth.type]}", "the URL"))
+        if previous.encrypted_headers and "headers" not in new_values and has_other_host:
+            errors.append(_given_again("headers", "the URL"))
+        # Without a fallback URL its headers are sent nowhere.
+        has_other_fallback = webhook_input.fallback_url is not None and not is_same_origin(
+            previous.fallback_url or "", webhook_input.fallback_url
+        )
+        if previous.encrypted_fallback_headers and "fallback_headers" not in new_values and has_other_fallback:
+            errors.append(_given_again("fallbackHeaders", "the fallback URL"))
+        if errors:
+            raise Invalid(*errors)
 
     def _revise(
         self, registration: Registration, webhook_input: WebhookInput, new_values: Mapping[str, Any]
     ) -> Registration:
         webhook = registration.webhook
         has_new_url = webhook_input.url != webhook.url
-        self._check_auth_host(webhook, webhook_input)
+        self._check_hosts(webhook, webhook_input, new_values)
         revised_webhook = replace(
             webhook,
             **to_webhook_fields(webhook_input),
@@ -331,6 +342,10 @@ class WebhookService:
 
     def _encrypt_headers(self, headers: Mapping[str, str]) -> str | None:
         return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
+
+
+def _given_again(field: str, url_name: str) -> FieldError:
+    return FieldError(field, f"must be given again, because {url_name} has another host")
 
 
 def _not_found(webhook_id: str) -> NotFound:
