@@ -24,6 +24,8 @@ PULSE_SECONDS = 1.0
 # A loop that is busy for longer is as ready as it was before.
 READINESS_SECONDS = 1.0
 METRICS_SECONDS = 10.0
+# What the loop has begun to answer, such as a supervisor that asks its processes.
+ANSWER_SECONDS = 10.0
 TEXT_CONTENT_TYPE = "text/plain; charset=utf-8"
 
 
@@ -117,8 +119,12 @@ class _Connection(asyncio.Protocol):
 Answer = TypeVar("Answer")
 
 
-class _Busy(Exception):
-    """The process's event loop did not answer in time."""
+class _NoAnswer(Exception):
+    """The process did not answer."""
+
+
+class _Busy(_NoAnswer):
+    """Its event loop had no time for the question yet."""
 
 
 class _ProcessLoop:
@@ -146,15 +152,27 @@ class _ProcessLoop:
         return f"the event loop has not turned for {seconds:.0f} s" if seconds > HANGING_SECONDS else None
 
     async def call(self, call: Callable[[], Coroutine[Any, Any, Answer]], seconds: float) -> Answer:
-        """The answer of a coroutine on the loop. Raises `_Busy` if it takes longer, and at once if the loop hangs."""
+        """The answer of a coroutine, which the loop must begin within some seconds. Raises `_Busy` and `_NoAnswer`."""
         if problem := self.problem():
-            raise _Busy(problem)
-        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), self._loop))
+            raise _NoAnswer(problem)
+        has_begun = False
+
+        async def begin() -> Answer:
+            nonlocal has_begun
+            has_begun = True
+            return await call()
+
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), self._loop))
         try:
-            async with asyncio.timeout(seconds):
+            await asyncio.wait({future}, timeout=seconds)
+            if not has_begun:
+                raise _Busy(f"the event loop is busy: no answer within {seconds:g} s")
+            async with asyncio.timeout(ANSWER_SECONDS):
                 return await future
         except TimeoutError:
-            raise _Busy(f"the event loop is busy: no answer within {seconds:g} s") from None
+            raise _NoAnswer(f"the process gave no answer within {ANSWER_SECONDS:g} s") from None
+        finally:
+            future.cancel()
 
 
 @asynccontextmanager
@@ -181,10 +199,12 @@ async def serve_health(
         return _Response(HTTPStatus.OK, b"ok\n")
 
     async def readyz() -> _Response:
-        with suppress(_Busy):
-            last_problems[:] = await process_loop.call(readiness_problems, READINESS_SECONDS)
-        hanging = process_loop.problem()
-        problems = [hanging] if hanging else last_problems
+        try:
+            problems = last_problems[:] = await process_loop.call(readiness_problems, READINESS_SECONDS)
+        except _Busy:
+            problems = last_problems
+        except _NoAnswer as error:
+            problems = [str(error)]
         text = "".join(f"{line}\n" for line in problems) or "\n".join(["ready", build_version(), *notes, ""])
         return _Response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK, text.encode())
 
@@ -196,7 +216,7 @@ async def serve_health(
     async def metrics() -> _Response:
         try:
             return _Response(HTTPStatus.OK, *await process_loop.call(latest_metrics, METRICS_SECONDS))
-        except _Busy as error:
+        except _NoAnswer as error:
             return _Response(HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n".encode())
 
     health_loop = asyncio.SelectorEventLoop()

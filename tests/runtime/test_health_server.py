@@ -180,6 +180,27 @@ async def test_a_loop_that_does_not_turn_is_named(port: int, monkeypatch: pytest
             pass
 
 
+async def test_a_process_that_cannot_say_whether_it_is_ready_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a supervisor whose process is frozen: its own loop turns."""
+    monkeypatch.setattr(health_server, "READINESS_SECONDS", 0.1)
+    monkeypatch.setattr(health_server, "ANSWER_SECONDS", 0.2)
+    may_answer = asyncio.Event()
+    may_answer.set()
+
+    async def asks() -> list[str]:
+        await may_answer.wait()
+        return []
+
+    async with health_server.serve_health(listen("127.0.0.1", 0, "HEALTH"), asks, CollectorRegistry()) as port:
+        assert (await response_to(port, READY)).startswith(b"HTTP/1.1 200")
+        may_answer.clear()
+        response = await response_to(port, READY)
+        assert response.startswith(b"HTTP/1.1 503")
+        assert b"no answer within 0.2 s" in response
+        may_answer.set()
+        assert (await response_to(port, READY)).startswith(b"HTTP/1.1 200")
+
+
 async def response_to(port: int, request_head: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request_head)
