@@ -197,24 +197,6 @@ def class_of(route: Route) -> RequestClass:
     return request_class
 
 
-@asynccontextmanager
-async def place(request: Request, request_class: RequestClass, owner: str) -> AsyncIterator[None]:
-    """Hold a place of the owner. Raises `TooManyRequests` if none is free within a second.
-
-    The body is read before: a client that sends it slowly holds a connection, but no place.
-    """
-    await request.body()
-    async with _place(request, request_class, owner, "account"):
-        yield
-
-
-@asynccontextmanager
-async def network_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
-    """Hold a place of the client's network, before it is known who asks. Raises `TooManyRequests`."""
-    async with _place(request, request_class, network_owner(request), "network"):
-        yield
-
-
 def network_work(request: Request, request_class: RequestClass) -> AbstractContextManager[None]:
     """Let what finds out who asks take turns at the database with other networks. It waits, and is never refused."""
     return work_for(RequestOwner(request_class, network_owner(request), asyncio.get_running_loop().time()))
@@ -226,7 +208,14 @@ def network_owner(request: Request) -> str:
 
 
 @asynccontextmanager
-async def _place(request: Request, request_class: RequestClass, owner: str, owner_kind: str) -> AsyncIterator[None]:
+async def place(request: Request, request_class: RequestClass, owner: str | None = None) -> AsyncIterator[None]:
+    """Hold a place of the owner, or of the client's network before it is known who asks. Raises `TooManyRequests`.
+
+    For an owner the body is read before: a client that sends it slowly holds a connection, but no place.
+    """
+    if owner is not None:
+        await request.body()
+    owner, owner_kind = (network_owner(request), "network") if owner is None else (owner, "account")
     places: FairPlaces = request.app.state.places
     began_at = asyncio.get_running_loop().time()
     try:

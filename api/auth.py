@@ -34,8 +34,7 @@ async def authenticate(request: Request, request_class: RequestClass = RequestCl
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("send the API key as `Authorization: Bearer sk_…`")
-    with network_work(request, request_class):
-        caller = await services_of(request).access.caller(token.strip())
+    caller = await services_of(request).access.caller(token.strip(), lambda: network_work(request, request_class))
     request.state.caller = caller
     # By account: a limit by key would grow with each new key.
     is_allowed, bucket = request.app.state.rates.take(caller.account_id or caller.actor, time.monotonic())

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.admission import class_of, network_place
+from api.admission import class_of, place
 
 # What one response has in memory at most, beside the file that all responses share.
 PIECE_BYTES = 64 * 1024
@@ -75,7 +75,7 @@ class PublicRoute(APIRoute):
             self.methods.add("HEAD")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with network_place(Request(scope), self._request_class):
+        async with place(Request(scope), self._request_class):
             await super().handle(scope, receive, send)
 
 

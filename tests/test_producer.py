@@ -100,7 +100,7 @@ def test_a_flush_waits_for_all_acknowledgements(producer: EventProducer) -> None
 
 
 @pytest.mark.parametrize("name", ["flush", "close"])
-def test_a_callback_that_waits_for_itself_is_told_so(brokers: str, name: str) -> None:
+def test_a_callback_may_not_wait_for_its_own_producer(brokers: str, name: str) -> None:
     raised: Future[str] = Future()
 
     def wait(_: Future[Ack]) -> None:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
 
-from api.admission import class_of, network_owner, network_place, place
+from api.admission import class_of, network_owner, place
 from api.crashes import log_crash
 from api.problems import LOG_ONLY_ERRORS, TooManyRequests, kind_of
 from api.shell.forms import with_query
@@ -89,7 +89,7 @@ async def visitor_place(request: Request, request_class: RequestClass) -> AsyncI
 
     To find out who that is takes a place of the network, so that a flood is refused before the database is asked.
     """
-    async with network_place(request, request_class):
+    async with place(request, request_class):
         owner = await _owner_of(request)
         await _limit_rate(request, owner)
     async with place(request, request_class, owner):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from hmac import compare_digest
 
@@ -64,15 +65,20 @@ class AccessService:
         self._recent_keys: TTLCache[str, ApiKey] = TTLCache(MAX_REMEMBERED_KEYS, OFFLINE_KEY_SECONDS, monotonic)
         self._use_updates: dict[str, asyncio.Task[None]] = {}
 
-    async def caller(self, token: str) -> Caller:
-        """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
+    async def caller(
+        self, token: str, work: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> Caller:
+        """The caller with this key. The database is asked in a block of `work`.
+
+        Raises `Unauthorized`, and `Unavailable` for a key that was not used recently.
+        """
         sha256 = digest(token)
         # Compare all keys, so that the time does not reveal which one matched.
         if operators := [operator for operator in self._operators if compare_digest(sha256, operator.sha256)]:
             permissions = frozenset({OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE})
             return Caller(f"operator:{operators[0].name}", permissions)
         now = self._clock.now()
-        key = await self._find_key(sha256, now)
+        key = await self._find_key(sha256, now, work)
         if key is None or not key.is_valid(now):
             raise Unauthorized("the API key is unknown, revoked or expired")
         return Caller(f"key:{key.id}", key.scopes, key.account_id)
@@ -81,12 +87,15 @@ class AccessService:
         """Whether this operator's key is still among the keys of the setting."""
         return actor in {f"operator:{operator.name}" for operator in self._operators}
 
-    async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
+    async def _find_key(
+        self, sha256: str, now: datetime, work: Callable[[], AbstractContextManager[None]]
+    ) -> ApiKey | None:
         """The key as it was in the last second, or from the database; in an outage, from a few minutes ago."""
         if api_key := self._key_cache.get(sha256):
             return api_key
         try:
-            key = await self._keys.find(sha256)
+            with work():
+                key = await self._keys.find(sha256)
         except Unavailable:
             if recent_key := self._recent_keys.get(sha256):
                 return recent_key
