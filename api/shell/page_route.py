@@ -17,7 +17,7 @@ from api.crashes import log_crash
 from api.problems import LOG_ONLY_ERRORS, TooManyRequests, kind_of
 from api.shell.forms import with_query
 from api.shell.rendering import redirect, render
-from api.shell.security import add_security_headers, require_own_origin
+from api.shell.security import add_security_headers, cookie_name, require_own_origin
 from api.shell.sentences import sentences_of
 from api.shell.visits import (
     ChoiceNeeded,
@@ -87,13 +87,19 @@ class PageRoute(APIRoute):
 async def visitor_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
     """Hold a place of the signed-in person. Raises `TooManyRequests`.
 
-    To find out who that is takes a place of the network, so that a flood is refused before the database is asked.
+    To find out who that is takes a place too, so that a flood is refused before the database is asked.
     """
-    async with place(request, request_class):
+    async with place(request, request_class, unverified_owner(request)):
         owner = await _owner_of(request)
         await _limit_rate(request, owner)
     async with place(request, request_class, owner):
         yield
+
+
+def unverified_owner(request: Request) -> str:
+    """The network and the cookie of a browser: customers behind one proxy do not use up each other's places."""
+    cookie = request.cookies.get(cookie_name(request, site_of(request)))
+    return f"{network_owner(request)} {hash(cookie)}" if cookie else network_owner(request)
 
 
 async def _owner_of(request: Request) -> str:

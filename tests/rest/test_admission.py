@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -193,6 +194,9 @@ async def test_a_full_network_is_refused_without_the_database(
 ) -> None:
     browser = await signed_in(api, api.acme)
     await take_all(api, request_class, "network 127.0.0.1")
+    if request_class in (RequestClass.PEOPLE, RequestClass.SLOW, RequestClass.WAITING):
+        [cookie] = browser.client.cookies.jar
+        await take_all(api, request_class, f"network 127.0.0.1 {hash(cookie.value)}")
     statements.clear()
     for route in walk(api.app.routes):
         # Without a key these are refused by themselves.
@@ -204,6 +208,27 @@ async def test_a_full_network_is_refused_without_the_database(
             assert response.headers["Retry-After"] == "1"
             assert len(response.content) < 1000
     assert statements == []
+
+
+async def test_a_flood_of_pages_does_not_refuse_another_customer_there(
+    api: ApiFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flooding, other = await signed_in(api, api.acme), await signed_in(api, api.globex)
+    [cookie] = flooding.client.cookies.jar
+    sessions, is_over = api.app.state.services.sessions, asyncio.Event()
+    find = sessions.find
+
+    async def find_slowly(token: str) -> Any:
+        await (is_over.wait() if token == cookie.value else asyncio.sleep(0))
+        return await find(token)
+
+    monkeypatch.setattr(sessions, "find", find_slowly)
+    flood = [asyncio.create_task(flooding.open("/deliveries")) for _ in range(100)]
+    refused, _ = await asyncio.wait(flood, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    assert {(await one).status for one in refused} == {429}
+    assert (await other.open("/deliveries")).status == 200
+    is_over.set()
+    await asyncio.gather(*flood)
 
 
 async def test_without_a_key_a_route_counts_for_the_network(api: ApiFixture, statements: list[str]) -> None:
