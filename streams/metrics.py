@@ -128,7 +128,8 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "records_open": ("Records that deliver handles at the moment.", []),
     "partitions_of_newer_release": ("Partitions that wait, because a newer release wrote their next record.", []),
     "own_network_down": ("1 while most endpoints are unreachable, which counts as an outage of our own network.", []),
-    "slots_in_use": ("Requests in flight, by class of endpoint: healthy, new, suspect, test.", ["endpoint_class"]),
+    "slots_in_use": ("Slots in use, by class of endpoint: healthy, new, suspect, test.", ["endpoint_class"]),
+    "slow_slots_in_use": ("Slow slots in use, by requests of more than a second.", []),
     "slots_waiting": ("Deliveries that wait for a slot in memory.", []),
     "deliver_overdue_seconds": (
         "How late the oldest delivery is that waits for a free slot of this process, not for its own endpoint.",

@@ -143,7 +143,10 @@ class Settings(BaseModel):
         float,
         Field(ge=0.1, le=MAX_ATTEMPT_SECONDS, description="timeout of an attempt, from DNS to the end of the response"),
     ] = 10
-    slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight in one `deliver` process")] = 256
+    slots: Annotated[
+        int,
+        Field(ge=2, le=100_000, description="requests in flight in one `deliver` process, and twice as many slow ones"),
+    ] = 256
     release_rate: Annotated[
         int,
         Field(ge=1, le=100_000, description="held deliveries and replays released to one webhook per second, at most"),

@@ -11,7 +11,7 @@ from streams.adapters.http.sender import MAX_CONNECTIONS, HttpSender
 from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.consuming.topics_watch import TopicsWatch
 from streams.adapters.open_files import limit_connections
-from streams.core.queues.slots import Slots
+from streams.core.queues.slots import SLOW_SLOTS, Slots
 from streams.outage import BROKER, EGRESS_PROXY, Outages
 from streams.ports.runtime import Telemetry
 from streams.runtime.deployment import Deployment
@@ -134,7 +134,9 @@ class DeliverProcess:
         self._topics_watch = watch_topics(
             deployment, self._consumer, lambda name: name in DELIVER_TOPICS or bool(tier_of(name)), retry_topics
         )
-        max_connections = limit_connections(MAX_CONNECTIONS)
+        # A request has a slot, or a slow one.
+        per_slot = 1 + SLOW_SLOTS
+        max_connections = limit_connections(max(MAX_CONNECTIONS, per_slot * settings.slots))
         outages = deployment.outages(telemetry)
         self._sender = HttpSender(
             connections=max_connections,
@@ -146,7 +148,7 @@ class DeliverProcess:
         )
         self._telemetry, self._clock = telemetry, deployment.clock
         self._loop_clock = LoopClock()
-        slot_count = min(settings.slots, max_connections)
+        slot_count = min(settings.slots, max(2, max_connections // per_slot))
         if slot_count < settings.slots:
             telemetry.warning(
                 "fewer_slots_than_set", slots=slot_count, why="the limit of open files (ulimit -n) is too low"

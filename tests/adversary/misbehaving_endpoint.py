@@ -117,6 +117,19 @@ def reads_and_is_silent(connection: Connection) -> None:
     connection.hang()
 
 
+def answers_until(is_over: threading.Event) -> Behaviour:
+    """It answers at once, and later is silent."""
+
+    def answer(connection: Connection) -> None:
+        connection.read_request()
+        if is_over.is_set():
+            connection.hang()
+        else:
+            connection.send(OK, b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+
+    return answer
+
+
 def drips_its_response(connection: Connection) -> None:
     """Send one byte a second."""
     connection.read_request()

@@ -1,6 +1,7 @@
 """Whatever an endpoint does, its deliveries say what happened, and other customers are not affected."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,8 @@ pytestmark = pytest.mark.e2e
 
 EVENTS = 50
 CONNECTIONS_AT_ONCE = 40
+# Of 256.
+MOST_SLOTS = 250
 VISIBLE_SECONDS = 20
 # Retries wait at most 3 s here, also with Retry-After.
 MAX_WAIT = timedelta(minutes=1)
@@ -110,6 +113,22 @@ def test_silent_endpoints_do_not_use_every_slot(attacked: AdversarySystem) -> No
         attacked.assert_other_account_is_served()
         until(lambda: endpoint.connections > CONNECTIONS_AT_ONCE, VISIBLE_SECONDS, "many requests hang")
         attacked.assert_other_account_is_served()
+
+
+def test_healthy_endpoints_that_hang_do_not_keep_every_slot(attacked: AdversarySystem) -> None:
+    """They may have all slots for a moment: they have answered many events, and their timeout is the longest."""
+    account, is_over = attacked.open_account("Attacker"), threading.Event()
+    with listening(endpoints.answers_until(is_over)) as endpoint:
+        for number in range(WEBHOOKS_PER_ACCOUNT):
+            attacked.register(account, endpoint.url(f"/{number}"), timeoutSeconds=30)
+        attacked.publish_many(account, EVENTS)
+        answered = EVENTS * WEBHOOKS_PER_ACCOUNT
+        until(lambda: endpoint.connections >= answered, VISIBLE_SECONDS, "all are answered")
+        is_over.set()
+        attacked.publish_many(account, EVENTS)
+        until(lambda: endpoint.connections >= answered + MOST_SLOTS, VISIBLE_SECONDS, "most slots are in use")
+        for _ in range(5):
+            attacked.assert_other_account_is_served()
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -54,4 +54,5 @@ def test_the_type_of_a_problem_leads_to_its_section(dashboard: Dashboard, contex
 
 def test_the_page_that_tries_the_api_loads(page: Page) -> None:
     page.goto("/docs/api/", wait_until="networkidle")
-    expect(page.get_by_text("Register a webhook").first).to_be_visible()
+    # It draws every operation before it shows one.
+    expect(page.get_by_text("Register a webhook").first).to_be_visible(timeout=60_000)

@@ -56,6 +56,8 @@ def queue_of(delivery: Delivery) -> str:
 class EndpointQueue(Generic[Waiter]):
     """State of one endpoint. `in_flight` maps each waiter that has a slot to its start (seconds) and priority.
 
+    `slow_waiters` are those of more than a second, and `slow_slots` counts those that have moved to a slow slot.
+
     `mean_response_seconds` is the moving average of response times. `last_activity_at` is the time of the last
     response, or of the first request to an idle endpoint. `overloaded_since` is when the wait at the end of the queue
     became too long.
@@ -76,6 +78,7 @@ class EndpointQueue(Generic[Waiter]):
     in_flight: dict[Waiter, tuple[float, Priority]] = field(default_factory=dict)
     retries_in_flight: int = 0
     slow_waiters: set[Waiter] = field(default_factory=set)
+    slow_slots: int = 0
     first_attempts: deque[tuple[int, Waiter]] = field(default_factory=deque)
     retries: deque[tuple[int, Waiter]] = field(default_factory=deque)
     rate: Rate | None = None
@@ -159,9 +162,12 @@ class EndpointQueue(Generic[Waiter]):
         delay = max(self.used_until, now) - now + (self.waiting_count - self.rate.burst) / self.rate.per_second
         return delay > MAX_WAIT_SECONDS
 
-    def has_lasting_overload(self, now: float) -> bool:
-        """Whether the wait is too long; call it repeatedly, because only a lasting overload counts."""
-        if self.expected_delay(now) <= MAX_WAIT_SECONDS:
+    def has_lasting_overload(self, now: float, is_kept_back: bool) -> bool:
+        """Whether the wait is too long; call it repeatedly, because only a lasting overload counts.
+
+        `is_kept_back`: its account gets no slot before its slow requests end.
+        """
+        if not is_kept_back and self.expected_delay(now) <= MAX_WAIT_SECONDS:
             self.overloaded_since = None
             return False
         if self.overloaded_since is None:

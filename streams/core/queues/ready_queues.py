@@ -1,25 +1,25 @@
 """The endpoint queues of a class with a waiter that may go, in turns between accounts."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Generic
 
 from streams.core.queues.endpoint_queue import EndpointQueue, Waiter
 
 
 class ReadyQueues(Generic[Waiter]):
-    """The account with the fewest slots goes first, and its queues take turns.
+    """The account with the fewest requests in flight goes first, and its queues take turns.
 
-    So an account with fewer slots never waits for more than one attempt of another. An account that waits alone may use
-    the whole share of the class. `account_slots` is how many slots of any class each account has; while an account's
-    number changes, it leaves the turns. `by_account` has the queues; it is empty most of the time.
+    So an account with fewer never waits for more than one attempt of another. An account that waits alone may use the
+    whole share of the class. `in_flight` is how many requests of any class each account has; while an account's number
+    changes, it leaves the turns. `by_account` has the queues; it is empty most of the time.
     """
 
-    def __init__(self, account_slots: Mapping[str, int]) -> None:
+    def __init__(self, in_flight: Mapping[str, int]) -> None:
         self.by_account: dict[str, OrderedDict[str, EndpointQueue[Waiter]]] = {}
-        # The accounts with queues here, by their slots; in each entry the one whose turn is next comes first.
+        # The accounts with queues here, by their requests; in each entry the one whose turn is next comes first.
         self._turns: dict[int, OrderedDict[str, None]] = {}
-        self._account_slots = account_slots
+        self._in_flight = in_flight
 
     def __bool__(self) -> bool:
         return bool(self.by_account)
@@ -44,20 +44,21 @@ class ReadyQueues(Generic[Waiter]):
         self._leave_without_queues(queue.account_id)
         return True
 
-    @property
-    def next_account(self) -> str:
-        """The account whose turn it is; there must be one."""
-        return next(iter(self._turns[min(self._turns)]))
+    def next_account(self, kept_back: Set[str]) -> str | None:
+        """The account whose turn it is, of those that are not kept back; None if there is none."""
+        if not kept_back:
+            return next(iter(self._turns[min(self._turns)])) if self._turns else None
+        in_turn = (account_id for in_flight in sorted(self._turns) for account_id in self._turns[in_flight])
+        return next((account_id for account_id in in_turn if account_id not in kept_back), None)
 
-    def pop(self) -> EndpointQueue[Waiter]:
-        """Remove and return the queue whose turn it is; there must be one."""
-        account_id = self.next_account
+    def pop(self, account_id: str) -> EndpointQueue[Waiter]:
+        """Remove and return the queue of an account whose turn it is; there must be one."""
         _, queue = self.by_account[account_id].popitem(last=False)
         self._leave_without_queues(account_id)
         return queue
 
     def leave(self, account_id: str) -> bool:
-        """Leave the turns while the number of slots changes; false if the account has no queue here."""
+        """Leave the turns while the number of requests changes; false if the account has no queue here."""
         if account_id not in self.by_account:
             return False
         self._leave(account_id)
@@ -65,14 +66,14 @@ class ReadyQueues(Generic[Waiter]):
 
     def enter(self, account_id: str) -> None:
         """Enter the turns again."""
-        self._turns.setdefault(self._account_slots.get(account_id, 0), OrderedDict())[account_id] = None
+        self._turns.setdefault(self._in_flight.get(account_id, 0), OrderedDict())[account_id] = None
 
     def _leave(self, account_id: str) -> None:
-        in_use = self._account_slots.get(account_id, 0)
-        accounts = self._turns[in_use]
+        in_flight = self._in_flight.get(account_id, 0)
+        accounts = self._turns[in_flight]
         del accounts[account_id]
         if not accounts:
-            del self._turns[in_use]
+            del self._turns[in_flight]
 
     def _leave_without_queues(self, account_id: str) -> None:
         if not self.by_account[account_id]:

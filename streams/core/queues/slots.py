@@ -1,7 +1,7 @@
 """Slots for requests in flight, shared fairly between endpoints."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from heapq import heappop, heappush
 from typing import Generic
 
@@ -17,10 +17,13 @@ from streams.core.queues.endpoint_queue import (
 )
 from streams.core.queues.rate import Rate
 from streams.core.queues.ready_queues import ReadyQueues
+from streams.core.queues.slow_slots import SlowSlots
 
 MAX_IDLE_QUEUES = 10_000
 # Deliveries in memory that wait for the rates of their endpoints: a quarter of what `deliver` handles at once.
 MAX_WAITING_FOR_RATES = 1000
+# Slow slots for each slot: twice as many, so an account may have as many slow requests as there are slots.
+SLOW_SLOTS = 2
 
 
 class Slots(Generic[Waiter]):
@@ -29,8 +32,11 @@ class Slots(Generic[Waiter]):
     A state machine without I/O or clock (`now` is in seconds). `try_acquire` takes a slot at once, `enqueue` adds a
     waiter, `grant` returns the waiters that may go now, `release` frees a slot, and `shed` removes the waiters that
     would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. What
-    suspect ones keep beyond their quarter counts for the new ones. An account without any slot may take one beyond
+    suspect ones keep beyond their quarter counts for the new ones. An account without any request may take one beyond
     that. The last free slot is reserved for tests.
+
+    A request of more than a second moves to the slow slots. Accounts that have their share of these, and mostly slow
+    requests, use at most a quarter of all slots together: what they get more would soon be there too.
 
     An endpoint may have a rate, in seconds of `rate_clock`, which a busy process does not slow down as it slows `now`.
     Without that clock `now` counts.
@@ -47,6 +53,7 @@ class Slots(Generic[Waiter]):
         self._max_idle_queues = max_idle_queues
         self._max_waiting_for_rates = max_waiting_for_rates
         self._free = total
+        self._slow: SlowSlots[Waiter] = SlowSlots(SLOW_SLOTS * total)
         self._now = 0.0
         self._rate_clock = rate_clock or (lambda: self._now)
         # When the rates of endpoints allow the next request, and their queues.
@@ -55,18 +62,20 @@ class Slots(Generic[Waiter]):
         self._waiting_for_rates: dict[str, int] = {}
         self._forgotten_at = 0.0
         self._reserved_count = 1 if total > 1 else 0
+        self._quarter = max(1, total // 4)
         self._class_limits = {
             EndpointClass.HEALTHY: total,
             EndpointClass.NEW: max(1, total // 2),
-            EndpointClass.SUSPECT: max(1, total // 4),
+            EndpointClass.SUSPECT: self._quarter,
             EndpointClass.TEST: total,
         }
         self._in_use = dict.fromkeys(EndpointClass, 0)
         self._queues: dict[str, EndpointQueue[Waiter]] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
-        self._account_slots: dict[str, int] = {}
+        # Requests in flight by account, slow ones too.
+        self._account_requests: dict[str, int] = {}
         self._ready: dict[EndpointClass, ReadyQueues[Waiter]] = {
-            endpoint_class: ReadyQueues(self._account_slots) for endpoint_class in EndpointClass
+            endpoint_class: ReadyQueues(self._account_requests) for endpoint_class in EndpointClass
         }
         # The queues of each class by account. They are empty when no request waits for a slot.
         self._waiting = [queues.by_account for queues in self._ready.values()]
@@ -81,6 +90,11 @@ class Slots(Generic[Waiter]):
     def in_use(self, endpoint_class: EndpointClass) -> int:
         """Slots in use by all endpoints of a class."""
         return self._in_use[endpoint_class]
+
+    @property
+    def slow_count(self) -> int:
+        """Slow slots in use."""
+        return self._slow.in_use
 
     def waiting_count(self) -> int:
         """The number of waiters in all queues."""
@@ -97,13 +111,15 @@ class Slots(Generic[Waiter]):
         """The oldest waiters of each queue that go as soon as this process has a free slot.
 
         A waiter that waits for its endpoint's cap, or for the share of its class, is not among them: more processes
-        would not help. Neither is a waiter of a suspect endpoint, which delays its own deliveries.
+        would not help. Neither is a waiter of a suspect endpoint or a slow account, which delay their own deliveries.
         """
+        kept_back = self._kept_back()
         for endpoint_class, ready_queues in self._ready.items():
             has_share = self._is_below_class_limit(endpoint_class)
             if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._is_any_free(endpoint_class):
                 for queue in ready_queues:
-                    yield from queue.ready_waiters()
+                    if queue.account_id not in kept_back:
+                        yield from queue.ready_waiters()
 
     def try_acquire(
         self,
@@ -128,6 +144,8 @@ class Slots(Generic[Waiter]):
             self._unblock()
         has_waiters = any(self._waiting) or queue.waiting_count
         if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class, account_id):
+            return False
+        if account_id in self._slow.by_account and account_id in self._kept_back():
             return False
         self._idle.pop(name, None)
         self._take_slot(queue, waiter, priority, now)
@@ -170,8 +188,14 @@ class Slots(Generic[Waiter]):
         queue.retries_in_flight -= priority is Priority.RETRY
         queue.slow_waiters.discard(waiter)
         queue.last_activity_at = now
-        self._free += 1
-        self._count_slots(queue, -1)
+        if self._slow.release(waiter):
+            queue.slow_slots -= 1
+            if (next_queue := self._slow.take_next()) is not None:
+                self._free_slot(next_queue)
+        else:
+            self._free += 1
+            self._in_use[queue.endpoint_class] -= 1
+        self._count_request(queue.account_id, -1)
         if is_delivered is not None:
             queue.record_result(is_delivered, now - since)
         elif queue.rate is not None:
@@ -187,8 +211,10 @@ class Slots(Generic[Waiter]):
         self._mark_slow(now)
         queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
         removed_waiters: list[tuple[Waiter, HoldReason]] = []
+        kept_back = self._kept_back()
         for queue in queues:
-            while queue.waiting_count and (reason := self._overload(queue, now)) is not None:
+            is_kept_back = queue.account_id in kept_back
+            while queue.waiting_count and (reason := self._overload(queue, now, is_kept_back)) is not None:
                 removed_waiters.append((queue.pop_newest(), reason))
                 if queue.rate is not None:
                     self._count_waiting_for_rate(queue, -1)
@@ -207,7 +233,7 @@ class Slots(Generic[Waiter]):
                 self._ready[queue.endpoint_class].discard(queue)
                 self._forget_idle(queue)
 
-    def _overload(self, queue: EndpointQueue[Waiter], now: float) -> HoldReason | None:
+    def _overload(self, queue: EndpointQueue[Waiter], now: float, is_kept_back: bool) -> HoldReason | None:
         """Why the newest waiter of a queue would wait too long; None if it would not."""
         if queue.rate is not None and (
             # Accounts share the memory: one that fills it takes nothing from another.
@@ -216,7 +242,7 @@ class Slots(Generic[Waiter]):
             or queue.has_rate_overload(self._rate_clock())
         ):
             return HoldReason.RATE
-        if queue.endpoint_class is not EndpointClass.TEST and queue.has_lasting_overload(now):
+        if queue.endpoint_class is not EndpointClass.TEST and queue.has_lasting_overload(now, is_kept_back):
             return HoldReason.BUSY
         return None
 
@@ -270,8 +296,16 @@ class Slots(Generic[Waiter]):
         return queue
 
     def _has_slot(self, endpoint_class: EndpointClass, account_id: str) -> bool:
-        is_first = account_id not in self._account_slots
+        is_first = account_id not in self._account_requests
         return self._is_any_free(endpoint_class) and (is_first or self._is_below_class_limit(endpoint_class))
+
+    def _kept_back(self) -> Set[str]:
+        """The accounts that get no slot now, because they have their share of the slow ones and of the others."""
+        if not self._slow.by_account:
+            return frozenset()
+        accounts = self._slow.accounts_with_their_share(self._account_requests)
+        slot_count = sum(self._account_requests[account] - self._slow.by_account[account] for account in accounts)
+        return accounts if slot_count >= self._quarter else frozenset()
 
     def _is_any_free(self, endpoint_class: EndpointClass) -> bool:
         return self._free > (0 if endpoint_class is EndpointClass.TEST else self._reserved_count)
@@ -285,12 +319,15 @@ class Slots(Generic[Waiter]):
         return self._in_use[endpoint_class] < limit
 
     def _grant_one(self, now: float) -> tuple[str, Waiter] | None:
+        kept_back = self._kept_back()
         for _ in range(len(self._rotation)):
             endpoint_class = self._rotation[0]
             self._rotation.rotate(-1)
             queues = self._ready[endpoint_class]
-            while queues and self._has_slot(endpoint_class, queues.next_account):
-                queue = queues.pop()
+            while (account_id := queues.next_account(kept_back)) is not None:
+                if not self._has_slot(endpoint_class, account_id):
+                    break
+                queue = queues.pop(account_id)
                 # Its cap may have been halved since it became ready.
                 if (priority := queue.next_priority) is not None:
                     waiter = queue.pop_next(priority)
@@ -307,7 +344,8 @@ class Slots(Generic[Waiter]):
         queue.in_flight[waiter] = now, priority
         queue.retries_in_flight += priority is Priority.RETRY
         self._free -= 1
-        self._count_slots(queue, 1)
+        self._in_use[queue.endpoint_class] += 1
+        self._count_request(queue.account_id, 1)
         self._by_age.append((now, queue.name, waiter))
         if queue.rate is not None:
             rate_now = self._rate_clock()
@@ -321,7 +359,15 @@ class Slots(Generic[Waiter]):
             queue = self._queues.get(name)
             if queue and queue.in_flight.get(waiter, (None,))[0] == since:
                 queue.slow_waiters.add(waiter)
+                if self._slow.take(queue, waiter):
+                    self._free_slot(queue)
                 self._reclassify(queue)
+
+    def _free_slot(self, queue: EndpointQueue[Waiter]) -> None:
+        """Free the slot of a request that has moved to a slow one."""
+        queue.slow_slots += 1
+        self._free += 1
+        self._in_use[queue.endpoint_class] -= 1
 
     def _reclassify(self, queue: EndpointQueue[Waiter]) -> None:
         """Move an endpoint to the class that fits it now, with its slots and its turn."""
@@ -329,8 +375,9 @@ class Slots(Generic[Waiter]):
         if old_class is new_class:
             return
         queue.endpoint_class = new_class
-        self._in_use[old_class] -= len(queue.in_flight)
-        self._in_use[new_class] += len(queue.in_flight)
+        in_use = len(queue.in_flight) - queue.slow_slots
+        self._in_use[old_class] -= in_use
+        self._in_use[new_class] += in_use
         if self._ready[old_class].discard(queue):
             self._ready[new_class].add(queue)
 
@@ -338,15 +385,13 @@ class Slots(Generic[Waiter]):
         if queue.next_priority is not None:
             self._ready[queue.endpoint_class].add(queue)
 
-    def _count_slots(self, queue: EndpointQueue[Waiter], change: int) -> None:
-        self._in_use[queue.endpoint_class] += change
-        account_id = queue.account_id
-        # An account's place in the turns depends on its number of slots.
+    def _count_request(self, account_id: str, change: int) -> None:
+        # An account's place in the turns depends on its number of requests.
         left = [queues for queues in self._ready.values() if queues.leave(account_id)] if any(self._waiting) else ()
-        if in_use := self._account_slots.get(account_id, 0) + change:
-            self._account_slots[account_id] = in_use
+        if in_flight := self._account_requests.get(account_id, 0) + change:
+            self._account_requests[account_id] = in_flight
         else:
-            del self._account_slots[account_id]
+            del self._account_requests[account_id]
         for queues in left:
             queues.enter(account_id)
 

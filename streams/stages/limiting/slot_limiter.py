@@ -106,13 +106,15 @@ class SlotLimiter:
             self.maintain()
             for endpoint_class in EndpointClass:
                 telemetry.gauge("slots_in_use", self._slots.in_use(endpoint_class), endpoint_class=endpoint_class)
+            telemetry.gauge("slow_slots_in_use", self._slots.slow_count)
             telemetry.gauge("slots_waiting", len(self._waiting_slots))
             telemetry.gauge("deliver_overdue_seconds", self.overdue_seconds(clock.now()))
 
     @property
     def is_used(self) -> bool:
         """Whether a request is under way, or waits for its endpoint."""
-        return bool(self._waiting_slots) or any(self._slots.in_use(endpoint_class) for endpoint_class in EndpointClass)
+        in_use = any(self._slots.in_use(endpoint_class) for endpoint_class in EndpointClass)
+        return bool(self._waiting_slots) or in_use or bool(self._slots.slow_count)
 
     def maintain(self) -> None:
         """Grant the slots that time alone made free, and shed the waiters that would wait too long."""

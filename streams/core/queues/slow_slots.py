@@ -1,0 +1,68 @@
+"""Slots for requests that take more than a second, shared between accounts."""
+
+from collections.abc import Mapping, Set
+from typing import Generic
+
+from streams.core.queues.endpoint_queue import EndpointQueue, Waiter
+
+
+class SlowSlots(Generic[Waiter]):
+    """A request that takes more than a second gives its slot back, and takes one of these.
+
+    An account may have as many as are then still free: alone a half of them, with another account a third each. So
+    one that comes later always finds some. A request that finds none keeps its slot, and waits for one here.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.free_count = total
+        self.by_account: dict[str, int] = {}
+        self._accounts: dict[Waiter, str] = {}
+        # Requests that keep their slots, oldest first, and their queues.
+        self._without: dict[Waiter, EndpointQueue[Waiter]] = {}
+
+    @property
+    def in_use(self) -> int:
+        return len(self._accounts)
+
+    def take(self, queue: EndpointQueue[Waiter], waiter: Waiter) -> bool:
+        """Take a slot for a request. False if its account has its share: then it waits for one."""
+        in_use = self.by_account.get(queue.account_id, 0)
+        if in_use >= self.free_count:
+            self._without[waiter] = queue
+            return False
+        self._without.pop(waiter, None)
+        self._accounts[waiter] = queue.account_id
+        self.by_account[queue.account_id] = in_use + 1
+        self.free_count -= 1
+        return True
+
+    def release(self, waiter: Waiter) -> bool:
+        """Forget a request that has ended. True if it had a slot here, which is free now."""
+        self._without.pop(waiter, None)
+        if (account_id := self._accounts.pop(waiter, None)) is None:
+            return False
+        self.by_account[account_id] -= 1
+        if not self.by_account[account_id]:
+            del self.by_account[account_id]
+        self.free_count += 1
+        return True
+
+    def take_next(self) -> EndpointQueue[Waiter] | None:
+        """Give a free slot to the oldest request that waits for one and whose account may have it: its queue."""
+        for waiter, queue in self._without.items():
+            if self.by_account.get(queue.account_id, 0) < self.free_count:
+                self.take(queue, waiter)
+                return queue
+        return None
+
+    def accounts_with_their_share(self, in_flight: Mapping[str, int]) -> Set[str]:
+        """The accounts that could not move all they have in flight here; most of that is here already.
+
+        `in_flight` are the requests of each account, also those that are here.
+        """
+        free_count = self.free_count
+        return {
+            account_id
+            for account_id, slow_count in self.by_account.items()
+            if free_count <= in_flight[account_id] <= 2 * slow_count
+        }
