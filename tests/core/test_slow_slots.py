@@ -76,7 +76,7 @@ def test_a_request_of_more_than_a_second_gives_its_slot_back() -> None:
     assert (fixture.slots.free_count, fixture.slots.slow_count) == (TOTAL, 0)
 
 
-def test_an_account_alone_has_all_slots_and_half_of_the_slow_ones() -> None:
+def test_an_account_alone_has_half_of_the_slow_slots() -> None:
     fixture = SlowFixture()
     fixture.hang("acme", 1_000)
     assert fixture.in_flight("acme") == TOTAL - 1
@@ -179,7 +179,7 @@ def test_what_an_account_is_kept_back_from_is_held() -> None:
     assert [reason for _, reason in shed] == [HoldReason.BUSY] * waiting
 
 
-def test_the_waiters_of_an_account_that_is_kept_back_need_no_process() -> None:
+def test_what_is_kept_back_needs_no_other_process() -> None:
     fixture = SlowFixture(total=4)
     fixture.hang("hangs", 30)
     for _ in range(4):
@@ -188,7 +188,7 @@ def test_the_waiters_of_an_account_that_is_kept_back_need_no_process() -> None:
     assert list(fixture.slots.starved_waiters()) == []
 
 
-def test_the_oldest_slow_request_takes_the_slot_of_one_that_ended() -> None:
+def test_the_oldest_slow_request_takes_a_freed_slow_slot() -> None:
     fixture = SlowFixture(total=16)
     fixture.hang("acme", 15)
     fixture.pass_time()
@@ -205,7 +205,7 @@ def test_the_oldest_slow_request_takes_the_slot_of_one_that_ended() -> None:
     assert fixture.slots.in_use(EndpointClass.SUSPECT) == 2
 
 
-def test_a_slow_request_that_ends_without_a_slow_slot_frees_its_slot() -> None:
+def test_a_slow_request_without_a_slow_slot_frees_its_slot() -> None:
     fixture = SlowFixture(total=2)
     fixture.hang("acme", 1)
     for webhook in range(1, 3):
