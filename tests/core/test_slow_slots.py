@@ -1,7 +1,5 @@
 """A request of more than a second gives its slot back, and no account has all slow slots."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from streams.core.deliveries.delivery import HoldReason
@@ -108,12 +106,14 @@ def test_hanging_accounts_delay_no_other_by_over_a_second(accounts: int, kind: s
         fixture.respond_once(f"hangs {account}", 300)
     webhook, longest_wait = 0, 0.0
     asked_at: float | None = None
-    for step in _steps(TIMEOUT_SECONDS + 5):
+    for step in range(round((TIMEOUT_SECONDS + 5) / STEP_SECONDS)):
         for account in range(accounts):
             # An event for all webhooks of an account each five seconds.
             if step % 20 == 0:
                 for number in range(300):
                     fixture.enqueue(f"hangs {account}", number)
+                    if kind == "its tests":
+                        fixture.enqueue(f"hangs {account}", number, priority=Priority.TEST)
         if asked_at is None:
             webhook += kind == "its first events"
             fixture.enqueue("other", webhook, priority=Priority.TEST if kind == "its tests" else Priority.FIRST)
@@ -132,8 +132,19 @@ def test_hanging_accounts_delay_no_other_by_over_a_second(accounts: int, kind: s
     assert longest_wait <= SLOW_SECONDS + STEP_SECONDS
 
 
-def _steps(seconds: float) -> Iterator[int]:
-    return iter(range(round(seconds / STEP_SECONDS)))
+def test_a_new_account_that_finds_few_slow_slots_leaves_slots() -> None:
+    fixture = SlowFixture()
+    for account in range(10):
+        fixture.hang(f"hangs {account}", 300)
+    for _ in range(3):
+        fixture.pass_time()
+        fixture.grant()
+    # Most of its requests keep their slots: they are slow all the same.
+    fixture.hang("late", 1_000)
+    for _ in range(3):
+        fixture.pass_time()
+        fixture.grant()
+    assert fixture.slots.free_count > 10
 
 
 def test_an_account_behind_one_that_is_kept_back_has_its_turn() -> None:

@@ -1,5 +1,6 @@
 """Slots for requests that take more than a second, shared between accounts."""
 
+from collections import Counter
 from collections.abc import Mapping, Set
 from typing import Generic
 
@@ -15,7 +16,8 @@ class SlowSlots(Generic[Waiter]):
 
     def __init__(self, total: int) -> None:
         self.free_count = total
-        self.by_account: dict[str, int] = {}
+        # Slots in use, by account.
+        self.by_account: Counter[str] = Counter()
         self._accounts: dict[Waiter, str] = {}
         # Requests that keep their slots, oldest first, and their queues.
         self._without: dict[Waiter, EndpointQueue[Waiter]] = {}
@@ -26,13 +28,12 @@ class SlowSlots(Generic[Waiter]):
 
     def take(self, queue: EndpointQueue[Waiter], waiter: Waiter) -> bool:
         """Take a slot for a request. False if its account has its share: then it waits for one."""
-        in_use = self.by_account.get(queue.account_id, 0)
-        if in_use >= self.free_count:
+        if self.by_account[queue.account_id] >= self.free_count:
             self._without[waiter] = queue
             return False
         self._without.pop(waiter, None)
         self._accounts[waiter] = queue.account_id
-        self.by_account[queue.account_id] = in_use + 1
+        self.by_account[queue.account_id] += 1
         self.free_count -= 1
         return True
 
@@ -50,19 +51,19 @@ class SlowSlots(Generic[Waiter]):
     def take_next(self) -> EndpointQueue[Waiter] | None:
         """Give a free slot to the oldest request that waits for one and whose account may have it: its queue."""
         for waiter, queue in self._without.items():
-            if self.by_account.get(queue.account_id, 0) < self.free_count:
+            if self.by_account[queue.account_id] < self.free_count:
                 self.take(queue, waiter)
                 return queue
         return None
 
     def accounts_with_their_share(self, in_flight: Mapping[str, int]) -> Set[str]:
-        """The accounts that could not move all they have in flight here; most of that is here already.
+        """The accounts that could not move all they have in flight here; most of it is slow.
 
         `in_flight` are the requests of each account, also those that are here.
         """
-        free_count = self.free_count
+        slow_counts = self.by_account + Counter(queue.account_id for queue in self._without.values())
         return {
             account_id
-            for account_id, slow_count in self.by_account.items()
-            if free_count <= in_flight[account_id] <= 2 * slow_count
+            for account_id, slow_count in slow_counts.items()
+            if self.free_count <= in_flight[account_id] <= 2 * slow_count
         }
