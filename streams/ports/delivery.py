@@ -83,9 +83,9 @@ class DnsResult:
 
 
 class DnsCheck(Protocol):
-    """Resolves the host of a webhook's URL."""
+    """Resolves the host of a webhook's URL, in turns between accounts."""
 
-    async def check(self, url: str) -> DnsResult: ...
+    async def check(self, url: str, account_id: str) -> DnsResult: ...
 
 
 class Sender(Protocol):

@@ -22,6 +22,9 @@ from streams.ports.delivery import Encryption, Sender
 from streams.ports.runtime import Clock
 
 MAX_TOKENS = 10_000
+# In flight at once.
+MAX_RENEWALS = 64
+MAX_RENEWALS_OF_ACCOUNT = 8
 # Between a failure and the next request to a token server, and between two tokens that an endpoint refuses.
 MIN_FETCH_INTERVAL_SECONDS = 5.0
 
@@ -39,6 +42,7 @@ class _Token:
     """
 
     credentials: Credentials
+    account_id: str
     token: AccessToken | None = None
     fetched_at: float = 0.0
     failed_at: float = -math.inf
@@ -70,9 +74,13 @@ class AccessTokens:
         self._monotonic = monotonic
         self._sleep = sleep
         self._tokens: LRUCache[str, _Token] = LRUCache(MAX_TOKENS)
+        # No delivery waits for these, so no slot limits their requests.
+        self._renewing: set[_Token] = set()
 
-    async def token(self, webhook: Webhook, auth: Auth, timeout_seconds: float) -> str | Failure:
-        """The webhook's token, or why there is none after at most `timeout_seconds`.
+    async def token(
+        self, webhook: Webhook, auth: Auth, timeout_seconds: float, on_wait: Callable[[], None] = lambda: None
+    ) -> str | Failure:
+        """The webhook's token, or why there is none after at most `timeout_seconds`. Calls `on_wait` before it waits.
 
         After a failure the next request waits for a moment, at most for half of that time. So do the deliveries that
         need it: each failure of a delivery is one of the server. Raises `Unavailable` if this machine is short of a
@@ -83,9 +91,12 @@ class AccessTokens:
         rest_seconds = entry.failed_at + MIN_FETCH_INTERVAL_SECONDS - self._monotonic()
         valid_token = entry.valid_token(self._monotonic())
         if valid_token is not None:
-            if rest_seconds <= 0 and entry.needs_renewal(self._monotonic()):
-                self._start_fetch(entry, auth, timeout_seconds)
+            if rest_seconds <= 0 and entry.needs_renewal(self._monotonic()) and self._may_renew(entry):
+                self._renewing.add(entry)
+                renewal = self._start_fetch(entry, auth, timeout_seconds)
+                renewal.add_done_callback(lambda _: self._renewing.discard(entry))
             return valid_token
+        on_wait()
         if rest_seconds > 0 and (entry.fetch_task is None or entry.fetch_task.done()):
             await self._sleep(min(rest_seconds, timeout_seconds / 2))
             entry = self._entry(webhook, auth)
@@ -117,8 +128,15 @@ class AccessTokens:
         credentials = auth, webhook.encrypted_auth_secret
         entry = self._tokens.get(webhook.id)
         if entry is None or entry.credentials != credentials:
-            entry = self._tokens[webhook.id] = _Token(credentials)
+            entry = self._tokens[webhook.id] = _Token(credentials, webhook.account_id)
         return entry
+
+    def _may_renew(self, entry: _Token) -> bool:
+        """Whether there is room. A token that is not renewed now is renewed with the next delivery, or fetched anew."""
+        of_account = sum(other.account_id == entry.account_id for other in self._renewing)
+        return (
+            entry not in self._renewing and len(self._renewing) < MAX_RENEWALS and of_account < MAX_RENEWALS_OF_ACCOUNT
+        )
 
     def _start_fetch(self, entry: _Token, auth: Auth, timeout_seconds: float) -> asyncio.Task[AccessToken | Failure]:
         """The fetch that is under way, or a new one."""
@@ -131,12 +149,12 @@ class AccessTokens:
     async def _fetch(self, entry: _Token, auth: Auth, timeout_seconds: float) -> AccessToken | Failure:
         secret = self._encryption.decrypt(entry.credentials[1] or "")
         started_at = self._monotonic()
-        request = token_request(auth, secret, timeout_seconds, is_encoded=entry.is_encoded)
+        request = token_request(auth, secret, timeout_seconds, entry.account_id, is_encoded=entry.is_encoded)
         result = await self._sender.send(request)
         is_basic = auth.client_authentication is not ClientAuthentication.BODY
         seconds_left = timeout_seconds - (self._monotonic() - started_at)
         if is_basic and is_invalid_client(result) and seconds_left > 0:
-            other_request = token_request(auth, secret, seconds_left, is_encoded=not entry.is_encoded)
+            other_request = token_request(auth, secret, seconds_left, entry.account_id, is_encoded=not entry.is_encoded)
             if other_request.headers != request.headers:
                 other_result = await self._sender.send(other_request)
                 if isinstance(other_result, Response) and other_result.status == 200:

@@ -1,6 +1,7 @@
 """One attempt: build the request, send it, judge the result, decide what follows."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,9 +62,12 @@ class AttemptSender:
         self._policy = policy
         self._tokens = AccessTokens(ports.sender, ports.encryption, ports.clock)
 
-    async def attempt(self, delivery: Delivery, target: SendNow) -> tuple[Attempt, Decision]:
+    async def attempt(
+        self, delivery: Delivery, target: SendNow, on_token_wait: Callable[[], None]
+    ) -> tuple[Attempt, Decision]:
         """POST once. Returns the attempt as it is recorded, and the decision that follows.
 
+        Calls `on_token_wait` before it waits for an access token.
         Raises `InvalidRecord` if our own code fails on the result, and `Unavailable` if this machine is short of a
         resource.
         """
@@ -85,7 +89,9 @@ class AttemptSender:
                     result = await ports.sender.send(request)
                 else:
                     deadline = time.monotonic() + timeout_seconds
-                    request, result = await self._send_with_token(request, target.webhook, auth, deadline)
+                    request, result = await self._send_with_token(
+                        request, target.webhook, auth, deadline, on_token_wait
+                    )
                     if request is not None and request.timeout_seconds is not None:
                         # What a token took is not the endpoint's.
                         timeout_seconds = request.timeout_seconds
@@ -109,7 +115,12 @@ class AttemptSender:
         return attempt, decision
 
     async def _send_with_token(
-        self, request: Request, webhook: Webhook, auth: Auth, deadline: float
+        self,
+        request: Request,
+        webhook: Webhook,
+        auth: Auth,
+        deadline: float,
+        on_wait: Callable[[], None],
     ) -> tuple[Request | None, Response | Failure]:
         """Send a request with the webhook's token before the deadline. Without a token nothing is sent.
 
@@ -120,7 +131,7 @@ class AttemptSender:
         result: Response | Failure | None = None
         for _ in range(2):
             try:
-                token = await self._tokens.token(webhook, auth, max(0.0, deadline - time.monotonic()))
+                token = await self._tokens.token(webhook, auth, max(0.0, deadline - time.monotonic()), on_wait)
             except InvalidRecord as error:
                 return sent_request, result or Failure(OutcomeKind.UNSENDABLE, str(error))
             except Unavailable:

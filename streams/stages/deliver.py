@@ -122,7 +122,7 @@ class Deliver:
                             # The webhook may have been paused, changed or deleted meanwhile.
                             decision = decide(delivery, self._decision_inputs, appended_at, now())
                         if isinstance(decision, SendNow) and is_erased is not None:
-                            attempt, decision = await self._sender.attempt(delivery, decision)
+                            attempt, decision = await self._sender.attempt(delivery, decision, slot.give_back)
                             slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED
                             if delivery.target is Target.FALLBACK and attempt.outcome is not OutcomeKind.PROXY_ERROR:
                                 self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)

@@ -11,7 +11,8 @@ import pytest
 from contract.clusters import until
 from real.endpoint import endpoint, silent
 from real.posting import answered, at, failed, post, sending
-from streams.core.deliveries.outcome import OutcomeKind
+from streams.adapters.lookups import LOOKUPS_AT_ONCE
+from streams.core.deliveries.outcome import Failure, OutcomeKind
 from streams.core.errors import Unavailable
 
 
@@ -86,6 +87,29 @@ async def test_no_more_connections_are_open_than_allowed() -> None:
         hanging.cancel()
         await asyncio.gather(hanging, return_exceptions=True)
         assert answered(await sender.send(post(quick))).status == 200
+
+
+async def test_a_look_up_that_does_not_begin_is_ours() -> None:
+    """Many names of the account have silent name servers: what waits behind them says nothing about its endpoint."""
+    asked: list[str] = []
+
+    async def lookup(host: str) -> Sequence[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if host == "crm.example.com" else await asyncio.Future()
+
+    async with endpoint() as there, sending(lookup=lookup, timeout_seconds=0.2) as sender:
+        requests = [post(there, host=f"{number}.silent.example")._replace(account_id="acc_a") for number in range(100)]
+        results = await asyncio.gather(*map(sender.send, requests), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, Failure)]
+        assert {failure.kind for failure in failures} == {OutcomeKind.DNS}
+        assert len(failures) == len(asked) < LOOKUPS_AT_ONCE / 4
+        assert all(isinstance(result, Unavailable) for result in results if not isinstance(result, Failure))
+        own = post(there, host="crm.example.com")._replace(account_id="acc_a")
+        with pytest.raises(Unavailable, match="wait for their name servers"):
+            await sender.send(own)
+        assert answered(await sender.send(own._replace(account_id="acc_b"))).status == 200
+        # Its address is known now.
+        assert answered(await sender.send(own)).status == 200
 
 
 async def test_an_idle_connection_makes_room_for_another_host() -> None:

@@ -133,7 +133,7 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
     )
     policy = DeliveryPolicy(parse_schedule("30s"))
     send_now = SendNow(webhook(), "http://127.0.0.1:1/hooks")
-    attempt, _ = await AttemptSender(ports, policy).attempt(delivery(), send_now)
+    attempt, _ = await AttemptSender(ports, policy).attempt(delivery(), send_now, lambda: None)
     record_metrics(ports.telemetry, attempt)
     await sender.close()
     [line] = [line for line in lines() if "logger" not in line]

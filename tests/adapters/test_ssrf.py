@@ -10,7 +10,7 @@ import pytest
 from real.endpoint import endpoint, saying
 from real.posting import proxy_at
 from real.tinyproxy import CREDENTIALS
-from streams.adapters.http import connector
+from streams.adapters import lookups
 from streams.adapters.http.sender import HttpSender
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
 from streams.core.deliveries.request import Request
@@ -195,6 +195,12 @@ async def test_a_redirect_inside(internal: InternalServer, sending: Sending, sta
     assert result.status == status
 
 
+@pytest.fixture
+def _has_no_dns_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "CACHE_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("_has_no_dns_cache")
 async def test_the_addresses_that_were_checked_are_those_connected_to(
     internal: InternalServer, sending: Sending
 ) -> None:
@@ -206,11 +212,6 @@ async def test_the_addresses_that_were_checked_are_those_connected_to(
         assert isinstance(await sender.send(to(f"http://rebound.example:{there.port}/")), Response)
         result = await sender.send(to(f"http://rebound.example:{internal.port}/"))
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
-
-
-@pytest.fixture
-def _has_no_dns_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector, "DNS_CACHE_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("_has_no_dns_cache")

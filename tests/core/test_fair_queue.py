@@ -73,3 +73,10 @@ def test_items_that_are_not_kept_are_gone() -> None:
     queue.put("b", ("b", 0))
     queue.retain(lambda item: False)
     assert not queue
+
+
+def test_an_owner_that_may_not_go_delays_no_other() -> None:
+    queue = queue_of(["stuck", "stuck", "a", "b", "a"])
+    taken = [queue.take_one(lambda owner: owner != "stuck") for _ in range(4)]
+    assert [found and found[0] for found in taken] == ["a", "b", "a", None]
+    assert queue.take_one(lambda _: True) == ("stuck", ("stuck", 0))

@@ -228,3 +228,16 @@ def test_a_slow_request_without_a_slow_slot_frees_its_slot() -> None:
     last = list(fixture.since)[-1]
     fixture.end(last)
     assert (fixture.slots.slow_count, fixture.slots.free_count) == (2, 2)
+
+
+def test_a_slot_that_is_given_back_is_not_freed_twice() -> None:
+    fixture = SlowFixture(total=4)
+    fixture.hang("waiting for a token", 1)
+    [waiter] = fixture.since
+    fixture.slots.give_back(fixture._names[waiter], waiter)
+    assert (fixture.slots.free_count, fixture.slots.slow_count) == (4, 1)
+    fixture.pass_time()
+    fixture.grant()
+    assert (fixture.slots.free_count, fixture.slots.slow_count) == (4, 1)
+    fixture.end(waiter)
+    assert (fixture.slots.free_count, fixture.slots.slow_count) == (4, 0)

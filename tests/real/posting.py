@@ -6,9 +6,9 @@ from typing import Any
 
 from fakes import FakeTelemetry
 from real.endpoint import Endpoint, Script, endpoint
-from streams.adapters.http.connector import Lookup
 from streams.adapters.http.proxy import EgressProxy
 from streams.adapters.http.sender import HttpSender
+from streams.adapters.lookups import Lookup
 from streams.core.deliveries.outcome import Failure, Response
 from streams.core.deliveries.request import Request
 from streams.core.webhooks.address import parse_networks

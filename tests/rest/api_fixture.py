@@ -94,7 +94,7 @@ class FakeGroupLags:
 class FakeDnsCheck:
     """`DnsCheck`: hosts below `internal.example.com` have a private address, those below `unknown.example.com` none."""
 
-    async def check(self, url: str) -> DnsResult:
+    async def check(self, url: str, account_id: str) -> DnsResult:
         if ".internal.example.com" in url:
             return DnsResult("leads to 10.0.0.1, which is not a public address")
         return DnsResult(resolves=".unknown.example.com" not in url)

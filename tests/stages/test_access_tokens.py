@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from streams.core.webhooks.auth import Auth
 from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import Webhook
 from streams.ports.kafka import Outgoing
-from streams.stages.access_tokens import MIN_FETCH_INTERVAL_SECONDS, AccessTokens
+from streams.stages.access_tokens import MAX_RENEWALS_OF_ACCOUNT, MIN_FETCH_INTERVAL_SECONDS, AccessTokens
 from streams.topics import ATTEMPTS, DELIVERIES
 
 TOKEN_URL = "https://auth.example.com/token"
@@ -321,3 +322,48 @@ async def test_a_secret_that_no_key_decrypts_fails_one_attempt() -> None:
     await fixture.handle()
     assert fixture.sender.requests == []
     assert [attempt.outcome for attempt in attempts_of(fixture)] == [OutcomeKind.UNSENDABLE]
+
+
+async def test_a_delivery_that_waits_for_its_token_has_no_slot() -> None:
+    fixture = DeliverFixture(with_auth(OAUTH2))
+    release = fixture.sender.hangs(TOKEN_URL, Response(200, {}, b'{"access_token": "token", "expires_in": 60}'))
+    free = fixture.slots.free_count
+    handled = asyncio.create_task(fixture.handle())
+    await quiet()
+    assert [request.url for request in fixture.sender.requests] == [TOKEN_URL]
+    assert (fixture.slots.free_count, fixture.slots.slow_count) == (free, 1)
+    release.set()
+    await handled
+    assert (fixture.slots.free_count, fixture.slots.slow_count) == (free, 0)
+    # With its token it is a request like any other.
+    release = fixture.sender.hangs(webhook().url)
+    fixture.record = fixture.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(delivery(event_id="evt_2"))))
+    handled = asyncio.create_task(fixture.handle())
+    await quiet()
+    assert (fixture.slots.free_count, fixture.slots.slow_count) == (free - 1, 0)
+    release.set()
+    await handled
+
+
+async def test_an_account_leaves_renewals_to_others() -> None:
+    fixture = TokensFixture()
+    known = [with_auth(OAUTH2, id=f"wh_{n}", account_id="acc_a") for n in range(MAX_RENEWALS_OF_ACCOUNT + 5)]
+    other = with_auth(OAUTH2, id="wh_other", account_id="acc_b")
+    for one in (*known, other):
+        await fixture.token(one)
+    fixture.gate = asyncio.Event()
+    fixture.now += 71
+    fixture.requests.clear()
+    for one in (*known, *known, other):
+        assert isinstance(await fixture.token(one), str)
+    await quiet()
+    assert Counter(request.account_id for request in fixture.requests) == {
+        "acc_a": MAX_RENEWALS_OF_ACCOUNT,
+        "acc_b": 1,
+    }
+    fixture.gate.set()
+    await quiet()
+    for one in known:
+        await fixture.token(one)
+    await quiet()
+    assert len(fixture.requests) == len(known) + 1

@@ -4,8 +4,7 @@ import asyncio
 import math
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -19,16 +18,9 @@ from aiohttp.connector import Connection
 
 from streams.adapters.http.batching import BatchedWrites, Deadlines
 from streams.adapters.http.response_parser import EndpointConnection
+from streams.adapters.lookups import Lookup, Lookups
 from streams.core.deliveries.outcome import Response
 from streams.core.webhooks.address import Network, is_allowed
-
-# Returns every address of a host name. Raises OSError if it has none.
-Lookup = Callable[[str], Awaitable[Sequence[str]]]
-
-DNS_CACHE_SECONDS = 10
-# As many as slots. A name with silent servers blocks its thread for longer than an attempt lasts. A few such names
-# would block the small default pool of the event loop.
-LOOKUP_THREADS = 256
 
 
 class ForbiddenAddress(OSError):
@@ -44,9 +36,15 @@ class ConnectTrace:
     """How far an attempt got, which aiohttp's errors do not say. `deadline` is in the loop's time."""
 
     deadline: float = math.inf
+    account_id: str = ""
+    waits_for_lookup: bool = False
     is_opening: bool = False
     is_connected: bool = False
     handler: EndpointConnection | None = None
+
+    def end_wait(self) -> None:
+        """Its look-up begins, or is not needed."""
+        self.waits_for_lookup = False
 
     @property
     def partial_response(self) -> Response | None:
@@ -69,28 +67,19 @@ class GuardedConnector(TCPConnector):
         lookup: Lookup | None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._guarded_resolver = _GuardedResolver(allowed_networks, lookup, monotonic)
+        self.lookups = Lookups(lookup, monotonic)
         super().__init__(
             limit=0,
             ssl=tls,
-            resolver=self._guarded_resolver,
-            ttl_dns_cache=DNS_CACHE_SECONDS,
+            resolver=_GuardedResolver(allowed_networks, self.lookups),
+            # Its cache lets an account wait for the look-up of another.
+            use_dns_cache=False,
             socket_factory=partial(_open_socket, allowed_networks),
         )
         loop = asyncio.get_running_loop()
         new_handler = partial(_new_handler, loop, BatchedWrites(loop), Deadlines(loop))
         # aiohttp has no public way to set the protocol of its connections.
         self._factory = cast("partial[ResponseHandler]", new_handler)
-
-    @property
-    def lookup(self) -> Lookup:
-        """The look-up of host names."""
-        return self._guarded_resolver.lookup
-
-    @property
-    def resolved_at(self) -> float:
-        """When a name last resolved, by the given clock."""
-        return self._guarded_resolver.resolved_at
 
     async def open(self, client_request: ClientRequest, trace: ConnectTrace) -> Connection:
         """Open a new connection. Raises TimeoutError at the attempt's deadline."""
@@ -100,7 +89,7 @@ class GuardedConnector(TCPConnector):
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         await super().close(abort_ssl=abort_ssl)
-        await self._guarded_resolver.close()
+        self.lookups.close()
 
 
 def _new_handler(loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlines: Deadlines) -> EndpointConnection:
@@ -112,22 +101,17 @@ def _new_handler(loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlin
 class _GuardedResolver(AbstractResolver):
     """Refuses a name if any of its addresses is forbidden: a mix is an attack or a mistake."""
 
-    def __init__(
-        self, allowed_networks: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, allowed_networks: Sequence[Network], lookups: Lookups) -> None:
         self._allowed_networks = allowed_networks
-        self._monotonic = monotonic
-        self.resolved_at = -math.inf
-        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
-        self.lookup = lookup or self._resolve_by_system
+        self._lookups = lookups
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        addresses = await self.lookup(host)
-        if not addresses:
-            raise OSError("the name has no address")
-        self.resolved_at = self._monotonic()
+        trace = TRACE.get()
+        trace.waits_for_lookup = True
+        addresses = await self._lookups.find(host, trace.account_id, trace.end_wait)
+        trace.end_wait()
         if not all(is_allowed(address, self._allowed_networks) for address in addresses):
             raise ForbiddenAddress(host)
         return [
@@ -136,12 +120,7 @@ class _GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _resolve_by_system(self, host: str) -> Sequence[str]:
-        ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        return [str(address[0]) for *_, address in addresses]
+        pass
 
 
 def _open_socket(allowed_networks: Sequence[Network], info: AddrInfoType) -> socket.socket:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from aiohttp import ClientConnectorError
 
-from streams.adapters.http.connector import Lookup
+from streams.adapters.lookups import Lookups
 from streams.core.deliveries.outcome import Failure, OutcomeKind
 
 # No endpoint can cause these: this machine has no descriptor, memory or buffer left.
@@ -38,20 +38,17 @@ class DnsProbe:
     It is ours if no descriptor is left, or if the name of the probe does not resolve either.
 
     `name` is a name that always resolves. Without one, a failed look-up is the endpoint's. The result is cached.
-    `resolved_at` says when any name last resolved. If that is after this name failed, the name servers work and this
-    name is wrong.
+    If any other name resolved after this one failed, the name servers work and this name is wrong.
     """
 
     def __init__(
         self,
         name: str | None,
-        lookup: Lookup,
-        resolved_at: Callable[[], float],
+        lookups: Lookups,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
-        self._lookup = lookup
-        self._resolved_at = resolved_at
+        self._lookups = lookups
         self._monotonic = monotonic
         self._checked_at = -math.inf
         self._failing_since: float | None = None
@@ -71,14 +68,14 @@ class DnsProbe:
                 self._failing_since = None
             elif self._failing_since is None:
                 self._failing_since = now
-        if self._failing_since is None or self._resolved_at() > self._failing_since:
+        if self._failing_since is None or self._lookups.resolved_at > self._failing_since:
             return None
         return f"{self._name} does not resolve either"
 
     async def _resolves(self, name: str) -> bool:
         try:
             async with asyncio.timeout(CONTROL_TIMEOUT_SECONDS):
-                return bool(await self._lookup(name))
+                return bool(await self._lookups.ask(name, ""))
         except (OSError, TimeoutError):
             return False
 

@@ -28,12 +28,12 @@ from streams.adapters.http.connector import (
     ConnectTrace,
     ForbiddenAddress,
     GuardedConnector,
-    Lookup,
     ProxyFailed,
 )
 from streams.adapters.http.failures import failure_of
 from streams.adapters.http.local_shortage import shortage_of
 from streams.adapters.http.response_parser import InvalidResponse
+from streams.adapters.lookups import Lookup
 from streams.core.webhooks.address import Network, is_allowed, literal_address
 from streams.core.webhooks.auth import basic_credentials
 from streams.outage import Outage

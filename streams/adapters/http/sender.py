@@ -10,11 +10,12 @@ from pathlib import Path
 from yarl import URL
 
 from streams.adapters.certificates import trust_ca_file
-from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Lookup
+from streams.adapters.http.connector import ConnectTrace, GuardedConnector
 from streams.adapters.http.exchange import PostExchange, RequestTarget
 from streams.adapters.http.failures import failure_of
 from streams.adapters.http.local_shortage import DnsProbe, shortage_of
 from streams.adapters.http.proxy import EgressProxy, ProxiedConnector
+from streams.adapters.lookups import Lookup
 from streams.core.deliveries.outcome import Failure, Response
 from streams.core.deliveries.request import Request
 from streams.core.errors import Unavailable
@@ -67,7 +68,8 @@ class HttpSender:
 
         Raises `Unavailable` if this machine lacks a resource, which says nothing about the endpoint.
         """
-        trace = ConnectTrace(asyncio.get_running_loop().time() + (request.timeout_seconds or self._timeout_seconds))
+        deadline = asyncio.get_running_loop().time() + (request.timeout_seconds or self._timeout_seconds)
+        trace = ConnectTrace(deadline, request.account_id)
         try:
             return await self._exchange.send(self._cached_target(request.url), request, trace)
         except Unavailable:
@@ -75,6 +77,8 @@ class HttpSender:
         except Exception as error:
             if shortage := shortage_of(error):
                 raise Unavailable(shortage) from error
+            if trace.waits_for_lookup and isinstance(error, TimeoutError):
+                raise Unavailable("too many look-ups of host names wait for their name servers") from error
             failure = failure_of(error, trace)
         if shortage := await self._dns_probe.find_local_cause(failure):
             raise Unavailable(shortage)
@@ -97,8 +101,7 @@ class HttpSender:
 
     @cached_property
     def _dns_probe(self) -> DnsProbe:
-        connector = self._connector
-        return DnsProbe(self._dns_probe_host, connector.lookup, lambda: connector.resolved_at, self._monotonic)
+        return DnsProbe(self._dns_probe_host, self._connector.lookups, self._monotonic)
 
 
 @cache

@@ -19,7 +19,7 @@ class Request(NamedTuple):
 
     The body is sent as it is, so that its signature is valid; `private_names` names the customer's own headers.
     `timeout_seconds` is the webhook's own timeout, `kept_body_bytes` what is kept of the response.
-    `secrets` are masked in the response beside the customer's own headers.
+    `secrets` are masked in the response beside the customer's own headers. `account_id` is whose turn it takes.
     """
 
     url: str
@@ -29,6 +29,7 @@ class Request(NamedTuple):
     timeout_seconds: float | None = None
     kept_body_bytes: int = MAX_RESPONSE_BODY_BYTES
     secrets: tuple[str, ...] = ()
+    account_id: str = ""
 
     def __repr__(self) -> str:
         return f"Request({self.url})"
@@ -121,7 +122,14 @@ def build_request(
     if trace_parent:
         headers["traceparent"] = trace_parent
     if not customer_headers:
-        return Request(url, headers, body, timeout_seconds=timeout_seconds)
+        return Request(url, headers, body, timeout_seconds=timeout_seconds, account_id=delivery.account_id)
     our_names = {name.lower() for name in headers}
     own_headers = {name: value for name, value in customer_headers.items() if name.lower() not in our_names}
-    return Request(url, {**own_headers, **headers}, body, frozenset(own_headers), timeout_seconds)
+    return Request(
+        url,
+        {**own_headers, **headers},
+        body,
+        frozenset(own_headers),
+        timeout_seconds,
+        account_id=delivery.account_id,
+    )

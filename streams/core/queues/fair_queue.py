@@ -57,3 +57,14 @@ class FairQueue(Generic[Item]):
             if queue:
                 self._queues[owner] = queue
         return items
+
+    def take_one(self, may_go: Callable[[str], bool]) -> tuple[str, Item] | None:
+        """Take an item of the first owner that may go, which has the last turn then. None if no owner may go."""
+        owner = next(filter(may_go, self._queues), None)
+        if owner is None:
+            return None
+        queue = self._queues.pop(owner)
+        item = queue.popleft()
+        if queue:
+            self._queues[owner] = queue
+        return owner, item

@@ -206,6 +206,12 @@ class Slots(Generic[Waiter]):
         self._make_ready(queue)
         self._forget_idle(queue)
 
+    def give_back(self, name: str, waiter: Waiter) -> None:
+        """Move a request to a slow slot, if its account may have one, without waiting for its second to pass."""
+        queue = self._queues[name]
+        if self._slow.take(queue, waiter):
+            self._free_slot(queue)
+
     def shed(self, now: float, names: Iterable[str] | None = None) -> list[tuple[Waiter, HoldReason]]:
         """Remove the waiters that would wait too long because of their endpoint or its rate, newest first."""
         self._mark_slow(now)

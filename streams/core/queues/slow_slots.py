@@ -27,7 +27,9 @@ class SlowSlots(Generic[Waiter]):
         return len(self._accounts)
 
     def take(self, queue: EndpointQueue[Waiter], waiter: Waiter) -> bool:
-        """Take a slot for a request. False if its account has its share: then it waits for one."""
+        """Take a slot for a request. False if it has one, or if its account has its share: then it waits for one."""
+        if waiter in self._accounts:
+            return False
         if self.by_account[queue.account_id] >= self.free_count:
             self._without[waiter] = queue
             return False

@@ -51,7 +51,9 @@ class AccessToken(NamedTuple):
         return max(soonest, self.life_seconds / 2)
 
 
-def token_request(auth: Auth, client_secret: str, timeout_seconds: float, *, is_encoded: bool = True) -> Request:
+def token_request(
+    auth: Auth, client_secret: str, timeout_seconds: float, account_id: str = "", *, is_encoded: bool = True
+) -> Request:
     """The request for a token (RFC 6749 §4.4.2). `is_encoded` is whether Basic credentials are form-encoded."""
     client_id = auth.client_id or ""
     form = {
@@ -73,7 +75,13 @@ def token_request(auth: Auth, client_secret: str, timeout_seconds: float, *, is_
         private_names.add("Authorization")
     body = urlencode({name: value for name, value in form.items() if value is not None}).encode()
     return Request(
-        auth.token_url or "", headers, body, frozenset(private_names), timeout_seconds, MAX_TOKEN_RESPONSE_BYTES
+        auth.token_url or "",
+        headers,
+        body,
+        frozenset(private_names),
+        timeout_seconds,
+        MAX_TOKEN_RESPONSE_BYTES,
+        account_id=account_id,
     )
 
 

@@ -104,7 +104,7 @@ class WebhookService:
         if errors:
             raise Invalid(*errors)
         unresolved_hosts = await self._unresolved_hosts(
-            webhook_input.url, webhook_input.fallback_url, webhook_input.auth
+            webhook_input.account_id, webhook_input.url, webhook_input.fallback_url, webhook_input.auth
         )
         await self._accounts.require(webhook_input.account_id)
         secret = make_secret(self._new_key(SECRET_BYTES))
@@ -169,7 +169,7 @@ class WebhookService:
         status, now = changes.get("status"), self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
         unresolved_hosts = await self._unresolved_hosts(
-            new_values.get("url"), new_values.get("fallback_url"), new_values.get("auth")
+            account_id or "", new_values.get("url"), new_values.get("fallback_url"), new_values.get("auth")
         )
 
         def apply_changes(registration: Registration) -> Registration:
@@ -328,13 +328,13 @@ class WebhookService:
         raise Invalid(FieldError(f"auth.{SECRET_NAMES[auth.type]}", message))
 
     async def _unresolved_hosts(
-        self, url: str | None, fallback_url: str | None, auth: Mapping[str, str] | None
+        self, account_id: str, url: str | None, fallback_url: str | None, auth: Mapping[str, str] | None
     ) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
         named_urls = {"url": url, "fallbackUrl": fallback_url, "auth.tokenUrl": (auth or {}).get("tokenUrl")}
         # The checks of the input refuse an invalid URL.
         urls = {name: host_url for name, host_url in named_urls.items() if host_url and host_of(host_url)}
-        results = {name: await self._dns_check.check(host_url) for name, host_url in urls.items()}
+        results = {name: await self._dns_check.check(host_url, account_id) for name, host_url in urls.items()}
         if errors := [FieldError(name, result.problem) for name, result in results.items() if result.problem]:
             raise Invalid(*errors)
         hosts = {host_of(urls[name]): None for name, result in results.items() if not result.resolves}

@@ -94,6 +94,12 @@ class SlotLimiter:
         if self._waiting_slots:
             self._grant()
 
+    def give_back(self, slot: "AcquiredSlot") -> None:
+        """Let another request have this slot, and go on in a slow one."""
+        self._slots.give_back(slot.queue, slot)
+        if self._waiting_slots:
+            self._grant()
+
     def overdue_seconds(self, now: datetime) -> float:
         """How late the oldest delivery is among those waiting for a free slot of this process. 0 if none waits."""
         due_times = [slot.due_at for slot in self._slots.starved_waiters() if not slot.granted.done()]
@@ -176,6 +182,10 @@ class AcquiredSlot:
         self.due_at = due_at
         self.is_delivered: bool | None = None
         self.has_waited = False
+
+    def give_back(self) -> None:
+        """Let another request have the slot before this one begins: it waits for something else than its endpoint."""
+        self._limiter.give_back(self)
 
     def __enter__(self) -> "AcquiredSlot":
         return self
