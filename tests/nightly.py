@@ -100,6 +100,7 @@ NIGHT: dict[str, str] = {
     "tests/adversary/test_floods.py": "slow",
     "tests/adversary/test_settings.py": "slow",
     "tests/adversary/test_silent_name_servers.py": "slow",
+    "tests/adversary/test_stops.py": "slow",
     "tests/adversary/test_untrusted_producer.py::test_a_foreign_record_is_stored_as_invalid": "slow",
     "tests/adversary/test_untrusted_producer.py::test_a_foreign_record_is_stored_as_invalid[embedded]": "second store",
     "tests/adversary/test_untrusted_producer.py::test_a_foreign_record_is_stored_as_invalid[junk]": DAY,

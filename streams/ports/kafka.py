@@ -128,7 +128,10 @@ class EventClient(Protocol):
 
 
 class RecordConsumer(EventClient, Protocol):
-    """An `EventClient` that can also read again."""
+    """An `EventClient` that can also read again, and leave its group before it ends."""
+
+    def leave(self) -> None:
+        """Give all partitions back. `on_revoked` follows, and `run` goes on without any until it is cancelled."""
 
     def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
         """Stop reading this partition. `resume` continues at `rewind_to`, or after the last received record."""

@@ -11,6 +11,7 @@ from streams.adapters.http.sender import MAX_CONNECTIONS, HttpSender
 from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.consuming.topics_watch import TopicsWatch
 from streams.adapters.open_files import limit_connections
+from streams.core.deliveries.time_limits import DELIVER_DRAIN_SECONDS, REQUESTS_DRAIN_SECONDS
 from streams.core.queues.slots import SLOW_SLOTS, Slots
 from streams.outage import BROKER, EGRESS_PROXY, Outages
 from streams.ports.runtime import Telemetry
@@ -124,7 +125,6 @@ class DeliverProcess:
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
-        self._time_limits = settings.time_limits
         self._prefix = settings.topic_prefix
         self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
         self._producer = deployment.producer(telemetry, PRODUCER_LINGER_MS)
@@ -198,10 +198,7 @@ class DeliverProcess:
 
     async def drain(self) -> None:
         self._limiter.close()
-        limits = self._time_limits
-        await self._partition_consumer.drain(
-            limits.drain_seconds, limits.deliver_drain_seconds, lambda: self._limiter.is_used
-        )
+        await self._partition_consumer.drain(REQUESTS_DRAIN_SECONDS, DELIVER_DRAIN_SECONDS)
 
     def readiness_problems(self) -> list[str]:
         absent_topics = self._topics_watch.missing_topics

@@ -101,8 +101,8 @@ def test_a_pod_has_the_time_that_its_process_needs(name: str, attempt: float) ->
     assert TimeLimits(attempt).stop_seconds + 15 <= grace <= TimeLimits(attempt).stop_seconds + 15 + 16
 
 
-def test_a_pod_has_65_seconds_by_default() -> None:
-    assert pod("deliver")["spec"]["terminationGracePeriodSeconds"] == 65
+def test_a_pod_has_45_seconds_by_default() -> None:
+    assert pod("deliver")["spec"]["terminationGracePeriodSeconds"] == 45
 
 
 @pytest.mark.parametrize("stage", STAGES.values())

@@ -147,6 +147,7 @@ class FakeRecordConsumer:
         self.away = False
         self.responses = asyncio.Event()
         self.responses.set()
+        self._has_left = False
 
     async def run(self, handler: RecordHandler) -> None:
         self._handler = handler
@@ -154,7 +155,7 @@ class FakeRecordConsumer:
         self._members.append(self)
         try:
             await self._share()
-            while True:
+            while not self._has_left:
                 self._more.clear()
                 while records := self._fetch():
                     self.read += len(records)
@@ -167,6 +168,11 @@ class FakeRecordConsumer:
             await self.revoke(list(self._positions))
             await self._share()
             self._handler = None
+        await asyncio.Future()
+
+    def leave(self) -> None:
+        self._has_left = True
+        self._more.set()
 
     def assign(self, partitions: Sequence[Partition]) -> None:
         assert self._handler

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chaos.checker import Evidence, Verdict, check
 from kube.pods import End
-from streams.core.deliveries.time_limits import TimeLimits
+from streams.core.deliveries.time_limits import REQUESTS_DRAIN_SECONDS, TimeLimits
 
 # The longest time between two commits, and a request before the commit.
 UNCOMMITTED_SECONDS = 1.1
@@ -63,8 +63,8 @@ class Happening:
         return verdict
 
     def unexplained(self) -> int:
-        """What was sent twice, unless a `deliver` lacked the time to finish what it had begun: on a starved machine."""
-        ran_out = any(end.stage == "deliver" and end.seconds > LIMITS.deliver_drain_seconds for end in self.ends)
+        """What was sent twice, unless a `deliver` lacked the time to finish what it had begun: on a busy machine."""
+        ran_out = any(end.stage == "deliver" and end.seconds > REQUESTS_DRAIN_SECONDS for end in self.ends)
         return 0 if ran_out else self.repeated
 
     def bad_ends(self) -> list[End]:

@@ -1,15 +1,13 @@
 """Every part that limits a stop gets its time from the timeout of an attempt."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fakes import FakeKafka, FakeTelemetry
+from fakes import FakeKafka
 from streams.adapters.kafka.producing.record_producer import FLUSH_TIMEOUT_SECONDS
-from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.core.deliveries.time_limits import TimeLimits
 from streams.runtime.bootstrap import SqlDeployment
-from streams.runtime.stages import DeliverProcess
 from streams.settings import Settings, load_settings
 from streams.stages.consuming.partition_consumer import Pacing
 
@@ -33,22 +31,3 @@ def test_who_sends_a_test_waits_for_its_outcome(tmp_path: Path) -> None:
     environ = {"SCORM_WEBHOOKS_DATA_DIR": str(tmp_path), "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "60"}
     deployment = SqlDeployment.from_environment(environ)
     assert deployment.synthetic_events(FakeKafka(deployment.clock))._wait_seconds == 75
-
-
-async def test_deliver_drains_for_as_long_as_an_attempt_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deployment = SqlDeployment.from_environment(
-        {
-            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-            "SCORM_WEBHOOKS_DATA_DIR": str(tmp_path),
-            "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": f"{MAX_ATTEMPT_SECONDS:g}",
-        }
-    )
-    process = DeliverProcess(deployment, FakeTelemetry())
-    drained: list[float] = []
-
-    async def drain(*seconds: Any) -> None:
-        drained.extend(seconds[:2])
-
-    monkeypatch.setattr(process._partition_consumer, "drain", drain)
-    await process.drain()
-    assert drained == [MAX_ATTEMPT_SECONDS + 2] * 2

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 from streams.core.deliveries.decision import TEST_EXPIRY
-from streams.core.limits import MAX_WEBHOOK_TIMEOUT_SECONDS
 
 MAX_ATTEMPT_SECONDS = 60.0
 # Stages that make no attempt need as long to finish what they have begun.
 MIN_DRAIN_SECONDS = 12.0
+# At a stop of `deliver`: what ends within this time is committed before the partitions go to another process.
+REQUESTS_DRAIN_SECONDS = 1.5
+# Until then requests go on without their partitions, so that their attempts are recorded. Longer ones are cut off.
+DELIVER_DRAIN_SECONDS = 5.0
 # For the records that follow from an attempt.
 DRAIN_MARGIN_SECONDS = 2.0
 # After a drain, partitions are given back (3) and the producer waits for acknowledgements (10).
@@ -26,18 +29,13 @@ class TimeLimits:
 
     @property
     def drain_seconds(self) -> float:
-        """The time of a stage that makes no attempts to finish its current work."""
+        """The time of any other stage to finish its current work: `api` waits for the attempt of a test."""
         return max(MIN_DRAIN_SECONDS, self.attempt_seconds + DRAIN_MARGIN_SECONDS)
-
-    @property
-    def deliver_drain_seconds(self) -> float:
-        """The time to finish an attempt that has just begun, with the longest timeout that a webhook may have."""
-        return max(self.attempt_seconds, MAX_WEBHOOK_TIMEOUT_SECONDS) + DRAIN_MARGIN_SECONDS
 
     @property
     def stop_seconds(self) -> float:
         """The time from the signal to the end of a process."""
-        return self.deliver_drain_seconds + SHUTDOWN_AFTER_DRAIN_SECONDS
+        return self.drain_seconds + SHUTDOWN_AFTER_DRAIN_SECONDS
 
     @property
     def kill_seconds(self) -> float:

@@ -32,10 +32,6 @@ QueuedRecord = tuple[PartitionState, Record, Delivery | InvalidRecord]
 CallLater = Callable[[float, Callable[[], None]], object]
 
 
-# Between two looks, at a drain, whether a request is still in flight.
-SENDING_CHECK_SECONDS = 0.25
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
     """How many records are started at once, and how long the consumer waits."""
@@ -87,6 +83,7 @@ class PartitionConsumer:
         self._is_resume_scheduled = False
         self._batch_number = 0
         self._is_draining = False
+        self._has_left = False
         self._partitions: dict[Partition, PartitionState] = {}
         self._queue: FairQueue[QueuedRecord] = FairQueue()
         self._is_starting = False
@@ -96,24 +93,32 @@ class PartitionConsumer:
         """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
         await run_until_first_ends(lambda: self._failure, self._commit_regularly, lambda: self._consumer.run(self))
 
-    async def drain(
-        self, seconds: float, longest_seconds: float = 0.0, is_sending: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Start no more handlers, wait up to `seconds` for the running ones, and commit the completed records.
+    async def drain(self, seconds: float, last_seconds: float) -> None:
+        """Start no more handlers, wait up to `seconds` for the running ones, and give all partitions back.
 
-        While `is_sending` it waits on, up to `longest_seconds` in all: a request that is cut off is sent again.
-        Raises `TimeoutError` if some still run after that, or the commit is not answered. The next process handles
-        their records again.
+        What was completed is committed before. Handlers that still run end within `last_seconds` of the call, or are
+        cancelled: the next owners of the partitions do not wait for them, and handle their records again.
+        Raises `TimeoutError` if some were cancelled, or the commit was not answered.
         """
         self._is_draining = True
         for state in self._partitions.values():
             self._drop_queued(state)
         states = list(self._partitions.values())
+        started_at = asyncio.get_running_loop().time()
         await _wait_for_tasks(states, seconds)
-        seconds_left = longest_seconds - seconds
-        while seconds_left > 0 and is_sending():
-            await _wait_for_tasks(states, SENDING_CHECK_SECONDS)
-            seconds_left -= SENDING_CHECK_SECONDS
+        try:
+            await self._commit_last(states)
+        finally:
+            self._has_left = True
+            self._consumer.leave()
+            await _wait_for_tasks(states, max(0.0, started_at + last_seconds - asyncio.get_running_loop().time()))
+            unfinished_tasks = [task for state in states for task in state.tasks]
+            for task in unfinished_tasks:
+                task.cancel()
+        if unfinished_tasks:
+            raise TimeoutError(f"records not finished: {len(unfinished_tasks)}")
+
+    async def _commit_last(self, states: Sequence[PartitionState]) -> None:
         # A commit in progress may not be acknowledged: this one is. Nothing may run before it and take the progress.
         for state in states:
             state.has_progress = True
@@ -122,8 +127,6 @@ class PartitionConsumer:
                 await self._commits.commit(self._partitions.values())
         except TimeoutError:
             raise TimeoutError("the last commit was not answered") from None
-        if unfinished_count := sum(len(state.tasks) for state in states):
-            raise TimeoutError(f"records not finished: {unfinished_count}")
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
@@ -162,7 +165,7 @@ class PartitionConsumer:
         self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(states))
         if is_lost:
             return {}
-        await _wait_for_tasks(states, self._pacing.revoke_timeout_seconds)
+        await _wait_for_tasks(states, 0.0 if self._has_left else self._pacing.revoke_timeout_seconds)
         if unfinished_count := sum(len(state.tasks) for state in states):
             self._telemetry.warning(
                 "revoke_timed_out",
@@ -326,7 +329,8 @@ class PartitionConsumer:
             self._telemetry.gauge("records_open", self._open_count)
             waiting_count = sum(state.newer_record_problem is not None for state in self._partitions.values())
             self._telemetry.gauge("partitions_of_newer_release", waiting_count)
-            await self._commits.commit(self._partitions.values())
+            if not self._has_left:
+                await self._commits.commit(self._partitions.values())
 
 
 async def _wait_for_tasks(states: Sequence[PartitionState], seconds: float) -> None:

@@ -183,5 +183,5 @@ content. `helm template` cannot look Secrets up: there it is constant.
 {{/* Seconds until a process has ended itself: the sleep of `api`, then `TimeLimits.stop` of streams/core/deliveries/time_limits.py. */}}
 {{- define "scorm-webhooks.stopSeconds" -}}
 {{- $attempt := .Values.settings.attemptTimeoutSeconds | default 10 | ceil | int -}}
-{{- add (max 30 $attempt) 15 (.Values.stages.api.preStopSleepSeconds | int) -}}
+{{- add (max 10 $attempt) 15 (.Values.stages.api.preStopSleepSeconds | int) -}}
 {{- end }}

@@ -70,6 +70,9 @@ class KafkaRecordConsumer:
         watch_task = asyncio.create_task(self._watch())
         try:
             await asyncio.shield(self._finished)
+            if self._thread.is_stopping:
+                # It has left its group. Who has called `leave` cancels this.
+                await self._loop.create_future()
         finally:
             watch_task.cancel()
             self._thread.stop()
@@ -102,6 +105,11 @@ class KafkaRecordConsumer:
         self._topics = topics
         if thread := self._thread:
             self._send_command(lambda consumer: thread.subscribe(consumer, topics))
+
+    def leave(self) -> None:
+        """Give all partitions back. `on_revoked` follows, and `run` goes on without any until it is cancelled."""
+        if self._thread is not None:
+            self._thread.stop()
 
     # -- commands for the thread -----------------------------------------------------------------------------------
 
