@@ -31,10 +31,10 @@ async def authenticate(request: Request, request_class: RequestClass = RequestCl
     stored_caller: Caller | None = getattr(request.state, "caller", None)
     if stored_caller is not None:
         return stored_caller
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = _token_of(request)
+    if not token:
         raise Unauthorized("send the API key as `Authorization: Bearer sk_…`")
-    caller = await services_of(request).access.caller(token.strip(), lambda: network_work(request, request_class))
+    caller = await services_of(request).access.caller(token, lambda: network_work(request, request_class))
     request.state.caller = caller
     # By account: a limit by key would grow with each new key.
     is_allowed, bucket = request.app.state.rates.take(caller.account_id or caller.actor, time.monotonic())
@@ -46,6 +46,18 @@ async def authenticate(request: Request, request_class: RequestClass = RequestCl
     if not is_allowed:
         raise TooManyRequests(bucket.seconds_until_token)
     return caller
+
+
+async def authenticate_again(request: Request, scopes: Sequence[str]) -> None:
+    """Look at the key of a request again, after a wait: it may have ended. Raises `Unauthorized` and `Forbidden`."""
+    if token := _token_of(request):
+        require_scopes(await services_of(request).access.caller(token), scopes)
+
+
+def _token_of(request: Request) -> str:
+    """The API key; empty if there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 async def _require_permission(

@@ -5,11 +5,12 @@ from collections.abc import Coroutine, Sequence
 
 from fastapi import APIRouter, Request
 
-from api.auth import MayWriteDeliveries
+from api.auth import MayWriteDeliveries, authenticate_again
 from api.pulls.models import Pull, PulledIds, PulledItem, PulledItems, ReturnedIds, Settled
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
+from streams.core.accounts.access import Scope
 from streams.core.queues.request_class import TURN_SECONDS
 from streams.request_owner import current_owner, work_for
 
@@ -47,6 +48,8 @@ async def pull(webhook_id: Id, caller: MayWriteDeliveries, request: Request, bod
         request.state.waited_seconds = getattr(request.state, "waited_seconds", 0.0) + loop.time() - began_at
         if not is_woken:
             break
+        with work_for(owner):
+            await authenticate_again(request, [Scope.DELIVERIES_WRITE])
     return PulledItems(items=[PulledItem.of(item) for item in items])
 
 

@@ -20,7 +20,7 @@ from streams.core.deliveries.delivery_state import RecordedValue, merge_records
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.events.event import Event, check_event
 from streams.core.webhooks.webhook import Registration
-from streams.features.mails.storage import SqlMails
+from streams.features.mails.storage import MAX_EVENTS_AN_HOUR, SqlMails
 from streams.features.mails.text import compose
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.webhooks.changes import to_active
@@ -117,6 +117,16 @@ async def test_a_recovery_is_reported_after_trouble_and_only_then(fixture: Notic
     failing, recovered, _ = await fixture.events()
     assert (recovered.type, recovered.data["since"]) == ("webhook.recovered", "2026-04-10T12:08:00Z")
     assert failing.id != recovered.id
+
+
+async def test_of_pauses_again_and_again_some_have_an_event(fixture: NoticeFixture) -> None:
+    for number in range(MAX_EVENTS_AN_HOUR + 3):
+        await fixture.attempts(*(number + second / 60 for second in range(5)), epoch=number + 1)
+        await fixture.store.webhooks.change("wh_crm", to_active)
+    assert len(await fixture.all()) == MAX_EVENTS_AN_HOUR + 3
+    assert len(await fixture.events()) == MAX_EVENTS_AN_HOUR
+    await fixture.attempts(*(70 + second / 60 for second in range(5)), epoch=MAX_EVENTS_AN_HOUR + 4)
+    assert len(await fixture.events()) == MAX_EVENTS_AN_HOUR + 1
 
 
 async def test_a_pause_is_reported_at_once_after_a_day_and_at_its_end(fixture: NoticeFixture) -> None:

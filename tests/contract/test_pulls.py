@@ -22,7 +22,8 @@ from streams.core.errors import Conflict, NotFound, Unavailable
 from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import TEMPORARY_LIFE, Pause, PauseReason, Registration, Status
 from streams.features.pulls.service import PulledItem, PullService
-from streams.features.pulls.storage import SqlPulls
+from streams.features.pulls.storage import KEPT_ATTEMPTS, SqlPulls
+from streams.features.pulls.waits import SPREAD
 
 LEASE_SECONDS = 60
 
@@ -379,3 +380,23 @@ async def test_what_a_temporary_webhook_leaves_is_discarded(reading: Reading) ->
     now = clock.now()
     left = await store.held.unacknowledged("wh_crm", now, now, 10)
     assert {one.delivery.event_id for one in left} == {"evt_1", "evt_2"}
+
+
+async def test_of_attempts_without_end_the_last_are_kept(reading: Reading) -> None:
+    await reading.hold(1)
+    for _ in range(KEPT_ATTEMPTS + 3):
+        assert await reading.events(1) == ["evt_1"]
+        await reading.nack(1)
+    page = await reading.store.delivery_log.attempts(waiting(1).id, None, 100)
+    assert [made.number for made in page.rows] == list(range(KEPT_ATTEMPTS + 3, 3, -1))
+    assert (await reading.state(1)).attempts == KEPT_ATTEMPTS + 3
+
+
+async def test_waits_that_begin_together_end_one_by_one(reading: Reading) -> None:
+    loop = asyncio.get_running_loop()
+    began_at, ended_at = loop.time(), list[float]()
+    waits = [asyncio.create_task(reading.service.wait("wh_crm", 0.5, 1, 0.0)) for _ in range(20)]
+    for wait in waits:
+        wait.add_done_callback(lambda _: ended_at.append(loop.time() - began_at))
+    assert not any(await asyncio.gather(*waits))
+    assert max(ended_at) - min(ended_at) > 0.5 * SPREAD / 4

@@ -9,7 +9,9 @@ import pytest
 import standardwebhooks
 
 from builders import NOON, attempt, delivery, event
-from rest.api_fixture import URL, ApiFixture, errors_of
+from fakes import until
+from rest.api_fixture import URL, ApiClient, ApiFixture, errors_of
+from streams.core.accounts.access import Scope
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery import HoldReason
 from streams.core.deliveries.outcome import OutcomeKind
@@ -127,6 +129,19 @@ async def test_a_reader_that_waits_gets_what_comes(api: ApiFixture) -> None:
     await hold(api, made["id"], "evt_1")
     [item] = (await reading)["items"]
     assert item["headers"]["webhook-id"] == "evt_1"
+
+
+async def test_a_key_that_ends_during_a_wait_reads_nothing(api: ApiFixture) -> None:
+    made = await pull_webhook(api)
+    added = await api.access.add_key(api.acme.account_id, "reader", [Scope.DELIVERIES_WRITE], actor="test")
+    reader, path = ApiClient(api.client, added.api_key), f"/v1/webhooks/{made['id']}/pull"
+    reading = asyncio.create_task(reader.request("POST", path, {"waitSeconds": 25}))
+    await until(lambda: bool(api.app.state.services.pulls._waits._readers))
+    await api.access.revoke_key(api.acme.account_id, added.key.id, actor="test")
+    await hold(api, made["id"], "evt_1")
+    assert (await reading).status_code == 401
+    # Nobody has a lease of it.
+    assert len((await api.acme.post(path))["items"]) == 1
 
 
 async def test_a_key_repeats_no_pull(api: ApiFixture) -> None:

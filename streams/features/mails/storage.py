@@ -34,6 +34,8 @@ from streams.features.mails import notices
 from streams.ids import new_id
 from streams.ports.storage import DueMails
 
+# Of one kind about one webhook.
+MAX_EVENTS_AN_HOUR = 5
 REMINDER_DELAY = timedelta(days=1)
 REMINDER_INTERVAL = timedelta(days=7)
 
@@ -158,7 +160,11 @@ class SqlMails:
         return added_count
 
     async def store_events(self, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None) -> int:
-        """Store the events of new notices, which `publish` sends. Returns how many notices were handled."""
+        """Store the events of new notices, which `publish` sends. Returns how many notices were handled.
+
+        After some of one kind about one webhook, the others of an hour have none: webhooks that fail, and take these
+        events of each other, would get more with each that is enabled.
+        """
         query = select(mails).where(mails.c.is_event_due).order_by(mails.c.created_at, mails.c.id).limit(limit)
         if excluded:
             query = query.where(mails.c.id.not_in(excluded))
@@ -167,6 +173,8 @@ class SqlMails:
             try:
                 event = notice_event(_to_mail(row))
                 async with self._database.transaction() as connection:
+                    if event and await _is_repeated(connection, row):
+                        event = None
                     await self._event_writer.store(connection, [(event, row.created_at)] if event else [])
                     done = update(mails).where(mails.c.id == row.id).values(is_event_due=False)
                     await connection.execute(done)
@@ -227,6 +235,14 @@ async def _notice_row(connection: AsyncConnection, mail: Mail) -> dict[str, Any]
     row = {**asdict(mail), "is_open": mail.kind in notices.TROUBLE_KINDS, "is_event_due": True}
     muted = await connection.scalar(select(accounts.c.muted_mails).where(accounts.c.id == mail.account_id))
     return {**row, "due_at": None, "problem": MUTED_MESSAGE} if mail.kind in (muted or ()) else row
+
+
+async def _is_repeated(connection: AsyncConnection, row: Any) -> bool:
+    """Whether there were enough notices of this kind about this webhook in the hour before this one."""
+    is_same = (mails.c.webhook_id == row.webhook_id) & (mails.c.kind == row.kind)
+    is_earlier = mails.c.created_at.between(row.created_at - timedelta(hours=1), row.created_at)
+    earlier = select(mails.c.id).where(is_same, is_earlier, mails.c.id != row.id).limit(MAX_EVENTS_AN_HOUR)
+    return len((await connection.execute(earlier)).all()) == MAX_EVENTS_AN_HOUR
 
 
 async def _due_with(

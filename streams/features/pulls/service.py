@@ -125,6 +125,7 @@ class PullService:
         # What was leased must reach its reader.
         with suppress(Unavailable, RowRefused):
             await self._recorder.record(Batch(attempts=attempts))
+            await self._pulls.forget_attempts(leases)
         self._telemetry.count("leases_total", len(attempts), outcome=outcome)
 
     async def _keep(self, registration: Registration) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, literal, or_, select, true, update, values
+from sqlalchemy import ColumnElement, Select, delete, exists, func, literal, or_, select, true, tuple_, update, values
 from sqlalchemy import column as sql_column
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Text
@@ -16,6 +16,7 @@ from streams.adapters.sql.erasures.erased_events import SqlErasedEvents, account
 from streams.adapters.sql.tables.deliveries import (
     IS_HELD_FOR_READERS,
     IS_PULLED,
+    attempts,
     deliveries,
     events,
     newest_change,
@@ -36,6 +37,8 @@ from streams.ports.runtime import Clock
 
 # What no reader gets is looked at again after this time: its erasure has ended by then, or a person has repaired it.
 ASIDE_TIME = timedelta(minutes=10)
+# A reader may pull a delivery and give it back without end: of these attempts, the last ones are kept.
+KEPT_ATTEMPTS = 20
 # A lease passes over at most this many portions that no reader gets.
 MAX_PORTIONS = 10
 
@@ -113,6 +116,19 @@ class SqlPulls:
             rows = (await connection.execute(locked)).all()
             await _change(connection, rows, due_at=now + delay, leased_until=None, message=_GIVEN_BACK_MESSAGE)
         return [_to_lease(row) for row in rows]
+
+    async def forget_attempts(self, leases: Collection[Lease]) -> None:
+        """Delete the attempts of these deliveries that are older than the last ones; their number stays."""
+        old_attempts = [
+            (lease.delivery.id, lease.delivery.attempt - KEPT_ATTEMPTS)
+            for lease in leases
+            if lease.delivery.attempt > KEPT_ATTEMPTS
+        ]
+        if old_attempts:
+            is_old = tuple_(attempts.c.delivery_id, attempts.c.number).in_(old_attempts)
+            async with self._database.transaction() as connection:
+                # A request has a URL, and is kept.
+                await connection.execute(delete(attempts).where(is_old, attempts.c.url == ""))
 
     async def available(self, limits: Mapping[str, int]) -> Mapping[str, int]:
         """How many deliveries a reader could pull now of each of these webhooks, up to the number beside it."""

@@ -1,6 +1,7 @@
 """Readers that wait for deliveries: one query at a time for all of a process, and none while nobody waits."""
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -8,6 +9,8 @@ from contextvars import Context
 from dataclasses import dataclass
 
 POLL_SECONDS = 0.25
+# A wait ends before its time by up to this part of it.
+SPREAD = 0.2
 
 
 @dataclass(eq=False, slots=True)
@@ -49,7 +52,8 @@ class Waits:
             # It works for all readers, and not for the request of this one.
             self._poll_task = asyncio.create_task(self._poll(), context=Context())
         try:
-            async with asyncio.timeout(seconds):
+            # Readers that begin together, after a restart, do not all come again together.
+            async with asyncio.timeout(seconds - random.uniform(0, seconds * SPREAD)):
                 return await reader.woken
         except TimeoutError:
             return False
