@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from streams.core.deliveries.request import USER_AGENT
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
 from streams.features.accounts.terminals import TerminalService
@@ -40,7 +41,7 @@ class Services:
     """The services and ports that routes use; `readiness_problems` says why requests cannot be served at the moment.
 
     Reads in a block of `one_read` show one moment, and cost less. `oidc` is None if no provider is set. Requests to
-    endpoints come from `source_addresses`.
+    endpoints come from `source_addresses`, with this `user_agent`.
     """
 
     access: AccessService
@@ -74,6 +75,7 @@ class Services:
     one_read: Callable[[], AbstractAsyncContextManager[None]]
     oidc: OidcService | None = None
     source_addresses: Sequence[str] = ()
+    user_agent: str = USER_AGENT
 
 
 def services_of(request: Request) -> Services:

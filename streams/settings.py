@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from streams import setting_values as values
 from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
+from streams.core.deliveries.request import USER_AGENT
 from streams.core.deliveries.schedule import Schedule
 from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.core.errors import Misconfigured
@@ -133,6 +134,10 @@ class Settings(BaseModel):
             description="a host name that always resolves; while it does not, DNS failures do not count for health",
         ),
     ] = None
+    user_agent: Annotated[
+        str,
+        Field(pattern=r"^[!-~]([ -~]{0,198}[!-~])?$", description="`User-Agent` of every request to an endpoint"),
+    ] = USER_AGENT
     signature_header: Annotated[
         str,
         Field(pattern=r"^[A-Za-z0-9-]{1,64}$", description="name of the platform's own signature header"),

@@ -14,3 +14,4 @@ class SourceAddresses(Model):
         list[str],
         Field(description="Addresses and networks (CIDR); empty if the platform's operator has not published them."),
     ]
+    user_agent: Annotated[str, Field(description="The `User-Agent` of each request.")]

@@ -12,5 +12,6 @@ router = APIRouter(tags=["Webhooks"], route_class=StrictRoute)
 
 @router.get("/v1/source-addresses", summary="List our source addresses", operation_id="listSourceAddresses")
 async def source_addresses(caller: MayReadWebhooks, request: Request) -> SourceAddresses:
-    """Requests to your endpoints come from these addresses: let them through your firewall."""
-    return SourceAddresses(addresses=list(services_of(request).source_addresses))
+    """Requests to your endpoints come from these addresses, with this name: let them through your firewall."""
+    services = services_of(request)
+    return SourceAddresses(addresses=list(services.source_addresses), user_agent=services.user_agent)

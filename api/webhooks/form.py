@@ -152,6 +152,7 @@ async def _form_page(
         filter_conditions=CONDITIONS,
         filter_names=names_in(events),
         source_addresses=visit.services.source_addresses,
+        user_agent=visit.services.user_agent,
     )
 
 

@@ -1,5 +1,6 @@
 """Check the way to an endpoint, step by step, from this machine."""
 
+import asyncio
 import socket
 import ssl
 import time
@@ -15,6 +16,7 @@ import typer
 from streams.cli.output import show
 from streams.cli.signing_secret import checked_secret
 from streams.cli.text import say
+from streams.core.deliveries.outcome import FIREWALL_MEANING, is_of_firewall
 from streams.core.errors import Invalid
 from streams.core.webhooks.address import is_allowed
 from streams.core.webhooks.exam import sample_request
@@ -38,13 +40,13 @@ class Step:
     message: str
 
 
-def run_doctor(url: str, secret: str | None, platform_header: str, *, as_json: bool) -> None:
+def run_doctor(url: str, secret: str | None, platform_header: str, user_agent: str, *, as_json: bool) -> None:
     """Do each step up to the first that stops the others. Exits with 1 if one is wrong, 3 if nothing can be reached."""
     if errors := url_errors("URL", url, allow_http=True):
         raise Invalid(*errors)
     signing_secret = checked_secret(secret) if secret else None
     steps: list[Step] = []
-    for step in examine(url, signing_secret, platform_header):
+    for step in examine(url, signing_secret, platform_header, user_agent):
         steps.append(step)
         if not as_json:
             say(f"{_MARKS[step.is_right]:<5}  {step.name:<12} {step.message}")
@@ -59,7 +61,7 @@ def run_doctor(url: str, secret: str | None, platform_header: str, *, as_json: b
 _MARKS = {True: "right", False: "WRONG", None: "hint"}
 
 
-def examine(url: str, secret: str | None, platform_header: str) -> Iterator[Step]:
+def examine(url: str, secret: str | None, platform_header: str, user_agent: str) -> Iterator[Step]:
     """The steps, up to the first that stops the others."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -85,7 +87,7 @@ def examine(url: str, secret: str | None, platform_header: str) -> Iterator[Step
         yield step
         if step.is_right is False:
             return
-    yield from _send_test(url, secret, platform_header)
+    yield from _send_test(url, secret, platform_header, user_agent)
 
 
 def _resolve(host: str, port: int) -> Sequence[str]:
@@ -153,17 +155,13 @@ def _issuer(certificate: Mapping[str, Any]) -> str:
     return str(names.get("organizationName") or names.get("commonName") or "an unnamed authority")
 
 
-def _send_test(url: str, secret: str | None, platform_header: str) -> Iterator[Step]:
+def _send_test(url: str, secret: str | None, platform_header: str, user_agent: str) -> Iterator[Step]:
     """Send one test event, as a platform sends it."""
     request = sample_request(secret, platform_header, new_id("evt"), datetime.now(UTC))
     began_at = time.monotonic()
     try:
-        with (
-            httpx2.Client(follow_redirects=False, trust_env=False, timeout=RESPONSE_SECONDS) as client,
-            client.stream("POST", url, content=request.body, headers=dict(request.headers)) as response,
-        ):
-            status, headers = response.status_code, dict(response.headers)
-    except httpx2.TimeoutException:
+        status, headers = asyncio.run(_post(url, {**request.headers, "User-Agent": user_agent}, request.body))
+    except (TimeoutError, httpx2.TimeoutException):
         message = f"no response within {RESPONSE_SECONDS:g} seconds. Respond at once, and work afterwards."
         yield Step("response", False, message)
         return
@@ -174,6 +172,16 @@ def _send_test(url: str, secret: str | None, platform_header: str) -> Iterator[S
     yield _judge(status, headers, is_signed=secret is not None)
     if seconds > RESPONSE_SECONDS / 2:
         yield Step("time", None, f"{seconds:.1f} seconds: after {RESPONSE_SECONDS:g} a platform gives up")
+
+
+async def _post(url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str]]:
+    """The status and the headers of the response, all within the time."""
+    async with (
+        asyncio.timeout(RESPONSE_SECONDS),
+        httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=RESPONSE_SECONDS) as client,
+        client.stream("POST", url, content=body, headers=dict(headers)) as response,
+    ):
+        return response.status_code, dict(response.headers)
 
 
 def _judge(status: int, headers: Mapping[str, str], *, is_signed: bool) -> Step:
@@ -189,6 +197,8 @@ def _judge(status: int, headers: Mapping[str, str], *, is_signed: bool) -> Step:
         )
     if status in (401, 403) and not is_signed:
         return Step("response", True, f"{status}: a request without a signature is refused, as it must be")
+    if is_of_firewall(status, headers):
+        return Step("response", False, f"{status} and a web page: {FIREWALL_MEANING}")
     return Step("response", False, f"{status}. {_STATUS_ADVICE.get(status, 'The log of the server says why.')}")
 
 

@@ -26,7 +26,7 @@ UNREACHABLE_EXIT_CODE = 3
 _UNSEEN = "The exam sees only responses. Look yourself whether `duplicate` and `order` did their work just once."
 
 
-def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> None:
+def run_exam(url: str, secret: str, signature_header: str, user_agent: str, *, as_json: bool) -> None:
     """Run every check. Exits with 1 if the receiver fails some, and with 3 if it cannot be reached."""
     if errors := url_errors("URL", url, allow_http=True):
         raise Invalid(*errors)
@@ -37,7 +37,7 @@ def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> 
         new_id("exam").removeprefix("exam_"),
         datetime.now(UTC),
     )
-    results = asyncio.run(_take(url, exam.checks(), is_quiet=as_json))
+    results = asyncio.run(_take(url, exam.checks(), user_agent, is_quiet=as_json))
     failed = [result["name"] for result in results if not result["passed"]]
     if as_json:
         show({"passed": not failed, "failed": failed, "checks": results}, as_json)
@@ -50,10 +50,13 @@ def run_exam(url: str, secret: str, signature_header: str, *, as_json: bool) -> 
         raise typer.Exit(1)
 
 
-async def _take(url: str, checks: Sequence[Check], *, is_quiet: bool) -> Sequence[Mapping[str, Any]]:
+async def _take(url: str, checks: Sequence[Check], user_agent: str, *, is_quiet: bool) -> Sequence[Mapping[str, Any]]:
     """The result of each check. Exits if no connection to the receiver can be opened."""
     results: list[Mapping[str, Any]] = []
-    async with httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=RESPONSE_SECONDS) as client:
+    own = {"User-Agent": user_agent}
+    async with httpx2.AsyncClient(
+        headers=own, follow_redirects=False, trust_env=False, timeout=RESPONSE_SECONDS
+    ) as client:
         for check in checks:
             try:
                 result = await _result(client, url, check)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from streams.cli.output import JsonOption
+from streams.core.deliveries.request import USER_AGENT
 
 PANEL = "For integrators"
 DEFAULT_PLATFORM_HEADER = "X-AllureConnect-Signature"
@@ -20,6 +21,10 @@ def _header_name(text: str) -> str:
 
 HeaderOption = Annotated[
     str, typer.Option("--header", parser=_header_name, metavar="NAME", help="The platform's own header of signatures.")
+]
+AgentOption = Annotated[
+    str,
+    typer.Option("--user-agent", metavar="TEXT", help="The platform's `User-Agent`: see `webhooks source-addresses`."),
 ]
 SecretOption = Annotated[
     str, typer.Option(envvar="WEBHOOK_SECRET", show_envvar=True, help="The signing secret that it verifies with.")
@@ -140,6 +145,7 @@ def doctor(
         typer.Option(envvar="WEBHOOK_SECRET", show_envvar=True, help="Sign the test event with this secret."),
     ] = None,
     header: HeaderOption = DEFAULT_PLATFORM_HEADER,
+    user_agent: AgentOption = USER_AGENT,
     as_json: JsonOption = False,
 ) -> None:
     """Check the way to an endpoint from this machine: its name, addresses, certificate, redirects, and a test event.
@@ -150,13 +156,14 @@ def doctor(
     """
     from streams.cli.doctor import run_doctor
 
-    run_doctor(url, secret, header, as_json=as_json)
+    run_doctor(url, secret, header, user_agent, as_json=as_json)
 
 
 def exam(
     url: UrlArgument,
     secret: SecretOption,
     header: HeaderOption = DEFAULT_PLATFORM_HEADER,
+    user_agent: AgentOption = USER_AGENT,
     as_json: JsonOption = False,
 ) -> None:
     """Send a receiver what the world will: duplicates, wrong signatures, old and late requests, large and slow ones.
@@ -168,7 +175,7 @@ def exam(
     """
     from streams.cli.exam import run_exam
 
-    run_exam(url, secret, header, as_json=as_json)
+    run_exam(url, secret, header, user_agent, as_json=as_json)
 
 
 def apply(

@@ -96,10 +96,11 @@ def webhooks_list(
 
 @webhooks.command("source-addresses")
 def webhooks_source_addresses(as_json: JsonOption = False) -> None:
-    """List the addresses that requests to endpoints come from, for your firewall."""
+    """List the addresses that requests to endpoints come from, and their User-Agent, for your firewall."""
     with open_api() as api:
-        addresses = api.get("source-addresses")
-    show(addresses if as_json else [{"address": address} for address in addresses["addresses"]], as_json)
+        source = api.get("source-addresses")
+    rows = [{"address": address, "userAgent": source["userAgent"]} for address in source["addresses"]]
+    show(source if as_json else rows or [{"userAgent": source["userAgent"]}], as_json)
 
 
 WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]

@@ -102,6 +102,7 @@ class SqlDeployment(SqlParts):
             one_read=self.database.one_read,
             oidc=self.oidc_service(telemetry),
             source_addresses=[format_network(network) for network in self.settings.source_addresses],
+            user_agent=self.settings.user_agent,
         )
 
     def accounts(self) -> AccountService:
@@ -218,6 +219,7 @@ class SqlDeployment(SqlParts):
             telemetry,
             self.settings.signature_header,
             self.settings.send_traceparent,
+            self.settings.user_agent,
         )
 
     def replays(self) -> ReplayService:

@@ -171,6 +171,7 @@ class DeliverProcess:
             settings.attempt_timeout_seconds,
             settings.signature_header,
             settings.send_traceparent,
+            settings.user_agent,
         )
         deliver = Deliver(ports, policy, self._limiter, outages)
         self._partition_consumer = PartitionConsumer(

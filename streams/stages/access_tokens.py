@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 
 from streams.core.deliveries.outcome import Failure, Response
+from streams.core.deliveries.request import USER_AGENT, Request
 from streams.core.webhooks.access_token import (
     AccessToken,
     is_invalid_client,
@@ -67,7 +68,9 @@ class AccessTokens:
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        user_agent: str = USER_AGENT,
     ) -> None:
+        self._user_agent = user_agent
         self._sender = sender
         self._encryption = encryption
         self._clock = clock
@@ -149,12 +152,12 @@ class AccessTokens:
     async def _fetch(self, entry: _Token, auth: Auth, timeout_seconds: float) -> AccessToken | Failure:
         secret = self._encryption.decrypt(entry.credentials[1] or "")
         started_at = self._monotonic()
-        request = token_request(auth, secret, timeout_seconds, entry.account_id, is_encoded=entry.is_encoded)
+        request = self._request(entry, auth, secret, timeout_seconds, is_encoded=entry.is_encoded)
         result = await self._sender.send(request)
         is_basic = auth.client_authentication is not ClientAuthentication.BODY
         seconds_left = timeout_seconds - (self._monotonic() - started_at)
         if is_basic and is_invalid_client(result) and seconds_left > 0:
-            other_request = token_request(auth, secret, seconds_left, entry.account_id, is_encoded=not entry.is_encoded)
+            other_request = self._request(entry, auth, secret, seconds_left, is_encoded=not entry.is_encoded)
             if other_request.headers != request.headers:
                 other_result = await self._sender.send(other_request)
                 if isinstance(other_result, Response) and other_result.status == 200:
@@ -165,3 +168,8 @@ class AccessTokens:
         else:
             entry.token, entry.fetched_at, entry.failed_at = outcome, started_at, -math.inf
         return outcome
+
+    def _request(self, entry: _Token, auth: Auth, secret: str, timeout_seconds: float, *, is_encoded: bool) -> Request:
+        return token_request(
+            auth, secret, timeout_seconds, entry.account_id, user_agent=self._user_agent, is_encoded=is_encoded
+        )

@@ -9,7 +9,7 @@ from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.decision import Decision, SendNow, judge_attempt
 from streams.core.deliveries.delivery import Delivery
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
-from streams.core.deliveries.request import Request, build_request
+from streams.core.deliveries.request import USER_AGENT, Request, build_request
 from streams.core.deliveries.schedule import Schedule
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.events.trace import SpanName
@@ -28,7 +28,7 @@ MIN_SEND_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """How a deployment delivers: its retry schedule, the timeout of an attempt, and two of a request's headers.
+    """How a deployment delivers: its retry schedule, the timeout of an attempt, and some of a request's headers.
 
     A webhook may have a schedule and a timeout of its own.
     """
@@ -37,6 +37,7 @@ class DeliveryPolicy:
     timeout_seconds: float = 10.0
     signature_header: str = "X-AllureConnect-Signature"
     sends_trace_parent: bool = False
+    user_agent: str = USER_AGENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class AttemptSender:
     def __init__(self, ports: DeliverPorts, policy: DeliveryPolicy) -> None:
         self._ports = ports
         self._policy = policy
-        self._tokens = AccessTokens(ports.sender, ports.encryption, ports.clock)
+        self._tokens = AccessTokens(ports.sender, ports.encryption, ports.clock, user_agent=policy.user_agent)
 
     async def attempt(
         self, delivery: Delivery, target: SendNow, on_token_wait: Callable[[], None]
@@ -164,6 +165,7 @@ class AttemptSender:
             trace_parent if self._policy.sends_trace_parent else None,
             webhook.options.timeout_seconds,
             webhook.options.fields,
+            self._policy.user_agent,
         )
         auth = webhook.auth_for(target.url)
         if auth is None or auth.type is not AuthType.BASIC:

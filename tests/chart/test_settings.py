@@ -28,6 +28,7 @@ GIVEN: dict[str, Any] = {
     "sourceAddresses": ["203.0.113.7/32", "2001:db8::/48"],
     "allowHttp": True,
     "dnsProbeHost": "example.com",
+    "userAgent": "acme-learning/2",
     "signatureHeader": "X-Acme-Signature",
     "sendTraceparent": True,
     "attemptTimeoutSeconds": 2.5,

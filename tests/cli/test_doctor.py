@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,17 @@ import pytest
 import trustme
 from typer.testing import CliRunner, Result
 
+from adversary.misbehaving_endpoint import Connection, drips_its_headers, listening
 from builders import SECRET
 from streams.cli.app import app
 from streams.cli.doctor import _judge
+
+
+def sends_interim_responses_without_end(connection: Connection) -> None:
+    connection.read_request()
+    while True:
+        connection.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        connection.stopped.wait(0.05)
 
 
 @contextmanager
@@ -72,6 +81,29 @@ def test_a_closed_port_cannot_be_reached() -> None:
 def test_a_name_that_does_not_resolve_is_the_end() -> None:
     done = doctor("https://nowhere.invalid/hook")
     assert (done.exit_code, "does not resolve" in done.output) == (3, True)
+
+
+def test_a_response_without_end_takes_no_longer_than_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte of its headers comes in time, and so does each interim response."""
+    monkeypatch.setattr("streams.cli.doctor.RESPONSE_SECONDS", 0.3)
+    began_at = time.monotonic()
+    with listening(sends_interim_responses_without_end) as interim, listening(drips_its_headers) as dripping:
+        for one in (interim, dripping):
+            done = doctor(one.url("/hook"))
+            assert (done.exit_code, "no response" in done.output) == (1, True), done.output
+    assert time.monotonic() - began_at < 5
+
+
+def test_a_refusal_by_a_firewall_is_named() -> None:
+    step = _judge(403, {"content-type": "text/html"}, is_signed=True)
+    assert (step.is_right, "probably a firewall" in step.message) == (False, True)
+
+
+def test_the_platforms_user_agent_may_be_sent() -> None:
+    heard: list[bytes] = []
+    with listening(lambda connection: heard.append(connection.read_request())) as there:
+        doctor(there.url("/hook"), "--user-agent", "acme-learning/2")
+    assert b"user-agent: acme-learning/2" in b"".join(heard).lower()
 
 
 def test_a_redirect_names_its_target() -> None:

@@ -85,11 +85,12 @@ async def test_the_source_addresses_are_listed(tmp_path: Path, monkeypatch: pyte
     async with open_api(f"sqlite:///{tmp_path}/other.sqlite", settings=settings) as other, served(other.app) as url:
         monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", url)
         monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", str(other.acme.key))
-        assert await printed("webhooks", "source-addresses") == {"addresses": ["203.0.113.7", "198.51.100.0/24"]}
+        addresses = {"addresses": ["203.0.113.7", "198.51.100.0/24"], "userAgent": "scorm-webhooks/1.0"}
+        assert await printed("webhooks", "source-addresses") == addresses
         assert (await run("webhooks", "source-addresses")).stdout.split() == [
-            "address",
-            "203.0.113.7",
-            "198.51.100.0/24",
+            *("address", "userAgent"),
+            *("203.0.113.7", "scorm-webhooks/1.0"),
+            *("198.51.100.0/24", "scorm-webhooks/1.0"),
         ]
 
 

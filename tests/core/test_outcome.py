@@ -146,3 +146,16 @@ def test_any_text_is_a_wait_or_none(value: str) -> None:
 def test_a_response_that_has_begun_is_named(kind: OutcomeKind, message: str) -> None:
     outcome = judge(Failure(kind, partial_response=Response(200, {})), NOON, 10)
     assert (outcome.kind, outcome.message) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "is_meant"),
+    [
+        *((403, "text/html; charset=UTF-8", True), (406, "text/html", True)),
+        *((403, "application/json", False), (404, "text/html", False), (403, "", False)),
+    ],
+)
+def test_a_page_as_refusal_is_said_to_be_a_firewalls(status: int, content_type: str, is_meant: bool) -> None:
+    outcome = judge(Response(status, {"content-type": content_type}), NOON, 10)
+    assert outcome.kind is OutcomeKind.CLIENT_ERROR
+    assert ("firewall" in outcome.message) is is_meant

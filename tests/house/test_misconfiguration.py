@@ -88,6 +88,7 @@ WRONG = {
     "ALLOW_HTTP": ("maybe", "2", STEERING),
     "SEND_TRACEPARENT": ("maybe", "2", STEERING),
     "DNS_PROBE_HOST": ("a b", "x" * 254, STEERING),
+    "USER_AGENT": (" acme", "acme ", "x" * 201, "acmé", STEERING),
     "SIGNATURE_HEADER": ("X Y", "X:", "x" * 65, "Host", "content-length", "Webhook-Id", "User-Agent", STEERING),
     "ATTEMPT_TIMEOUT_SECONDS": ("0", "-1", "nan", "inf", "1e-300", "61", "soon", STEERING),
     "SLOTS": (*NOT_A_NUMBER, "1", "100001"),

@@ -161,6 +161,17 @@ _PARTIAL_RESPONSE_FAILURES = {
 }
 
 
+# A receiver has no page for a POST.
+FIREWALL_MEANING = (
+    "probably a firewall before its server refused the request. Let our source addresses and our User-Agent through."
+)
+
+
+def is_of_firewall(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether a refusal looks like one of a firewall; header names are lower-case."""
+    return status in (403, 406) and headers.get("content-type", "").startswith("text/html")
+
+
 def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> Outcome:
     """The outcome of a response or a failure. 2xx is a success; anything else, including a redirect, is a failure."""
     if isinstance(result, Failure):
@@ -180,6 +191,9 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
         return Outcome(
             OutcomeKind.THROTTLED, f"The endpoint responded with {status} and asked to wait {seconds} seconds.", wait
         )
+    if is_of_firewall(status, result.headers):
+        message = f"The endpoint responded with {status} and a web page: {FIREWALL_MEANING}"
+        return Outcome(OutcomeKind.CLIENT_ERROR, message)
     if 400 <= status < 500:
         return Outcome(OutcomeKind.CLIENT_ERROR, f"The endpoint responded with {status}: it did not accept the event.")
     return Outcome(OutcomeKind.SERVER_ERROR, f"The endpoint responded with {status}: its server failed.")

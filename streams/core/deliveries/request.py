@@ -11,6 +11,7 @@ from streams.core.limits import MAX_RESPONSE_BODY_BYTES
 
 MASK = "•••"
 MIN_SECRET_CHARACTERS = 6
+# A platform may give its own name.
 USER_AGENT = "scorm-webhooks/1.0"
 
 
@@ -96,6 +97,7 @@ def build_request(
     trace_parent: str | None = None,
     timeout_seconds: float | None = None,
     fields: Sequence[str] | None = None,
+    user_agent: str = USER_AGENT,
 ) -> Request:
     """Build the request of one attempt, signed by the platform's scheme and by Standard Webhooks.
 
@@ -110,7 +112,7 @@ def build_request(
     standard_signatures = (sign_standard(secret, delivery.event_id, timestamp, body) for secret in secrets)
     headers = {
         "Content-Type": "application/json",
-        "User-Agent": USER_AGENT,
+        "User-Agent": user_agent,
         signature_header: sign_platform(secrets[0], body),
         "webhook-id": delivery.event_id,
         "webhook-timestamp": str(timestamp),

@@ -52,7 +52,13 @@ class AccessToken(NamedTuple):
 
 
 def token_request(
-    auth: Auth, client_secret: str, timeout_seconds: float, account_id: str = "", *, is_encoded: bool = True
+    auth: Auth,
+    client_secret: str,
+    timeout_seconds: float,
+    account_id: str = "",
+    *,
+    user_agent: str = USER_AGENT,
+    is_encoded: bool = True,
 ) -> Request:
     """The request for a token (RFC 6749 §4.4.2). `is_encoded` is whether Basic credentials are form-encoded."""
     client_id = auth.client_id or ""
@@ -64,7 +70,7 @@ def token_request(
     }
     headers = {
         "Content-Type": "application/x-www-form-urlencoded",
-        "User-Agent": USER_AGENT,
+        "User-Agent": user_agent,
         "Accept": "application/json",
     }
     private_names = {"Accept"}

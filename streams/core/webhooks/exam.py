@@ -17,7 +17,7 @@ _VERIFY, _ORDER, _RESPOND, _ROTATE = "verify-the-signature", "duplicates-and-ord
 
 @dataclass(frozen=True, slots=True)
 class ExamRequest:
-    """One request of the exam. A slow one brings its body in pieces."""
+    """One request of the exam, without a `User-Agent`. A slow one brings its body in pieces."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -33,7 +33,6 @@ def sample_request(secret: str | None, platform_header: str, event_id: str, now:
     body, timestamp = _render({**event, "data": _COMPLETED}), int(now.timestamp())
     headers = {
         "Content-Type": "application/json",
-        "User-Agent": "scorm-webhooks/exam",
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp),
         "webhook-attempt": "1",
@@ -201,7 +200,6 @@ class Exam:
         secrets = secrets or (self.secret,)
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": "scorm-webhooks/exam",
             self.signature_header: sign_platform(secrets[0], body),
             "webhook-id": event["id"],
             "webhook-timestamp": str(timestamp),

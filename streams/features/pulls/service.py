@@ -9,7 +9,7 @@ from functools import cached_property
 from streams.core.deliveries.delivery_state import Batch, RecordedValue, delivery_state_of
 from streams.core.deliveries.lease import Lease, attempt_of_lease
 from streams.core.deliveries.outcome import OutcomeKind
-from streams.core.deliveries.request import build_request
+from streams.core.deliveries.request import USER_AGENT, build_request
 from streams.core.errors import Conflict, InvalidRecord, NotFound, RowRefused, Unavailable
 from streams.core.webhooks.webhook import TEMPORARY_LIFE, DeliveryMode, Registration, Status, Webhook
 from streams.features.pulls.storage import SqlPulls
@@ -46,6 +46,7 @@ class PullService:
     _telemetry: Telemetry
     _signature_header: str
     _sends_trace_parent: bool = False
+    _user_agent: str = USER_AGENT
 
     @cached_property
     def _waits(self) -> Waits:
@@ -162,6 +163,7 @@ class PullService:
                     self._signature_header,
                     delivery.trace_parent if self._sends_trace_parent else None,
                     fields=webhook.options.fields,
+                    user_agent=self._user_agent,
                 )
                 items.append(PulledItem(delivery.id, request.headers, request.body.decode()))
             except (InvalidRecord, ValueError) as error:
