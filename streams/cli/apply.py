@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,9 @@ from streams.core.webhooks.auth import SECRET_NAMES
 from streams.core.webhooks.url import without_query
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 30
+# In the list within the file.
+_WEBHOOK_DEPTH = 2
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", re.ASCII)
 # No response shows their values.
 _SECRET_FIELDS = {"headers": "hasHeaders", "fallbackHeaders": "hasFallbackHeaders"}
@@ -116,11 +119,9 @@ def _parse_yaml(text: str) -> Any:
     """The content of a YAML file: what JSON can have, without aliases, which could make a small file huge."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.events import AliasEvent
 
     try:
-        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text)):
-            raise Invalid(FieldError("file", "must have no aliases (*name): write each webhook out"))
+        _check_size(YAML(typ="safe", pure=True).parse(text))
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         # Without the line itself, which may have a secret.
@@ -129,6 +130,25 @@ def _parse_yaml(text: str) -> Any:
         raise Invalid(FieldError("file", f"is not YAML{place}: {error.problem or error.context}")) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise Invalid(FieldError("file", f"is not YAML ({type(error).__name__})")) from None
+
+
+def _check_size(events: Iterable[Any]) -> None:
+    """Refuse what would take long to read, before it is read. Raises `Invalid`."""
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+    depth = webhook_count = 0
+    for event in events:
+        if isinstance(event, AliasEvent):
+            raise Invalid(FieldError("file", "must have no aliases (*name): write each webhook out"))
+        if isinstance(event, CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, CollectionStartEvent):
+            webhook_count += depth == _WEBHOOK_DEPTH
+            depth += 1
+        if depth > MAX_DEPTH:
+            raise Invalid(FieldError("file", f"must have at most {MAX_DEPTH} objects and lists within each other"))
+        if webhook_count > MAX_WEBHOOKS_PER_ACCOUNT:
+            raise Invalid(FieldError("webhooks", f"must be at most {MAX_WEBHOOKS_PER_ACCOUNT}"))
 
 
 def _parse_entry(item: Any, name: str, variables: Mapping[str, str], errors: list[FieldError]) -> Entry:

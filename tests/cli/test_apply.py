@@ -130,7 +130,11 @@ async def test_an_error_says_what_was_done_before(api: ApiFixture) -> None:
         ("webhooks: [{description: a, filter: {1: x}}]", "1 must be a text"),
         ("webhooks: [{description: ''}]", "is required"),
         ("webhooks: [{description: a, headers: {X: '${GONE}'}}]", r"webhooks\[0\].headers.X: .* no variable GONE"),
+        ("webhooks: [{description: a, filter: " + "[" * 20_000, "must have at most 30 objects and lists"),
+        ("webhooks:\n" + "- - - - " * 20_000, "must have at most 30 objects and lists"),
+        ("webhooks:\n" + "- {description: a}\n" * 20_000, "webhooks: must be at most 1000"),
     ],
+    ids=lambda value: value[:40],
 )
 def test_a_wrong_file_names_the_place(text: str, words: str) -> None:
     with pytest.raises(Invalid, match=words):

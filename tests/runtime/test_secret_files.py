@@ -1,5 +1,6 @@
 """Secrets come from the files that variables with `_FILE` at their end name."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +79,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_value_and_a_file_are_too_much(secret: Callable[[bytes], str]) -> None:
     with pytest.raises(Misconfigured, match=r"^DATABASE_URL and DATABASE_URL_FILE are both set: remove one$"):
         with_secrets({"DATABASE_URL": "sqlite://", "DATABASE_URL_FILE": secret(b"sqlite://")})
+
+
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Misconfigured, match="pipe is a pipe: name a file"):
+        with_secrets({"DATABASE_URL_FILE": str(tmp_path / "pipe")})
