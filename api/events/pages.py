@@ -3,19 +3,22 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.shell.forms import Form
 from api.shell.page_route import PageRoute
 from api.shell.rendering import render
 from api.shell.rows import names_by_id
 from api.shell.visits import SignedIn, Visit
 from api.webhooks.filter_model import EXAMPLE
+from api.webhooks.filter_rows import CONDITIONS, chosen_filter, filter_fields, names_in, to_rows, typed_rows
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import Event
-from streams.core.events.event_data import EVENT_TYPES
-from streams.core.events.event_filter import EventFilter, filter_conflicts, parse_filter, parse_filter_json
+from streams.core.events.event_data import EVENT_TYPES, WEBHOOK_TYPES
+from streams.core.events.event_filter import EventFilter, filter_conflicts, parse_filter
 from streams.core.webhooks.webhook import MismatchReason
 from streams.features.events.search import EventRecipients
 
@@ -34,9 +37,13 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event of the list: the webhooks that want it, or why none does; and whether the filter matches, or why not."""
+    """An event of the list: the webhooks that want it, or why none does; and whether the filter matches, or why not.
+
+    `parts` say of whom and what it is, and with which result.
+    """
 
     event: Event
+    parts: Sequence[str]
     wanted_by: str
     unwanted_because: str
     mismatch: str | None = None
@@ -47,8 +54,11 @@ async def events_page(visit: SignedIn) -> Response:
     """The latest 50 events; with a filter in the URL, also which of them match."""
     errors: tuple[FieldError, ...] = ()
     event_filter: EventFilter | None = None
+    fields: dict[str, Any] = {name: visit.query[name] for name in ("filter", "filter_before")}
+    fields["filter_rows"] = [*typed_rows(visit.query), *to_rows(None)]
     try:
-        event_filter = _filter_of(visit.query["filter"])
+        event_filter = _filter_of(visit.query)
+        fields = filter_fields(event_filter.value if event_filter else None)
     except Invalid as error:
         errors = (FieldError("filter", "; ".join(map(str, error.errors))),)
     latest = await visit.services.latest_events.latest(visit.account.id)
@@ -59,18 +69,21 @@ async def events_page(visit: SignedIn) -> Response:
         errors=errors,
         rows=rows,
         latest=latest,
-        filter=visit.query["filter"],
+        fields=fields,
+        filter_conditions=CONDITIONS,
+        filter_names=names_in(latest.events),
         is_filtered=event_filter is not None,
         matching=sum(row.mismatch is None for row in rows),
         filter_example=json.dumps(EXAMPLE),
     )
 
 
-def _filter_of(text: str) -> EventFilter | None:
-    """Parse a filter. Raises `Invalid`."""
-    if not text:
+def _filter_of(query: Form) -> EventFilter | None:
+    """The filter of the rows or of the JSON. Raises `Invalid`."""
+    chosen = chosen_filter(query)
+    if chosen is None:
         return None
-    event_filter = parse_filter(parse_filter_json(text))
+    event_filter = parse_filter(chosen)
     if errors := filter_conflicts(event_filter, EVENT_TYPES):
         raise Invalid(*errors)
     return event_filter
@@ -83,8 +96,9 @@ async def _rows(visit: Visit, events: Sequence[Event], event_filter: EventFilter
     return [
         EventRow(
             event,
+            _parts(event),
             _wanted_by(recipient, names),
-            _unwanted_because(recipient),
+            _unwanted_because(recipient, event),
             event_filter.explain(event.data) if event_filter else None,
         )
         for event, recipient in zip(events, recipients, strict=True)
@@ -99,8 +113,18 @@ def _wanted_by(recipients: EventRecipients, names: Mapping[str, str]) -> str:
     return ", ".join(shown_names) + (f" and {omitted} more" if omitted else "")
 
 
-def _unwanted_because(recipients: EventRecipients) -> str:
+def _parts(event: Event) -> Sequence[str]:
+    """Who, what and with which result, as far as the event says it."""
+    data = event.data
+    named = [data.get(name) for name in ("learnerId", "packageId", "webhookId", "completionStatus", "successStatus")]
+    score = [] if data.get("scoreRaw") is None else [f"score {data['scoreRaw']:g}"]
+    return [str(part) for part in (*named, *score) if part not in (None, "", "unknown")]
+
+
+def _unwanted_because(recipients: EventRecipients, event: Event) -> str:
     if recipients.reason is None:
         return ""
+    if recipients.reason is MismatchReason.SCOPE and event.type in WEBHOOK_TYPES:
+        return "no webhook is told about itself"
     reason = _REASONS[recipients.reason]
     return f"{reason}: {recipients.detail.partition(': ')[2]}" if recipients.detail else reason

@@ -56,6 +56,12 @@ def to_rows(event_filter: Mapping[str, Any] | None) -> list[FilterRow]:
     return [*rows, *[FilterRow()] * EMPTY_ROWS] if _says(rows, event_filter) else []
 
 
+def filter_fields(event_filter: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A filter as rows and as JSON, and its value before either is changed."""
+    text = json.dumps(event_filter, ensure_ascii=False) if event_filter else ""
+    return {"filter": text, "filter_before": text, "filter_rows": to_rows(event_filter)}
+
+
 def _says(rows: Sequence[FilterRow], event_filter: Mapping[str, Any] | None) -> bool:
     try:
         return parse_rows(rows) == (event_filter or None)

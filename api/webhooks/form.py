@@ -16,7 +16,7 @@ from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
 from api.webhooks.filter_model import EXAMPLE
-from api.webhooks.filter_rows import CONDITIONS, chosen_filter, names_in, to_rows, typed_rows
+from api.webhooks.filter_rows import CONDITIONS, chosen_filter, filter_fields, names_in, to_rows, typed_rows
 from api.webhooks.option_fields import option_fields, parse_option_fields
 from streams.core.deliveries.rendering import render_body
 from streams.core.errors import FieldError, Invalid
@@ -59,7 +59,7 @@ async def new_page(visit: MayWriteWebhooks) -> Response:
     """An empty form; the page of events may give it a filter."""
     fields = _empty_fields()
     with suppress(Invalid):
-        fields |= _filter_fields(parse_filter(parse_filter_json(visit.query["filter"] or "null")).value)
+        fields |= filter_fields(parse_filter(parse_filter_json(visit.query["filter"] or "null")).value)
     return await _form_page(visit, None, fields)
 
 
@@ -192,7 +192,7 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
         "headers": "",
         "fallback_headers": "",
         "max_concurrency": str(entered_input.max_concurrency),
-        **_filter_fields(entered_input.filter),
+        **filter_fields(entered_input.filter),
         **option_fields(entered_input),
         "paused": "",
         "no_headers": "",
@@ -235,12 +235,6 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
         if form[name] or registration is None or form[f"no_{name}"]:
             values[name] = _headers(form.lines(name), label)
     return values
-
-
-def _filter_fields(event_filter: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A filter as rows and as JSON, and its value before either is changed."""
-    text = json.dumps(event_filter, ensure_ascii=False) if event_filter else ""
-    return {"filter": text, "filter_before": text, "filter_rows": to_rows(event_filter)}
 
 
 def _event_fields(entered_types: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def publish(api: ApiFixture, event_id: str, account: str = "acme", **data: Any) 
 def rows_of(page: Page) -> dict[str, str]:
     """What the page says of each event, by its id."""
     rows = re.findall(r"<tr>\s*<td class=\"event\">.*?</tr>", page.html, re.DOTALL)
+    rows = [re.sub(r'<div class="hint">.*?</div>', "", row, flags=re.DOTALL) for row in rows]
     texts = [" ".join(unescape(re.sub(r"<[^>]*>", " ", row)).split()) for row in rows]
     return {text.split()[1]: " ".join(text.split()[3:]) for text in texts}
 
@@ -49,6 +50,35 @@ async def test_an_event_names_the_webhooks_that_want_it(api: ApiFixture, browser
         await api.acme.webhook(description=f"CRM {number}")
     [row] = rows_of(await browser.open("/events")).values()
     assert re.fullmatch(r"CRM \d, CRM \d, CRM \d and 2 more", row)
+
+
+async def test_an_event_says_who_did_what(api: ApiFixture, browser: FakeBrowser) -> None:
+    publish(api, "evt_1", learnerId="ada", packageId="course-1", successStatus="unknown", scoreRaw=92.5)
+    page = await browser.open("/events")
+    assert "ada · course-1 · completed · score 92.5" in " ".join(page.text.split())
+
+
+async def test_no_webhook_is_told_about_itself(api: ApiFixture, browser: FakeBrowser) -> None:
+    known = await api.acme.webhook(events=["webhook.failing"])
+    data = {"webhookId": known["id"], "url": "https://crm.example.com/", "failures": 2, "since": "2026-04-10T12:00:00Z"}
+    one = event(id="evt_1", type="webhook.failing", account_id=api.acme.account_id, data=data)
+    api.kafka.append(Outgoing(SESSION_EVENTS, b"key", AvroCodec().encode(one)))
+    assert rows_of(await browser.open("/events")) == {"evt_1": "none: no webhook is told about itself"}
+
+
+async def test_a_filter_may_be_tried_in_rows(api: ApiFixture, browser: FakeBrowser) -> None:
+    publish(api, "evt_1", scoreRaw=92)
+    publish(api, "evt_2", scoreRaw=40)
+    row = "filter_name=scoreRaw&filter_condition=gte&filter_value=80"
+    page = await browser.open(f"/events?filter=&filter_before=&{row}&filter_name=&filter_condition=eq&filter_value=")
+    assert {name: text.split(" ")[0] for name, text in rows_of(page).items()} == {"evt_1": "yes", "evt_2": "no:"}
+    # What was typed stays, as rows and as JSON, and may be changed.
+    assert 'name="filter_value" value="80"' in page.html
+    [link] = re.findall(r'href="(/webhooks/new\?filter=[^"]+)"', page.html)
+    assert "{&#34;scoreRaw&#34;: {&#34;gte&#34;: 80}}" in (await browser.open(link)).html
+    wrong = await browser.open("/events?filter=&filter_before=&filter_name=&filter_condition=gte&filter_value=80")
+    assert (wrong.status, "must have a field beside" in wrong.text) == (422, True)
+    assert 'name="filter_value" value="80"' in wrong.html
 
 
 async def test_a_filter_is_tried_and_becomes_a_webhook(api: ApiFixture, browser: FakeBrowser) -> None:
