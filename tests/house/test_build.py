@@ -38,12 +38,27 @@ def test_a_commit_is_named_and_a_change_of_it_too(tmp_path: Path) -> None:
 
 def test_the_version_of_a_build_has_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_COMMIT_FILE", tmp_path / "commit.txt")
+    monkeypatch.setattr(build, "_GIT_FOLDER", tmp_path / ".git")
     build.build_version.cache_clear()
     release = build.build_version()
     assert "+" not in release
     (tmp_path / "commit.txt").write_text("7ab3c21f0\n")
     build.build_version.cache_clear()
     assert build.build_version() == f"{release}+g7ab3c21f0"
+    build.build_version.cache_clear()
+
+
+@pytest.mark.slow
+def test_the_version_of_a_checkout_has_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_COMMIT_FILE", tmp_path / "commit.txt")
+    monkeypatch.setattr(build, "_GIT_FOLDER", tmp_path / ".git")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "one")
+    commit = git(tmp_path, "rev-parse", "--short=9", "HEAD")
+    for act in (["status"], ["pack-refs", "--all"], ["checkout", "--quiet", "--detach"]):
+        git(tmp_path, *act)
+        build.build_version.cache_clear()
+        assert build.build_version().endswith(f"+g{commit}")
     build.build_version.cache_clear()
 
 
