@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from browser.pages import NAVIGATION, PAGES
 from dashboard.pages import FakeBrowser, Page
 
+from browser.pages import NAVIGATION, PAGES
 from rest.api_fixture import OPERATOR_KEY, ApiFixture
 
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
