@@ -3,6 +3,8 @@
 from typing import Literal, NamedTuple
 
 Visitor = Literal["owner", "viewer", "operator", "guest"]
+# The file beside the pictures with the navigation that each one shows.
+NAVIGATION = "navigation.json"
 
 
 class PageCase(NamedTuple):

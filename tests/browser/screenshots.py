@@ -1,6 +1,7 @@
 """Write the pictures that documents show: `make screenshots`. With `--all FOLDER`, pictures of every page."""
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,11 +10,11 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 import parts
 from browser.chromium import NARROW, SCHEMES, WIDE, open_context, running_chromium
-from browser.pages import PAGES, VIEWER_PAGES, PageCase, Visitor
+from browser.pages import NAVIGATION, PAGES, VIEWER_PAGES, PageCase, Visitor
 from browser.running import running_dashboard
 from browser.seed import SETTINGS, Seed, seed_customer
 
@@ -52,13 +53,14 @@ def main(arguments: list[str]) -> int:
         dashboard = stack.enter_context(running_dashboard(home, SETTINGS))
         browser = stack.enter_context(running_chromium(executable))
         seed = seed_customer(dashboard, browser)
-        pictures = list(take(browser, dashboard.url, seed, wanted, folder))
+        pictures = dict(take(browser, dashboard.url, seed, wanted, folder))
+    note_navigation(folder / NAVIGATION, {path.name: shown for path, shown in pictures.items()})
     print(f"{len(pictures)} pictures in {folder}, {sum(path.stat().st_size for path in pictures) / 1e6:.1f} MB")
     return 0
 
 
-def take(browser: Browser, url: str, seed: Seed, wanted: list[Picture], folder: Path) -> Iterator[Path]:
-    """One picture after the other, in one window for each person, size and colours."""
+def take(browser: Browser, url: str, seed: Seed, wanted: list[Picture], folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each picture with its navigation. Each person, size and colour scheme has one window."""
     for (who, size, scheme), cases in groupby(sorted(wanted, key=_window), key=_window):
         options = {"storage_state": seed.cookies[who], "color_scheme": scheme}
         with open_context(browser, url, SIZES[size], **options) as (context, problems):
@@ -68,7 +70,18 @@ def take(browser: Browser, url: str, seed: Seed, wanted: list[Picture], folder: 
                 path = folder / f"{case.name}-{size}-{scheme}.png"
                 page.screenshot(path=path, scale="css", animations="disabled")
                 assert problems == [], problems
-                yield path
+                yield path, navigation_of(page)
+
+
+def navigation_of(page: Page) -> str:
+    """The names of the pages that the top of a page links to; on a telephone, those in its menu."""
+    return ", ".join(page.locator("header.top nav").first.locator("a").all_text_contents())
+
+
+def note_navigation(file: Path, taken: dict[str, str]) -> None:
+    """Note what each picture shows: tests/dashboard/test_pictures.py compares it with the dashboard."""
+    before = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(before | taken, indent=2, sort_keys=True) + "\n")
 
 
 def _window(picture: Picture) -> tuple[Visitor, str, Scheme]:

@@ -23,6 +23,8 @@ from real.process import free_ports
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PROGRAM = ".venv/bin/scorm-webhooks"
 INTEGRATOR, OPERATOR, PLATFORM = (
     (ROOT / "docs" / f"start-{name}.md").read_text() for name in ("integrator", "operator", "platform")
 )
@@ -30,6 +32,26 @@ INTEGRATOR, OPERATOR, PLATFORM = (
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+# -- a visitor -------------------------------------------------------------------------------------------------
+
+
+def test_your_own_post_of_the_readme_is_held(tmp_path: Path) -> None:
+    [block] = [block for block in blocks(README, "sh") if "/v1/events" in block]
+    start, *lines = block.splitlines()
+    assert start == f"{PROGRAM} up"
+    assert len(lines) <= 4
+    [port] = free_ports(1)
+    with running_up(tmp_path, {"SCORM_WEBHOOKS_API_PORT": str(port)}) as (system, _):
+        await_ready(system)
+        script = "\n".join(lines).replace("8080", str(port)).replace(PROGRAM, f"{sys.executable} -m streams")
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=system.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"http://127.0.0.1:{port}/sign-in/" in done.stdout
+        until(lambda: "held pull" in system.attempt("deliveries", "list").stdout, 30)
 
 
 # -- you publish events ----------------------------------------------------------------------------------------

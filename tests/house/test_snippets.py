@@ -36,7 +36,7 @@ def commands(text: str) -> Iterator[list[str]]:
     """The words after each `scorm-webhooks` that is a program's name."""
     shell = "\n".join(blocks(text, "sh")).replace("\\\n", " ")
     prose = "\n".join(re.findall(r"(?<!`)`(scorm-webhooks [^`]*)`(?!`)", text))
-    for found in re.findall(r"(?<![\w/.=-])scorm-webhooks ([^&;)#\n]+)", f"{shell}\n{prose}"):
+    for found in re.findall(r"(?<![\w/.=-])(?:\.venv/bin/)?scorm-webhooks ([^&;)#\n]+)", f"{shell}\n{prose}"):
         words = shlex.split(found.partition(" | ")[0].partition(" < ")[0])
         is_other_program = words[:1] and words[0].startswith(("--", "/"))
         if words and not is_other_program and not any(PLACEHOLDER.search(word) for word in words[:2]):
