@@ -71,11 +71,12 @@ class ApiClient:
         while True:
             page_rows = MAX_PAGE_ROWS if rows_left is None else min(rows_left, MAX_PAGE_ROWS)
             page = self.get(*path, limit=page_rows, cursor=cursor, **query)
-            if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+            rows = page.get("data") if isinstance(page, dict) else None
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise Unavailable(f"{self._client.base_url} sent no list: is {self._url_name} the URL of the API?")
-            yield page["data"]
+            yield rows
             cursor = page.get("nextCursor")
-            rows_left = None if rows_left is None else rows_left - len(page["data"])
+            rows_left = None if rows_left is None else rows_left - len(rows)
             if cursor is None or rows_left == 0:
                 return
 
@@ -177,9 +178,16 @@ def open_api(account: str | None = None) -> Iterator[ApiClient]:
     context = _local_client() if target is None else _remote_client(target)
     with asyncio.Runner() as runner, _open_context(runner, context) as client:
         api = ApiClient(runner, client, target)
-        if account is not None:
-            api.act_for(account)
-        yield api
+        try:
+            if account is not None:
+                api.act_for(account)
+            yield api
+        except (AttributeError, LookupError, TypeError) as error:
+            if target is None:
+                raise
+            # Commands take the answers of the API as they are documented.
+            why = f"answered as this API does not ({type(error).__name__}: {error})"
+            raise Unavailable(f"{target.url} {why}: is {target.url_name} the URL of the API?") from error
 
 
 @contextmanager

@@ -65,6 +65,7 @@ def webhooks_nack(
 def _settle(route: str, webhook_id: str, body: Mapping[str, Any], as_json: bool) -> None:
     with open_api() as api:
         settled = api.post("webhooks", webhook_id, route, body=body)
+        unknown_ids = settled["unknown"]
     show(settled, as_json)
-    if settled["unknown"]:
+    if unknown_ids:
         raise typer.Exit(1)

@@ -99,8 +99,9 @@ def webhooks_source_addresses(as_json: JsonOption = False) -> None:
     """List the addresses that requests to endpoints come from, and their User-Agent, for your firewall."""
     with open_api() as api:
         source = api.get("source-addresses")
-    rows = [{"address": address, "userAgent": source["userAgent"]} for address in source["addresses"]]
-    show(source if as_json else rows or [{"userAgent": source["userAgent"]}], as_json)
+        agent = {"userAgent": source["userAgent"]}
+        rows = [{"address": address, **agent} for address in source["addresses"]]
+    show(source if as_json else rows or [agent], as_json)
 
 
 WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]

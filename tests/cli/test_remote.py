@@ -243,6 +243,7 @@ async def test_a_command_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.
         (HTMLResponse("<h1>Away</h1>", 502), "responded with 502: is SCORM_WEBHOOKS_API_URL"),
         (RedirectResponse("https://elsewhere.example/"), "responded with 307 to https://elsewhere.example/"),
         (JSONResponse({"status": "UP"}), "sent no list: is SCORM_WEBHOOKS_API_URL the URL of the API?"),
+        (JSONResponse({"data": [5]}), "sent no list: is SCORM_WEBHOOKS_API_URL the URL of the API?"),
         (JSONResponse({"detail": "no problem"}, 404), "responded with 404"),
         (JSONResponse({"type": "urn:x", "title": "Not Found", "status": 404}, 404), "responded with 404: is SCORM"),
         (JSONResponse({"type": "urn:x", "title": "Broken", "errors": {"a": ["b"]}}, 500), "Broken (request None)"),
@@ -259,6 +260,16 @@ async def test_a_strange_response_says_what_to_look_at(
     assert isinstance(failed.exception, Unavailable)
     assert said in str(failed.exception)
     assert "sk_secret" not in str(failed.exception)
+
+
+@pytest.mark.parametrize("command", ["webhooks pull wh_1", "webhooks ack wh_1 dlv_1", "webhooks source-addresses"])
+@pytest.mark.parametrize("answer", [{}, [], 5])
+async def test_the_json_of_another_server_is_named(
+    monkeypatch: pytest.MonkeyPatch, command: str, answer: object
+) -> None:
+    failed = await _run_at(JSONResponse(answer), monkeypatch, *command.split())
+    assert isinstance(failed.exception, Unavailable)
+    assert "answered as this API does not" in str(failed.exception)
 
 
 async def test_a_server_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
