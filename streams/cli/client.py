@@ -167,13 +167,13 @@ def _path_part(text: str) -> str:
 
 
 @contextmanager
-def open_api(account: str | None = None) -> Iterator[ApiClient]:
-    """Open the API for one command: over HTTP if there is a URL or a profile (`find_target`), else in this process.
+def open_api(account: str | None = None, target: ApiTarget | None = None) -> Iterator[ApiClient]:
+    """Open the API for one command: `target`, else what is configured (`find_target`), else the one in this process.
 
     In this process the caller is an operator. `account` limits all requests to one account (`ApiClient.act_for`).
     Raises `Misconfigured` if neither a URL nor a system is configured.
     """
-    target = find_target()
+    target = target or find_target()
     context = _local_client() if target is None else _remote_client(target)
     with asyncio.Runner() as runner, _open_context(runner, context) as client:
         api = ApiClient(runner, client, target)

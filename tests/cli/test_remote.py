@@ -276,7 +276,6 @@ async def test_a_server_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -
         ("http://[::1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
         ("http://127.0.0.1:99999", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
         ("https://\u00fc..com", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
-        ("http://127.0.0.1:1/v1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
         ("http://127.0.0.1:1/?x=1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
         ("", "sk_secret", "SCORM_WEBHOOKS_API_KEY is set without SCORM_WEBHOOKS_API_URL"),
         ("http://127.0.0.1:1", "", "SCORM_WEBHOOKS_API_KEY"),
