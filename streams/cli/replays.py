@@ -6,6 +6,7 @@ import typer
 
 from streams.cli.client import ApiClient, open_api
 from streams.cli.deliveries import (
+    DELIVERY_HELP,
     AccountOption,
     DispatchOption,
     EventOption,
@@ -47,7 +48,7 @@ _NOTHING = "nothing to send; test events are left out"
 def deliveries_retry(
     delivery_id: Annotated[
         str | None,
-        typer.Argument(metavar="[DELIVERY]", help="The id of a delivery, or of an event that has one delivery."),
+        typer.Argument(metavar="[DELIVERY]", help=DELIVERY_HELP),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every delivery that the options match; name at least one.")
