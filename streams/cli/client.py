@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from streams.api_variables import KEY_VARIABLE, LOCAL_ACCOUNT_HEADER, URL_VARIABLE
+from streams.cli.connection_errors import no_response_reason
 from streams.cli.problems import json_or_raise, retry_after_seconds
 from streams.cli.profiles import ApiTarget, find_target
 from streams.core.errors import FieldError, Invalid, Misconfigured, Unavailable
@@ -128,8 +129,9 @@ class ApiClient:
                     method, path, params=params, content=content, headers=headers, timeout=_timeout(response_seconds)
                 )
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                reason = str(error) or type(error).__name__
-                raise Unavailable(f"{self._url_name}: {self._client.base_url} does not answer: {reason}") from None
+                url = str(self._client.base_url)
+                reason = no_response_reason(url, error)
+                raise Unavailable(f"{self._url_name}: {url} does not answer: {reason}") from None
             seconds = retry_after_seconds(response)
             if seconds is None or time.monotonic() + seconds > deadline:
                 return json_or_raise(response, self._target)
