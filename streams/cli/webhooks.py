@@ -31,6 +31,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=JSON", help="Any field of the API: maxConcurrency=5. May be repeated."),
 ]
+RetriesOption = Annotated[
+    str | None, typer.Option(help="The wait before each retry, comma-separated, such as 30s,2m,1h; '' for no retry.")
+]
 FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
 
@@ -61,6 +64,7 @@ def webhooks_create(
     event_filter: Annotated[
         str | None, typer.Option("--filter", help=f"Only events that match this JSON, such as {FILTER_EXAMPLE}.")
     ] = None,
+    retries: RetriesOption = None,
     fields: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,14 +75,14 @@ def webhooks_create(
         raise Invalid(FieldError("--url", "is required: the URL of the endpoint; or --pull, for readers without one"))
     webhook = {
         **({"delivery": DeliveryMode.PULL} if pull else {"url": url}),
-        "events": _parse_events(events),
+        "events": _parse_list(events),
         "description": description,
         "packages": package or [],
         "dispatches": dispatch or [],
         "headers": _parse_headers(header or ()),
         "fallbackHeaders": _parse_headers(fallback_header or ()),
         "maxConcurrency": max_concurrency,
-        **without_none(fallbackUrl=fallback_url, filter=_parse_filter(event_filter)),
+        **without_none(fallbackUrl=fallback_url, filter=_parse_filter(event_filter), retries=_parse_list(retries)),
         **_parse_fields(fields or ()),
     }
     with open_api(account) as api:
@@ -209,19 +213,21 @@ def webhooks_update(
     ] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Requests in flight at once, at most.")] = None,
     event_filter: Annotated[str | None, typer.Option("--filter", help="As for `create`; '' for none.")] = None,
+    retries: RetriesOption = None,
     fields: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL begins without failures."""
     changes = without_none(
         url=url,
-        events=None if events is None else _parse_events(events),
+        events=_parse_list(events),
         description=description,
         packages=[text for text in package if text] if package else None,
         dispatches=[text for text in dispatch if text] if dispatch else None,
         headers=_parse_headers([text for text in header if text]) if header else None,
         fallbackHeaders=_parse_headers([text for text in fallback_header if text]) if fallback_header else None,
         maxConcurrency=max_concurrency,
+        retries=_parse_list(retries),
     )
     if fallback_url is not None:
         changes["fallbackUrl"] = fallback_url or None
@@ -300,8 +306,8 @@ def _pause_cause(webhook: Mapping[str, Any]) -> str:
     return pause_cause(PauseReason(webhook["pauseReason"]), PauseAfter(**webhook["pauseAfter"]))
 
 
-def _parse_events(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _parse_list(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _parse_filter(text: str | None) -> Any:

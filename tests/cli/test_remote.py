@@ -103,6 +103,14 @@ async def test_a_list_has_more_rows_than_one_page(api: ApiFixture, use: Use, mon
     assert len(await printed("accounts", "list", "--limit", "3")) == 3
 
 
+async def test_retries_are_an_option_of_their_own(api: ApiFixture, use: Use) -> None:
+    use(str(api.acme.key))
+    made = await printed("webhooks", "create", "--url", URL, "--retries", "30s, 2m,1h")
+    assert made["retries"] == ["30s", "2m", "1h"]
+    assert (await printed("webhooks", "update", made["id"], "--retries", ""))["retries"] == []
+    assert (await printed("webhooks", "update", made["id"], "--description", "CRM"))["retries"] == []
+
+
 async def test_an_accounts_key_and_an_operators_see_their_audit_log(api: ApiFixture, use: Use) -> None:
     use(str(api.acme.key))
     await printed("webhooks", "create", "--url", URL)
