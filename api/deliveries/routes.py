@@ -37,6 +37,7 @@ from streams.core.deliveries.job import JobKind
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import parse_pair
+from streams.core.ids import SHORT_ID_PATTERN
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import MAX_PAGE_ROWS
 from streams.features.deliveries.retry_rules import to_retry_filter
@@ -47,6 +48,14 @@ router = APIRouter(route_class=StrictRoute)
 class DeliveryQuery(Model):
     """The parameters of a list of deliveries. Their names are those of `DeliveryFilter`."""
 
+    short_id: Annotated[
+        str | None,
+        Field(
+            pattern=f"^{SHORT_ID_PATTERN.pattern}$",
+            description="Only those whose id begins with these eight characters.",
+            examples=["6f1c2ab4"],
+        ),
+    ] = None
     webhook_id: Annotated[Id | None, Field(description="Only this webhook's.")] = None
     event_id: Annotated[Id | None, Field(description="Only of the event with this id.")] = None
     event_type: Annotated[EventType | None, Field(description="Only of this type of event.")] = None

@@ -237,7 +237,7 @@ _TEMPLATES.filters.update(
     hour=format_hour,
     number="{:g}".format,
     local_input=local_input,
-    pause_words=lambda webhook: pause_cause(webhook.pause.reason, webhook.options),
+    pause_words=lambda webhook: pause_cause(webhook.pause.reason, webhook.options.pause_after),
     first_upper=lambda text: text[:1].upper() + text[1:],
     failure=FAILURE_LABELS.__getitem__,
     reason=reason_of,

@@ -158,7 +158,7 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     if pause is None:
         return ""
     if pause.reason is not PauseReason.MANUAL:
-        return f"It was paused {pause_cause(pause.reason, registration.webhook.options)}."
+        return f"It was paused {pause_cause(pause.reason, registration.webhook.options.pause_after)}."
     audit_filter = AuditFilter(visit.account.id, action="webhook.paused", object_id=registration.webhook.id)
     entries = (await visit.services.audit.list(audit_filter, None, 1)).rows
     actor = actor_name(entries[0].actor, await actor_names(visit)) if entries else "a person"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from streams.api_variables import KEY_VARIABLE, LOCAL_ACCOUNT_HEADER, URL_VARIABLE
+from streams.cli.connection_errors import no_response_reason
 from streams.cli.problems import json_or_raise, retry_after_seconds
 from streams.cli.profiles import ApiTarget, find_target
 from streams.core.errors import FieldError, Invalid, Misconfigured, Unavailable
@@ -129,8 +130,9 @@ class ApiClient:
                     method, path, params=params, content=content, headers=headers, timeout=_timeout(response_seconds)
                 )
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                reason = str(error) or type(error).__name__
-                raise Unavailable(f"{self._url_name}: {self._client.base_url} does not answer: {reason}") from None
+                url = str(self._client.base_url)
+                reason = no_response_reason(url, error)
+                raise Unavailable(f"{self._url_name}: {url} does not answer: {reason}") from None
             seconds = retry_after_seconds(response)
             if seconds is None or time.monotonic() + seconds > deadline:
                 return json_or_raise(response, self._target)
@@ -168,13 +170,13 @@ def _path_part(text: str) -> str:
 
 
 @contextmanager
-def open_api(account: str | None = None) -> Iterator[ApiClient]:
-    """Open the API for one command: over HTTP if there is a URL or a profile (`find_target`), else in this process.
+def open_api(account: str | None = None, target: ApiTarget | None = None) -> Iterator[ApiClient]:
+    """Open the API for one command: `target`, else what is configured (`find_target`), else the one in this process.
 
     In this process the caller is an operator. `account` limits all requests to one account (`ApiClient.act_for`).
     Raises `Misconfigured` if neither a URL nor a system is configured.
     """
-    target = find_target()
+    target = target or find_target()
     context = _local_client() if target is None else _remote_client(target)
     with asyncio.Runner() as runner, _open_context(runner, context) as client:
         api = ApiClient(runner, client, target)

@@ -22,11 +22,14 @@ from streams.cli.text import hint, say
 from streams.core.deliveries.delivery import DeathReason, State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound, ScormWebhooksError
+from streams.core.ids import is_short_id
 from streams.core.page import MAX_PAGE_ROWS
 
 # `--state delivered` finds deliveries that succeeded.
 FAILED_OUTCOMES = tuple(kind for kind in OutcomeKind if kind is not OutcomeKind.DELIVERED)
 MAX_IDS_SHOWN = 5
+
+DELIVERY_HELP = "Its id, in full or as the list shows it; or the id of an event that has one delivery."
 
 deliveries = typer.Typer(no_args_is_help=True)
 dead_letters = typer.Typer(no_args_is_help=True)
@@ -36,12 +39,14 @@ WebhookOption = Annotated[str | None, typer.Option("--webhook", help="Only this 
 EventOption = Annotated[str | None, typer.Option("--event", help="Only deliveries of this event.")]
 TypeOption = Annotated[str | None, typer.Option("--type", help="Only deliveries of this event type.")]
 ReasonOption = Annotated[DeathReason | None, typer.Option("--reason", help="Only dead letters with this reason.")]
-WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns in full, as when output is not a terminal.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns, in full.")]
 OutcomeOption = Annotated[
     str | None,
     typer.Option("--outcome", help="Only with an attempt that failed in this way.", **choice_option(FAILED_OUTCOMES)),
 ]
-IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="The deliveries' ids.")]
+IdsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="Their ids, or those of their events.")
+]
 AllOption = Annotated[bool, typer.Option("--all", help="Every dead letter that the options match.")]
 StateOption = Annotated[State | None, typer.Option("--state", help="Only in this state.")]
 SessionOption = Annotated[str | None, typer.Option("--session", help="Only of events of this session.")]
@@ -94,9 +99,7 @@ def deliveries_list(
     _list_deliveries(account, "deliveries", query, limit, as_json, wide)
 
 
-DeliveryArgument = Annotated[
-    str, typer.Argument(metavar="DELIVERY", help="The id of a delivery, or of an event that has one delivery.")
-]
+DeliveryArgument = Annotated[str, typer.Argument(metavar="DELIVERY", help=DELIVERY_HELP)]
 
 
 @deliveries.command("show")
@@ -113,17 +116,29 @@ def deliveries_show(delivery_id: DeliveryArgument, as_json: JsonOption = False) 
 
 
 def find_delivery(api: ApiClient, id_text: str) -> dict[str, Any]:
-    """Find a delivery by its id or its event's id. Raises `NotFound`, or `Conflict` if the event has several."""
-    # First by delivery id: one look-up. By event id it takes one for each account.
+    """Find a delivery by its id, its short id or its event's id. Raises `NotFound`, or `Conflict` for several."""
+    # First by its id: one look-up. By event id it takes one for each account.
     with suppress(NotFound):
         return dict(api.get("deliveries", id_text))
-    page = api.get("deliveries", eventId=id_text, limit=MAX_IDS_SHOWN)
-    rows = page["data"]
-    if len(rows) > 1:
-        choices = ", ".join(f"{row['id']} (webhook {row['webhookId']})" for row in rows)
-        more = ", …" if "nextCursor" in page else ""
-        raise Conflict(f"the event {id_text} has several deliveries; use the id of one: {choices}{more}")
-    return dict(api.get("deliveries", rows[0]["id"] if rows else id_text))
+    return dict(api.get("deliveries", _find_id(api, "deliveries", id_text)))
+
+
+def _find_id(api: ApiClient, path: str, id_text: str) -> str:
+    """The id of the one delivery of a list with this short id, or of this event. Raises `NotFound` and `Conflict`."""
+    queries = ({"shortId": id_text}, {"eventId": id_text}) if is_short_id(id_text) else ({"eventId": id_text},)
+    for query in queries:
+        page = api.get(path, **query, limit=MAX_IDS_SHOWN)
+        rows = page["data"]
+        if len(rows) == 1:
+            return str(rows[0]["id"])
+        if rows:
+            choices = ", ".join(f"{row['id']} (webhook {row['webhookId']})" for row in rows)
+            more = ", …" if "nextCursor" in page else ""
+            raise Conflict(f"{id_text} has several deliveries; use the id of one: {choices}{more}")
+    raise NotFound(f"there is no {_NAMES[path]} {id_text}, and no event {id_text} that has one")
+
+
+_NAMES = {"deliveries": "delivery", "dead-letters": "dead letter"}
 
 
 @dead_letters.command("list")
@@ -202,7 +217,21 @@ def _act_on_all(
         raise typer.Exit(1)
 
 
-def _act_on_ids(api: ApiClient, action: str, ids: list[str]) -> dict[str, list[str]]:
+def _act_on_ids(api: ApiClient, action: str, id_texts: list[str]) -> dict[str, list[str]]:
+    """Act on dead letters. What is no delivery's id is looked up: it may be a short id, or the id of an event."""
+    affected = _send_ids(api, action, id_texts)
+    found_ids, unknown = [], []
+    for id_text in affected["unknown"]:
+        try:
+            found_ids.append(_find_id(api, "dead-letters", id_text))
+        except (NotFound, Conflict) as error:
+            say(f"error: {error}", err=True)
+            unknown.append(id_text)
+    found = _send_ids(api, action, found_ids)
+    return {"ids": affected["ids"] + found["ids"], "unknown": unknown}
+
+
+def _send_ids(api: ApiClient, action: str, ids: list[str]) -> dict[str, list[str]]:
     affected: dict[str, list[str]] = {"ids": [], "unknown": []}
     for start_index in range(0, len(ids), MAX_PAGE_ROWS):
         try:
@@ -271,7 +300,5 @@ def _show_affected(affected: dict[str, list[str]], action: str, as_json: bool) -
         show(affected, as_json)
     else:
         say(f"{len(affected['ids'])} {_PAST_VERBS[action]}")
-    for unknown in affected["unknown"]:
-        say(f"error: there is no delivery {unknown}", err=True)
     if affected["unknown"]:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The lists of deliveries and dead letters: as wide as the terminal, or with every column."""
+"""The lists of deliveries and dead letters: with the main columns, cut to the terminal, or with every column."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,6 +7,7 @@ from typing import Any
 from streams.cli.output import show
 from streams.cli.tables import Columns, print_lines, terminal_width
 from streams.core.deliveries.delivery import State
+from streams.core.ids import SHORT_ID_CHARACTERS
 from streams.core.times import parse_time
 
 Row = Mapping[str, Any]
@@ -18,13 +19,13 @@ def show_deliveries(rows: Sequence[Row], as_json: bool, wide: bool) -> None:
     if as_json:
         show(rows, as_json)
         return
-    width = None if wide else terminal_width()
-    now = datetime.now(UTC)
-    print_lines(rows, _WIDE_COLUMNS if width is None else _short_columns(now), width)
+    columns = _WIDE_COLUMNS if wide else _short_columns(datetime.now(UTC))
+    print_lines(rows, columns, None if wide else terminal_width())
 
 
 def _short_columns(now: datetime) -> Columns:
     return {
+        "id": lambda row: row["id"][:SHORT_ID_CHARACTERS],
         "state": _state_text,
         "when": lambda row: f"{_duration_text(_seconds_since(row, 'firstSeenAt', now))} ago",
         "webhook": "webhookId",

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 import typer
 
+from streams.cli.connection_errors import no_response_reason
 from streams.cli.output import show
 from streams.cli.signing_secret import checked_secret
 from streams.cli.text import say
@@ -83,7 +84,7 @@ def examine(url: str, secret: str | None, platform_header: str, user_agent: str)
         return
     yield Step("connection", True, f"port {port} of {', '.join(connected)} accepts connections")
     if parts.scheme == "https":
-        step = _check_certificate(host, connected[0], port)
+        step = _check_certificate(url, host, connected[0], port)
         yield step
         if step.is_right is False:
             return
@@ -110,7 +111,7 @@ def _connect(addresses: Sequence[str], port: int) -> tuple[Sequence[str], Mappin
     return connected, failed
 
 
-def _check_certificate(host: str, address: str, port: int) -> Step:
+def _check_certificate(url: str, host: str, address: str, port: int) -> Step:
     """Whether the certificate is one that a platform accepts, and until when."""
     context = ssl.create_default_context()
     try:
@@ -122,7 +123,9 @@ def _check_certificate(host: str, address: str, port: int) -> Step:
     except ssl.SSLCertVerificationError as error:
         return Step("certificate", False, f"{error.verify_message}. {_certificate_advice(error, host)}")
     except (OSError, ssl.SSLError) as error:
-        return Step("certificate", False, f"the TLS handshake failed: {error}. Does this port speak TLS 1.2 or newer?")
+        reason = no_response_reason(url, error)
+        advice = ". Does this port speak TLS 1.2 or newer?" if reason == str(error) else ""
+        return Step("certificate", False, f"the TLS handshake failed: {reason}{advice}")
     ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
     days_left = (ends_at - datetime.now(UTC)) // timedelta(days=1)
     message = f"{version}, issued by {_issuer(certificate)}, ends on {ends_at:%Y-%m-%d}"
@@ -166,7 +169,7 @@ def _send_test(url: str, secret: str | None, platform_header: str, user_agent: s
         yield Step("response", False, message)
         return
     except httpx2.HTTPError as error:
-        yield Step("response", False, f"no response: {error or type(error).__name__}")
+        yield Step("response", False, f"no response: {no_response_reason(url, error)}")
         return
     seconds = time.monotonic() - began_at
     yield _judge(status, headers, is_signed=secret is not None)

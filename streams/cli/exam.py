@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import typer
 
+from streams.cli.connection_errors import no_response_reason
 from streams.cli.output import show
 from streams.cli.profiles import find_target
 from streams.cli.signing_secret import checked_secret
@@ -61,7 +62,7 @@ async def _take(url: str, checks: Sequence[Check], user_agent: str, *, is_quiet:
             try:
                 result = await _result(client, url, check)
             except httpx2.ConnectError as error:
-                say(f"error: nothing answers at {url}: {error}", err=True)
+                say(f"error: {url} does not answer: {no_response_reason(url, error)}", err=True)
                 raise typer.Exit(UNREACHABLE_EXIT_CODE) from None
             results.append(result)
             if not is_quiet:
@@ -119,7 +120,7 @@ async def _send(client: httpx2.AsyncClient, url: str, request: ExamRequest) -> t
     except (TimeoutError, httpx2.TimeoutException):
         return None, f"no response within {RESPONSE_SECONDS:g} seconds"
     except httpx2.HTTPError as error:
-        return None, f"no response: {error or type(error).__name__}"
+        return None, f"no response: {no_response_reason(url, error)}"
 
 
 async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ import httpx2
 import typer
 
 from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.connection_errors import no_response_reason
 from streams.cli.output import parse_time_option, without_none
 from streams.cli.signing_secret import checked_secret
 from streams.cli.status_line import StatusLine
@@ -120,7 +121,7 @@ class Receiver:
         except httpx2.TimeoutException:
             text, is_accepted = f"no response within {FORWARD_SECONDS:g} seconds", False
         except httpx2.HTTPError as error:
-            text, is_accepted = str(error) or type(error).__name__, False
+            text, is_accepted = no_response_reason(self.url, error), False
         return Answer(is_accepted, text, round(1000 * (time.monotonic() - began_at)))
 
 

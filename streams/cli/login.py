@@ -7,42 +7,54 @@ from urllib.parse import urlsplit
 
 import typer
 
-from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
-from streams.cli.client import open_api
+from streams.api_variables import PROFILE_VARIABLE
+from streams.cli.client import ApiClient, open_api
 from streams.cli.output import can_be_asked
 from streams.cli.profiles import (
     DEFAULT_PROFILE,
+    ApiTarget,
     check_key,
     check_name,
-    check_url,
     profiles_path,
     read_profiles,
+    to_base_url,
     write_profiles,
 )
 from streams.cli.text import say
-from streams.core.errors import FieldError, Forbidden, Invalid, NotFound
+from streams.core.errors import FieldError, Forbidden, Invalid, NotFound, Unavailable
 
 MAX_KEY_CHARACTERS = 1000
 
 
-def run_login(url: str) -> None:
-    """Ask for a key, try it, and store both as the profile of `--profile`."""
+def run_login(typed_url: str) -> None:
+    """Ask for a key, try it, and store it with the API's URL as the profile of `--profile`."""
     name = os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
     check_name(name)
-    check_url(url, "URL")
+    url = to_base_url(typed_url, "URL")
     if urlsplit(url).scheme == "http" and not _is_this_machine(urlsplit(url).hostname or ""):
         raise Invalid(FieldError("URL", "must begin with https://: the key would be readable on its way"))
     key = _ask_for_key()
     check_key(key)
-    os.environ[URL_VARIABLE], os.environ[KEY_VARIABLE] = url, key
-    with open_api() as api:
-        try:
-            owner = f"account {api.get('account')['name']}"
-        except (Forbidden, NotFound):
-            owner = "an operator"
+    with open_api(target=ApiTarget(url, key, "URL", "API key")) as api:
+        owner = _owner_text(api, url)
     write_profiles({**read_profiles(), name: {"url": url, "key": key}})
     usage = "" if name == DEFAULT_PROFILE else f"; use it with --profile {name}"
     say(f"Signed in to {url} as {owner}. Stored in {profiles_path()}{usage}")
+
+
+def _owner_text(api: ApiClient, url: str) -> str:
+    """Whose key it is, by the API's answer. Raises `Unavailable` for an answer that is not the API's."""
+    try:
+        account = api.get("account")
+    except Forbidden:
+        # The API refuses this to an operator, and the next one to an account.
+        api.get("accounts", limit=1)
+        return "an operator"
+    except NotFound:
+        account = None
+    if not isinstance(account, dict) or not {"id", "name"} <= account.keys():
+        raise Unavailable(f"{url} sent no account: is it the URL of the API?")
+    return f"account {account['name']} ({account['id']})"
 
 
 def run_logout() -> None:

@@ -22,6 +22,8 @@ KEYS_VARIABLE = "SCORM_WEBHOOKS_ENCRYPTION_KEYS"
 # The client's distribution does not have it.
 LOCAL_MODULE = "local_app"
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+# What a person copies from the documentation, or from a request.
+_BELOW_BASE = re.compile(r"/(?:docs|v1)(?:/.*)?\Z", re.ASCII | re.DOTALL)
 # Anything else the HTTP client would refuse, in a message with the key.
 _KEY = re.compile(r"[!-~]{1,256}", re.ASCII)
 
@@ -44,10 +46,10 @@ def find_target() -> ApiTarget | None:
     """
     url, key = os.environ.get(URL_VARIABLE), os.environ.get(KEY_VARIABLE)
     if url:
-        check_url(url, URL_VARIABLE)
+        base_url = to_base_url(url, URL_VARIABLE)
         if not key or not _KEY.fullmatch(key):
             raise Misconfigured(f"{KEY_VARIABLE}: must be an API key (sk_…) for {URL_VARIABLE}")
-        return ApiTarget(url, key, URL_VARIABLE, KEY_VARIABLE)
+        return ApiTarget(base_url, key, URL_VARIABLE, KEY_VARIABLE)
     if key:
         raise Misconfigured(f"{KEY_VARIABLE} is set without {URL_VARIABLE}: set the URL, or unset the key")
     if name := os.environ.get(PROFILE_VARIABLE):
@@ -67,8 +69,7 @@ def _target(name: str, profile: Mapping[str, Any]) -> ApiTarget:
     url, key = profile.get("url"), profile.get("key")
     if not isinstance(url, str) or not isinstance(key, str) or not _KEY.fullmatch(key):
         raise Misconfigured(f"{profiles_path()}: {source} has no url and key: delete it, and sign in by `login`")
-    check_url(url, source)
-    return ApiTarget(url, key, source, source)
+    return ApiTarget(to_base_url(url, source), key, source, source)
 
 
 def _has_system_nearby() -> bool:
@@ -79,15 +80,21 @@ def _has_system_nearby() -> bool:
     return has_settings or Path(os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR).is_dir()
 
 
-def check_url(url: str, name: str) -> None:
-    """Raises `Misconfigured`, with this name of the setting, for what is not the base URL of an API."""
+def to_base_url(url: str, name: str) -> str:
+    """The base URL of an API, from it or from an address below it, such as that of its documentation.
+
+    Raises `Misconfigured`, with this name of the setting, for anything else.
+    """
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_url = False
-    if not is_url or "@" in parts.netloc or parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v1"):
-        raise Misconfigured(f"{name}: must be only a base URL, such as https://webhooks.example.com")
+    if is_url and "@" not in parts.netloc:
+        base_path = _BELOW_BASE.sub("", parts.path)
+        if base_path != parts.path or not (parts.query or parts.fragment):
+            return f"{parts.scheme}://{parts.netloc}{base_path.rstrip('/')}"
+    raise Misconfigured(f"{name}: must be only a base URL, such as https://webhooks.example.com")
 
 
 def check_key(key: str) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from streams.cli.client import ApiClient, open_api
 from streams.cli.deliveries import (
+    DELIVERY_HELP,
     AccountOption,
     DispatchOption,
     EventOption,
@@ -47,7 +48,7 @@ _NOTHING = "nothing to send; test events are left out"
 def deliveries_retry(
     delivery_id: Annotated[
         str | None,
-        typer.Argument(metavar="[DELIVERY]", help="The id of a delivery, or of an event that has one delivery."),
+        typer.Argument(metavar="[DELIVERY]", help=DELIVERY_HELP),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every delivery that the options match; name at least one.")
@@ -120,7 +121,11 @@ def _confirm_retry(count_result: dict[str, Any]) -> bool:
 
 @deliveries.command("replay")
 def deliveries_replay(
-    webhook: Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")],
+    *,
+    webhook: Annotated[
+        str | None, typer.Argument(metavar="[WEBHOOK]", help="The webhook's id. Or name it by --webhook.")
+    ] = None,
+    webhook_option: Annotated[str | None, typer.Option("--webhook", help="The webhook's id.")] = None,
     since: Annotated[
         str, typer.Option(help="Only events that the platform first saw then or later: 2h, or 2026-04-10T14:32:00Z.")
     ],
@@ -146,6 +151,9 @@ def deliveries_replay(
 
     Leaves out test events. Waits for the end of the job, which goes on after Ctrl-C.
     """
+    webhook_id = webhook or webhook_option
+    if webhook_id is None or (webhook and webhook_option):
+        raise Invalid(FieldError("WEBHOOK", "give one webhook's id, as an argument or by --webhook"))
     require_terminal_or_yes(yes, as_json)
     replay = {
         **parse_period(since, until),
@@ -154,7 +162,7 @@ def deliveries_replay(
         **({"states": states} if states else {}),
     }
     with open_api() as api:
-        path = "webhooks", webhook, "replays"
+        path = "webhooks", webhook_id, "replays"
         if not yes:
             count_result = api.post(*path, body={**replay, "countOnly": True})
             if not _confirm_replay(count_result):

@@ -8,9 +8,10 @@ import typer
 
 from streams.cli.client import ApiClient, is_remote, open_api
 from streams.cli.output import JsonOption, YesOption, require_terminal_or_yes, show, without_none
-from streams.cli.text import hint, say
+from streams.cli.text import hint, is_quiet, say
+from streams.core.deliveries.delivery import State
 from streams.core.deliveries.held import HeldChoice
-from streams.core.errors import FieldError, Invalid
+from streams.core.errors import FieldError, Invalid, ScormWebhooksError
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import parse_filter_json
 from streams.core.limits import (
@@ -18,7 +19,9 @@ from streams.core.limits import (
     MAX_OVERLAP_HOURS,
 )
 from streams.core.text import escape_controls
-from streams.core.webhooks.webhook import DeliveryMode
+from streams.core.webhooks.delivery_options import PauseAfter
+from streams.core.webhooks.webhook import DeliveryMode, PauseReason
+from streams.features.webhooks.verdict import pause_cause
 
 webhooks = typer.Typer(no_args_is_help=True)
 _EVENTS_HELP = (
@@ -27,6 +30,9 @@ _EVENTS_HELP = (
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=JSON", help="Any field of the API: maxConcurrency=5. May be repeated."),
+]
+RetriesOption = Annotated[
+    str | None, typer.Option(help="The wait before each retry, comma-separated, such as 30s,2m,1h; '' for no retry.")
 ]
 FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
@@ -58,6 +64,7 @@ def webhooks_create(
     event_filter: Annotated[
         str | None, typer.Option("--filter", help=f"Only events that match this JSON, such as {FILTER_EXAMPLE}.")
     ] = None,
+    retries: RetriesOption = None,
     fields: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,14 +75,14 @@ def webhooks_create(
         raise Invalid(FieldError("--url", "is required: the URL of the endpoint; or --pull, for readers without one"))
     webhook = {
         **({"delivery": DeliveryMode.PULL} if pull else {"url": url}),
-        "events": _parse_events(events),
+        "events": _parse_list(events),
         "description": description,
         "packages": package or [],
         "dispatches": dispatch or [],
         "headers": _parse_headers(header or ()),
         "fallbackHeaders": _parse_headers(fallback_header or ()),
         "maxConcurrency": max_concurrency,
-        **without_none(fallbackUrl=fallback_url, filter=_parse_filter(event_filter)),
+        **without_none(fallbackUrl=fallback_url, filter=_parse_filter(event_filter), retries=_parse_list(retries)),
         **_parse_fields(fields or ()),
     }
     with open_api(account) as api:
@@ -92,6 +99,8 @@ def webhooks_list(
         rows = api.rows("webhooks")
     columns = {"events": "events", "description": "description"} if account or is_remote() else {"account": "accountId"}
     show(rows, as_json, {"status": _status_text, "url": lambda row: row.get("url") or "(pull)", **columns, "id": "id"})
+    if not as_json and any(map(_is_paused_automatically, rows)):
+        hint("To end a pause, repair the endpoint, then `webhooks enable ID`: it sends what is held.")
 
 
 @webhooks.command("source-addresses")
@@ -129,9 +138,40 @@ def webhooks_enable(
     ] = HeldChoice.DELIVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Enable a webhook. It begins without failures."""
+    """Enable a webhook. It begins without failures.
+
+    After an automatic pause it shows the reason, and sends a test event to see whether the endpoint works now.
+    """
+    is_explained = not (as_json or is_quiet())
     with open_api() as api:
-        _show_change(api.post("webhooks", webhook_id, "enable", body={"held": held}), as_json)
+        health = api.get("webhooks", webhook_id, "health") if is_explained else {}
+        webhook = api.post("webhooks", webhook_id, "enable", body={"held": held})
+        _show_change(webhook, as_json)
+        if _is_paused_automatically(health):
+            _explain_pause(api, webhook, health)
+
+
+def _explain_pause(api: ApiClient, webhook: Mapping[str, Any], health: Mapping[str, Any]) -> None:
+    """Show why a webhook was paused, whether its endpoint works now, and after several pauses how to have fewer."""
+    last_failure = f" The last one: {health['lastFailure']}" if "lastFailure" in health else ""
+    hint(f"It was paused {_pause_cause({**webhook, **health})}.{last_failure}")
+    try:
+        delivery = api.post("webhooks", webhook["id"], "test", body={})
+    except ScormWebhooksError as error:
+        hint(f"Whether its endpoint works now is not known: {error}")
+    else:
+        hint(_test_text(delivery, webhook))
+    path = ("account", "audit") if is_remote() else ("audit",)
+    if len(api.rows(*path, limit=2, objectId=webhook["id"], action="webhook.enabled")) > 1:
+        limit = """--set 'pauseAfter={"failures": 20, "minutes": 30}'"""
+        hint(f"It was paused before. To let it bear short outages: `webhooks update {webhook['id']} {limit}`")
+
+
+def _test_text(delivery: Mapping[str, Any], webhook: Mapping[str, Any]) -> str:
+    if delivery["state"] == State.DELIVERED:
+        return "Its endpoint works: it accepted a test event."
+    message, url = delivery.get("message", ""), webhook.get("url", "")
+    return f"Its endpoint does not work yet: {message} Repair it, or it is paused again; `doctor {url}` checks the way."
 
 
 @webhooks.command("test")
@@ -175,19 +215,21 @@ def webhooks_update(
     ] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Requests in flight at once, at most.")] = None,
     event_filter: Annotated[str | None, typer.Option("--filter", help="As for `create`; '' for none.")] = None,
+    retries: RetriesOption = None,
     fields: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL begins without failures."""
     changes = without_none(
         url=url,
-        events=None if events is None else _parse_events(events),
+        events=_parse_list(events),
         description=description,
         packages=[text for text in package if text] if package else None,
         dispatches=[text for text in dispatch if text] if dispatch else None,
         headers=_parse_headers([text for text in header if text]) if header else None,
         fallbackHeaders=_parse_headers([text for text in fallback_header if text]) if fallback_header else None,
         maxConcurrency=max_concurrency,
+        retries=_parse_list(retries),
     )
     if fallback_url is not None:
         changes["fallbackUrl"] = fallback_url or None
@@ -255,11 +297,19 @@ def _show_change(webhook: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _status_text(webhook: Mapping[str, Any]) -> str:
-    return f"{webhook['status']} {webhook.get('pauseReason', '')}".rstrip()
+    return f"paused {_pause_cause(webhook)}" if "pauseReason" in webhook else str(webhook["status"])
 
 
-def _parse_events(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _is_paused_automatically(webhook: Mapping[str, Any]) -> bool:
+    return "pauseReason" in webhook and PauseReason(webhook["pauseReason"]).is_automatic
+
+
+def _pause_cause(webhook: Mapping[str, Any]) -> str:
+    return pause_cause(PauseReason(webhook["pauseReason"]), PauseAfter(**webhook["pauseAfter"]))
+
+
+def _parse_list(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _parse_filter(text: str | None) -> Any:

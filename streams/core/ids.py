@@ -18,6 +18,21 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and ID_PATTERN.fullmatch(value) is not None
 
 
+# As much of a delivery's id as lists show to people.
+SHORT_ID_PATTERN = re.compile(r"[0-9a-f]{8}", re.ASCII)
+SHORT_ID_CHARACTERS = 8
+
+
+def is_short_id(text: str) -> bool:
+    """Whether this may be the short id of a delivery: the first part of its UUID."""
+    return SHORT_ID_PATTERN.fullmatch(text) is not None
+
+
+def delivery_id_range(short_id: str) -> tuple[str, str]:
+    """The lowest and the highest id of a delivery with this short id, for an index in any collation."""
+    return f"{short_id}-0000-0000-0000-000000000000", f"{short_id}-ffff-ffff-ffff-ffffffffffff"
+
+
 # A delivery's id is used many times on its way; a look-up costs less than computing it.
 @lru_cache(8192)
 def delivery_id(account_id: str, event_id: str, webhook_id: str) -> str:

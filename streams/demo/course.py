@@ -5,7 +5,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,6 +51,7 @@ class Course:
     """Publishes events as a platform does; `published_at` and `types` have each acknowledged event."""
 
     def __init__(self, bootstrap: str, account_id: str, seed: int) -> None:
+        self.on_published: Callable[[str, dict[str, Any]], None] = lambda event_id, fields: None
         self._producer = EventProducer(bootstrap)
         self._events_to_come = generate_events(account_id, random.Random(seed))
         self.published_at: dict[str, float] = {}
@@ -64,6 +65,7 @@ class Course:
             ack = await asyncio.wrap_future(self._producer.publish(fields))
             self.published_at[ack.event_id] = started_at
             self.types[fields["type"]] += 1
+            self.on_published(ack.event_id, fields)
             await asyncio.sleep(max(0.0, started_at + 1 / pace - time.monotonic()))
 
     async def close(self) -> None:

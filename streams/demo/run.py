@@ -8,10 +8,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -24,7 +26,7 @@ from streams.core.webhooks.webhook import ALL_EVENTS
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.receivers import OutsideCustomer, read_receivers
-from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
+from streams.demo.screen import CustomerRow, Snapshot, draw, links_text, percentile
 from streams.features.webhooks.input import WebhookInput
 from streams.log_lines import configure_logging
 from streams.runtime.bootstrap import SqlDeployment
@@ -66,7 +68,7 @@ class Demo:
             for customer in self.customers
             if (webhook_id := self.webhook_ids[customer.name])
         ]
-        return Snapshot(len(self.course.published_at), lines, self.delivery_latencies(), self._commands())
+        return Snapshot(len(self.course.published_at), lines, self.delivery_latencies())
 
     def expected_count(self, name: str) -> int:
         """The number of published events that a customer's webhook takes."""
@@ -87,20 +89,9 @@ class Demo:
         published = self.course.published_at
         return [at - published[event_id] for event_id, at in healthy.accepted_at.items() if event_id in published]
 
-    def _commands(self) -> str:
-        data_dir = self.deployment.settings.data_dir
-        return (
-            "Meanwhile, in another terminal:\n"
-            f"  export SCORM_WEBHOOKS_DATA_DIR={data_dir}\n"
-            "  scorm-webhooks deliveries list --state dead\n"
-            "  scorm-webhooks deliveries show <id>\n"
-            "  scorm-webhooks webhooks list\n"
-            "  scorm-webhooks webhooks test <id>\n"
-            "  scorm-webhooks webhooks enable <id>   (releases its held deliveries)\n"
-            "Or in a browser, the dashboard (this link signs in once):\n"
-            f"  {self.sign_in_link}\n"
-            f"  the API: {self.deployment.settings.url}/docs, key: {self.api_key}"
-        )
+    def links(self) -> str:
+        settings = self.deployment.settings
+        return links_text(settings.data_dir, settings.url, self.sign_in_link, self.api_key)
 
 
 async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path | None) -> None:
@@ -112,8 +103,11 @@ async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path |
     stopping = stop_signal()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="scorm-webhooks-demo-") as folder:
-        console.print("starting the stages on an embedded broker and SQLite …")
+        _print(console, "starting the stages on an embedded broker and SQLite … Ctrl-C ends it")
         async with _running_demo(Path(folder), seed, outside) as demo:
+            _print(console, demo.links())
+            if not console.is_terminal:
+                demo.course.on_published = partial(_print_event, console)
             publishing = asyncio.create_task(demo.course.run(events))
             try:
                 await _show(console, demo, publishing, stopping, leave)
@@ -123,6 +117,16 @@ async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path |
                     await publishing
             if leave and not stopping.is_set():
                 await _account(console, demo)
+    _print(console, "The demo has ended, and its data is deleted.")
+
+
+def _print(console: Console, text: str) -> None:
+    # A link must not be broken into lines.
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _print_event(console: Console, event_id: str, fields: Mapping[str, Any]) -> None:
+    _print(console, f"published {fields['type']:<17} {event_id}  {fields['data']['sessionId']}")
 
 
 @asynccontextmanager
@@ -186,7 +190,10 @@ async def _show(
                 live.update(draw(scene), refresh=True)
             if publishing.done():
                 await publishing
-                deadline = deadline or time.monotonic() + SETTLE_SECONDS
+                if deadline is None:
+                    deadline = time.monotonic() + SETTLE_SECONDS
+                    if leave and not console.is_terminal:
+                        _print(console, "every event is published; waiting until each is delivered, held or dead")
                 if leave and (_is_settled(demo, scene) or time.monotonic() > deadline):
                     live.update(draw(scene), refresh=True)
                     return

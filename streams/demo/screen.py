@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -34,7 +35,6 @@ class Snapshot:
     events: int
     customers: Sequence[CustomerRow]
     delays: Sequence[float] | None
-    commands: str
 
 
 def draw(scene: Snapshot) -> RenderableType:
@@ -50,9 +50,24 @@ def draw(scene: Snapshot) -> RenderableType:
         table.add_row(line.name, line.says, status, *counts)
     delays = [] if scene.delays is None else [_delays(scene.delays)]
     return Panel(
-        Group(table, "", _tiers(scene), _reasons(scene), *delays, "", Text(scene.commands, style="dim")),
+        Group(table, "", _tiers(scene), _reasons(scene), *delays),
         title=f"scorm-webhooks demo: {scene.events} events in",
         subtitle="Ctrl-C ends it",
+    )
+
+
+def links_text(data_dir: Path, url: str, sign_in_link: str, api_key: str) -> str:
+    """What to do while the demo runs. With the panel it fits a terminal of 24 lines."""
+    return (
+        "Meanwhile, in another terminal:\n"
+        f"  export SCORM_WEBHOOKS_DATA_DIR={data_dir}\n"
+        "  scorm-webhooks deliveries list --state dead\n"
+        "  scorm-webhooks webhooks list\n"
+        "  scorm-webhooks webhooks enable ID   (releases its held deliveries)\n"
+        "The dashboard (this link signs in once):\n"
+        f"  {sign_in_link}\n"
+        f"The API: {url}/docs\n"
+        f"  its key: {api_key}"
     )
 
 

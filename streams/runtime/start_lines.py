@@ -69,7 +69,7 @@ async def print_addresses(deployment: SqlDeployment, *, is_embedded: bool) -> No
     _print(f"Kafka: {deployment.kafka['bootstrap.servers']}{embedded_note}")
     _print(f"API: {url}/docs")
     _print(f"Dashboard: {url}/  (to sign in: scorm-webhooks operators sign-in)")
-    _print("A customer: scorm-webhooks accounts create NAME --email E-MAIL  (its API key, and its way to sign in)")
+    _print("A customer: scorm-webhooks accounts create NAME --email E-MAIL  (prints its API key)")
     if sys.stdout.isatty():
         link = await deployment.sign_in().create_operator_link(actor="up")
         _print(f"Sign in once, within 15 minutes: {link.url}")

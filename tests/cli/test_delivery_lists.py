@@ -15,7 +15,7 @@ from streams.core.deliveries.attempt import DeadLetter, NextStep
 from streams.core.deliveries.delivery import DeathReason
 from streams.core.deliveries.outcome import OutcomeKind
 
-SHORT = ["state", "when", "webhook", "event", "attempts", "next", "message"]
+SHORT = ["id", "state", "when", "webhook", "event", "attempts", "next", "message"]
 WIDE = ["state", "firstSeenAt", "changedAt", "account", "webhook", "event", "type", "trigger", "generation", "target"]
 
 
@@ -40,7 +40,7 @@ async def test_each_delivery_is_one_line_of_the_terminal(
     terminal_of(width)
     heading, row = await lines_of(command, "list")
     assert max(len(heading), len(row)) <= width
-    assert row.startswith("dead exhausted")
+    assert row.split()[1:3] == ["dead", "exhausted"]
     assert row.endswith("…") == (width < 160)
     if width == 160:
         assert heading.split() == SHORT
@@ -62,19 +62,23 @@ async def test_times_of_a_terminal_are_relative(api: ApiFixture, terminal_of: Ca
     )
     terminal_of(200)
     _, newer, older = await lines_of("deliveries", "list")
-    assert newer.startswith("waiting 2m  5h ago")
-    assert newer.split()[6:8] == ["1", "in"]
-    assert older.split()[:4] == ["dead", "gone", "3d", "ago"]
+    assert newer[10:].startswith("waiting 2m  5h ago")
+    assert newer.split()[7:9] == ["1", "in"]
+    assert older.split()[1:5] == ["dead", "gone", "3d", "ago"]
 
 
-@pytest.mark.parametrize("options", [["--wide"], []])
-async def test_every_column_is_whole_for_wide_and_for_programs(
-    api: ApiFixture, terminal_of: Callable[[int], None], options: list[str]
-) -> None:
+async def test_a_pipe_gets_the_columns_of_a_terminal(api: ApiFixture) -> None:
     dead = await store_dead_letter(api)
-    if options:
-        terminal_of(40)
-    heading, row = await lines_of("deliveries", "list", *options)
+    heading, row = await lines_of("dead-letters", "list")
+    assert heading.split() == SHORT
+    assert row.split()[0] == dead[:8]
+    assert row.endswith(MESSAGE)
+
+
+async def test_wide_shows_every_column_in_full(api: ApiFixture, terminal_of: Callable[[int], None]) -> None:
+    dead = await store_dead_letter(api)
+    terminal_of(40)
+    heading, row = await lines_of("deliveries", "list", "--wide")
     assert heading.split() == [*WIDE, "attempts", "dueAt", "id", "message"]
     assert dead in row
     assert row.endswith(MESSAGE)
@@ -94,9 +98,35 @@ async def test_a_delivery_is_found_by_the_id_of_its_event(api: ApiFixture) -> No
     await api.record(other)
     for command in ("show", "retry"):
         refused = str((await run("deliveries", command, "evt_1")).exception)
-        assert "the event evt_1 has several deliveries" in refused
+        assert "evt_1 has several deliveries" in refused
         assert f"{dead} (webhook wh_" in refused
         assert f"{other.id} (webhook wh_other)" in refused
+
+
+async def test_the_id_of_a_list_is_accepted(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    _, row = await lines_of("dead-letters", "list")
+    shown_id = row.split()[0]
+    assert f'"id": "{dead}"' in (await run("deliveries", "show", shown_id, "--json")).stdout
+    assert await lines_of("dead-letters", "retry", shown_id) == ["1 retried"]
+
+
+async def test_a_dead_letter_is_found_by_the_id_of_its_event(api: ApiFixture) -> None:
+    await store_dead_letter(api)
+    # Another webhook's, which is not dead.
+    await api.record(delivery(account_id=api.acme.account_id, webhook_id="wh_other", event_id="evt_1"))
+    assert await lines_of("dead-letters", "discard", "evt_1") == ["1 discarded"]
+
+
+async def test_an_event_with_several_dead_letters_is_not_guessed(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    other = delivery(account_id=api.acme.account_id, webhook_id="wh_other", event_id="evt_1")
+    await api.record(DeadLetter(other, DeathReason.GONE, MESSAGE))
+    done = await run("dead-letters", "retry", "evt_1", "evt_2")
+    assert (done.exit_code, done.stdout) == (1, "0 retried\n")
+    assert "error: evt_1 has several deliveries" in done.stderr
+    assert dead in done.stderr
+    assert "error: there is no dead letter evt_2, and no event evt_2 that has one" in done.stderr
 
 
 async def test_a_list_may_be_of_a_period(api: ApiFixture) -> None:

@@ -193,7 +193,7 @@ def test_nothing_that_answers_is_another_exit_code() -> None:
     [port] = free_ports(1)
     done = exam(f"http://127.0.0.1:{port}/hook")
     assert done.exit_code == 3
-    assert "error: nothing answers at" in done.stderr
+    assert "does not answer: nothing accepts connections there" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """A person signs in once, and later commands use that API; the environment is first."""
 
 import json
-import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,10 +8,11 @@ from pathlib import Path
 import pytest
 from cli.command import run
 from cli.test_remote import served
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from rest.api_fixture import ApiFixture, open_api
+from rest.api_fixture import OPERATOR_KEY, ApiFixture, open_api
 from streams.cli.profiles import find_target, profiles_path
-from streams.core.errors import Invalid, Misconfigured
+from streams.core.errors import Invalid, Misconfigured, Unavailable
 
 pytestmark = pytest.mark.slow
 SET = ("SCORM_WEBHOOKS_API_URL", "SCORM_WEBHOOKS_API_KEY", "SCORM_WEBHOOKS_PROFILE", "DATABASE_URL")
@@ -56,6 +56,39 @@ async def test_a_key_that_the_api_refuses_is_not_stored(api: ApiFixture) -> None
     async with served(api.app) as url:
         refused = await run("login", url, answer="sk_wrong\n")
         assert isinstance(refused.exception, Misconfigured)
+        assert not profiles_path().exists()
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1/", "/v1/webhooks?limit=1", "/docs", "/docs/", "/docs/api/#/Account"])
+async def test_login_finds_the_api_in_a_copied_address(api: ApiFixture, path: str) -> None:
+    async with served(api.app) as url:
+        done = await run("login", f"{url}{path}", answer=f"{api.acme.key}\n")
+        assert f"Signed in to {url} as account " in done.stdout
+        assert json.loads(profiles_path().read_text())["default"]["url"] == url
+
+
+async def test_login_says_whose_key_it_is(api: ApiFixture) -> None:
+    async with served(api.app) as url:
+        done = await run("login", url, answer=f"{api.acme.key}\n")
+        assert f"as account acme ({api.acme.account_id})." in done.stdout
+        done = await run("login", url, answer=f"{OPERATOR_KEY}\n")
+        assert "as an operator." in done.stdout
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        JSONResponse({"status": "UP"}),
+        HTMLResponse("<h1>Welcome</h1>"),
+        JSONResponse({"type": "/x", "title": "Not found", "status": 404, "detail": "no page"}, 404),
+    ],
+)
+async def test_login_to_another_server_stores_nothing(answer: Response) -> None:
+    async with served(answer) as url:
+        refused = await run("login", url, answer="sk_1\n")
+        assert isinstance(refused.exception, Unavailable)
+        assert url in str(refused.exception)
+        assert "the URL of the API?" in str(refused.exception)
         assert not profiles_path().exists()
 
 
@@ -126,4 +159,3 @@ async def test_a_key_is_not_sent_without_encryption() -> None:
 async def test_what_cannot_be_a_key_is_refused_before_it_is_sent() -> None:
     refused = await run("login", "https://one.example.com", answer="sk 1\n")
     assert isinstance(refused.exception, Invalid)
-    assert "SCORM_WEBHOOKS_API_URL" not in os.environ or not os.environ["SCORM_WEBHOOKS_API_URL"]

@@ -38,6 +38,18 @@ async def test_a_replay_shows_its_count_and_asks(api: ApiFixture) -> None:
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 to be sent again")
 
 
+async def test_a_replay_takes_its_webhook_as_an_option_too(api: ApiFixture) -> None:
+    webhook = await webhook_with(api, 10)
+    done = await run("deliveries", "replay", "--webhook", webhook, "--since", SINCE, answer="n\n")
+    assert "1 delivery matches" in done.stdout
+
+
+@pytest.mark.parametrize("webhooks", [[], ["wh_1", "--webhook", "wh_2"]])
+async def test_a_replay_needs_one_webhook(webhooks: list[str]) -> None:
+    refused = await run("deliveries", "replay", *webhooks, "--since", SINCE, "--yes")
+    assert "give one webhook's id, as an argument or by --webhook" in str(refused.exception)
+
+
 async def test_a_program_gets_the_finished_job(api: ApiFixture) -> None:
     webhook = await webhook_with(api, 10, 20)
     chosen = (

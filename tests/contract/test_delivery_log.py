@@ -42,6 +42,8 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     assert await listed(account_id="other") == ["evt_3"]
     assert await listed(webhook_id="wh_lrs") == ["evt_2"]
     assert await listed(event_id="evt_1") == ["evt_1"]
+    assert await listed(short_id=delivery(event_id="evt_1").id[:8]) == ["evt_1"]
+    assert await listed(short_id="00000000") == []
     assert await listed(state=State.DEAD) == ["evt_4"]
     assert await listed(account_id="acme", state=State.WAITING) == ["evt_2", "evt_1"]
     assert await listed(account_id="nobody") == []

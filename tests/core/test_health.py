@@ -120,14 +120,27 @@ def test_a_throttling_endpoint_does_not_count_as_failing(kind: OutcomeKind) -> N
 
 @pytest.mark.parametrize(
     "changes",
-    [{"trigger": Trigger.TEST}, {"trigger": Trigger.MANUAL}, {"target": Target.FALLBACK}],
-    ids=["test", "manual", "fallback"],
+    [{"trigger": Trigger.TEST}, {"target": Target.FALLBACK}, {"trigger": Trigger.MANUAL, "target": Target.FALLBACK}],
+    ids=["test", "fallback", "manual-at-fallback"],
 )
 @pytest.mark.parametrize("kind", [OutcomeKind.SERVER_ERROR, OutcomeKind.GONE, OutcomeKind.DELIVERED])
-def test_only_events_at_the_primary_endpoint_count(changes: dict[str, Trigger | Target], kind: OutcomeKind) -> None:
+def test_tests_and_the_fallback_endpoint_count_for_nothing(
+    changes: dict[str, Trigger | Target], kind: OutcomeKind
+) -> None:
     uncounted = attempted(10, 11, kind)._replace(**changes)  # type: ignore[arg-type]
     failing = Health().with_attempts(in_a_row(4))
     assert failing.with_attempts([uncounted]) == failing
+
+
+def test_a_retry_by_a_person_that_succeeds_ends_the_run() -> None:
+    retried = attempted(10, 11, OutcomeKind.DELIVERED, trigger=Trigger.MANUAL)
+    assert Health().with_attempts([*in_a_row(4), retried]) == Health()
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.SERVER_ERROR, OutcomeKind.TIMEOUT, OutcomeKind.GONE])
+def test_a_retry_by_a_person_that_fails_does_not_count(kind: OutcomeKind) -> None:
+    failing = Health().with_attempts(in_a_row(4))
+    assert failing.with_attempts([attempted(10, 11, kind, trigger=Trigger.MANUAL)]) == failing
 
 
 starts, durations = st.integers(0, 50), st.integers(0, 10)

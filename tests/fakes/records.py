@@ -195,6 +195,7 @@ def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:
     in_time = (
         (wanted.since is None or state.first_seen_at >= wanted.since)
         and (wanted.until is None or state.first_seen_at < wanted.until)
+        and (wanted.short_id is None or state.delivery_id.startswith(wanted.short_id))
         and (wanted.changed_until is None or state.changed_at <= wanted.changed_until)
     )
     listed = (

@@ -56,10 +56,11 @@ async def ids(api: ApiFixture, path: str, **params: Any) -> list[str]:
 
 
 async def test_deliveries_are_found_by_each_filter_newest_first(api: ApiFixture) -> None:
-    await waiting_delivery(api, 1)
+    first = await waiting_delivery(api, 1)
     await waiting_delivery(api, 2, webhook_id="wh_lrs", event_type="session.scored")
     await dead_letter(api, 3)
     path = "/v1/deliveries"
+    assert await ids(api, path, shortId=first.id[:8]) == ["evt_1"]
     assert await ids(api, path) == ["evt_3", "evt_2", "evt_1"]
     assert await ids(api, path, webhookId="wh_lrs") == ["evt_2"]
     assert await ids(api, path, eventId="evt_1") == ["evt_1"]

@@ -1,10 +1,12 @@
 """What `up` prints at its start."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from streams.runtime import start_lines
+from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.start_lines import quiet_log_settings, wait_until_up
 
 
@@ -45,6 +47,16 @@ async def test_a_long_start_is_explained_once(capsys: pytest.CaptureFixture[str]
 async def test_without_a_terminal_nothing_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert await wait_until_up(FakeStages(5), asyncio.Event(), "http://a/readyz", notice_after_seconds=0)
     assert (capsys.readouterr().out, quiet_log_settings()) == ("", {})
+
+
+async def test_only_what_accounts_create_prints_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SCORM_WEBHOOKS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    await start_lines.print_addresses(SqlDeployment.from_environment(), is_embedded=True)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "accounts create" in line]
+    assert line.endswith("(prints its API key)")
 
 
 @pytest.mark.usefixtures("terminal")

@@ -96,7 +96,8 @@ class DeliveryFilter:
     `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. `outcome` and `status_class` (4 for
     4xx) select deliveries with an attempt that failed in this way. `without_tests` leaves out deliveries that are never
     sent again: those of test events and of events of erased learners.
-    `metadata` is one pair of the event's metadata. The list is newest first, and a page begins after the row `after`.
+    `metadata` is one pair of the event's metadata, `short_id` the first part of the delivery's id. The list is newest
+    first, and a page begins after the row `after`.
     """
 
     account_id: str | None = None
@@ -122,6 +123,7 @@ class DeliveryFilter:
     event_types: Sequence[str] | None = None
     without_tests: bool = False
     metadata: tuple[str, str] | None = None
+    short_id: str | None = None
 
     def change_at(self, now: datetime) -> datetime:
         """The time of a change to a matching delivery: after `changed_until`, so it no longer matches on any clock."""

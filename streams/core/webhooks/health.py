@@ -122,10 +122,13 @@ class Health:
     def _count(self, attempt: HealthSample, pause_after: PauseAfter) -> "Health":
         if attempt.health_epoch != self.epoch or self.pause is not None:
             return self
-        if attempt.trigger is not Trigger.EVENT or attempt.target is not Target.PRIMARY:
+        if attempt.trigger is Trigger.TEST or attempt.target is not Target.PRIMARY:
             return self
         if attempt.outcome is OutcomeKind.DELIVERED:
             return self._succeed(attempt)
+        if attempt.trigger is Trigger.MANUAL:
+            # A person sees it fail: a large replay must not pause the webhook.
+            return self
         if attempt.outcome is OutcomeKind.GONE:
             return replace(self._fail(attempt, pause_after), pause=PauseReason.GONE)
         return self if attempt.outcome in UNCOUNTED_OUTCOMES else self._fail(attempt, pause_after)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.outcome import OutcomeKind
-from streams.core.webhooks.delivery_options import DeliveryOptions, PauseAfter
+from streams.core.webhooks.delivery_options import PauseAfter
 from streams.core.webhooks.webhook import DeliveryMode, ListedWebhook, PauseReason, Status
 from streams.core.webhooks.webhook_stats import WebhookSummary, percentile_ms
 
@@ -31,11 +31,11 @@ class Verdict:
     details: str = ""
 
 
-def pause_cause(reason: PauseReason, options: DeliveryOptions) -> str:
+def pause_cause(reason: PauseReason, pause_after: PauseAfter) -> str:
     """Why a webhook is paused, as the end of a sentence."""
     return {
         PauseReason.MANUAL: "by a person",
-        PauseReason.FAILURES: f"after {options.pause_after.description}",
+        PauseReason.FAILURES: f"after {pause_after.description}",
         PauseReason.GONE: "because its endpoint responded with 410 Gone",
     }[reason]
 
@@ -57,7 +57,11 @@ def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
         # The reason already contains the endpoint's last message.
         message = None if reason is PauseReason.GONE else failure_streak.last_message
         return Verdict(
-            level, "paused", webhook.paused_at, pause_cause(reason, webhook.options), _to_sentences(message, backlog)
+            level,
+            "paused",
+            webhook.paused_at,
+            pause_cause(reason, webhook.options.pause_after),
+            _to_sentences(message, backlog),
         )
     if failure_streak.failures:
         words = f"failing, {progress_to_pause(failure_streak.failures, webhook.options.pause_after)}"

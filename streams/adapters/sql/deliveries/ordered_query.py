@@ -24,6 +24,7 @@ from streams.adapters.sql.tables.deliveries import (
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.deliveries.delivery import State, Trigger
 from streams.core.events.event import EventSubjects, metadata_hash
+from streams.core.ids import delivery_id_range
 from streams.core.page import Cursor
 
 
@@ -139,6 +140,7 @@ def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:
     selective_values = (
         delivery_filter.event_id,
         delivery_filter.ids,
+        delivery_filter.short_id,
         delivery_filter.outcome,
         delivery_filter.status_class,
     )
@@ -168,6 +170,8 @@ def filter_conditions(delivery_filter: DeliveryFilter) -> list[ColumnElement[boo
         conditions += [deliveries.c.trigger != Trigger.TEST, IS_NOT_ERASED]
     if delivery_filter.ids is not None:
         conditions.append(deliveries.c.id.in_(delivery_filter.ids))
+    if delivery_filter.short_id is not None:
+        conditions.append(deliveries.c.id.between(*delivery_id_range(delivery_filter.short_id)))
     if delivery_filter.since is not None:
         conditions.append(deliveries.c.first_seen_at >= delivery_filter.since)
     if delivery_filter.until is not None:
