@@ -125,6 +125,6 @@ def _unwanted_because(recipients: EventRecipients, event: Event) -> str:
     if recipients.reason is None:
         return ""
     if recipients.reason is MismatchReason.SCOPE and event.type in WEBHOOK_TYPES:
-        return "no webhook is told about itself"
+        return "no webhook gets an event about itself"
     reason = _REASONS[recipients.reason]
     return f"{reason}: {recipients.detail.partition(': ')[2]}" if recipients.detail else reason

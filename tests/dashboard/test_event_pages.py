@@ -58,12 +58,12 @@ async def test_an_event_says_who_did_what(api: ApiFixture, browser: FakeBrowser)
     assert "ada · course-1 · completed · score 92.5" in " ".join(page.text.split())
 
 
-async def test_no_webhook_is_told_about_itself(api: ApiFixture, browser: FakeBrowser) -> None:
+async def test_no_webhook_gets_an_event_about_itself(api: ApiFixture, browser: FakeBrowser) -> None:
     known = await api.acme.webhook(events=["webhook.failing"])
     data = {"webhookId": known["id"], "url": "https://crm.example.com/", "failures": 2, "since": "2026-04-10T12:00:00Z"}
     one = event(id="evt_1", type="webhook.failing", account_id=api.acme.account_id, data=data)
     api.kafka.append(Outgoing(SESSION_EVENTS, b"key", AvroCodec().encode(one)))
-    assert rows_of(await browser.open("/events")) == {"evt_1": "none: no webhook is told about itself"}
+    assert rows_of(await browser.open("/events")) == {"evt_1": "none: no webhook gets an event about itself"}
 
 
 async def test_a_filter_may_be_tried_in_rows(api: ApiFixture, browser: FakeBrowser) -> None:
