@@ -17,6 +17,7 @@ from bench.filters import filters
 from bench.floods import floods
 from bench.footprint import footprint
 from bench.front_door import front_door
+from bench.hangs import hangs
 from bench.http_sender import http_sender
 from bench.kills import kills
 from bench.memory import memory
@@ -61,6 +62,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     http_sender,
     filters,
     floods,
+    hangs,
 )
 SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 1}),
@@ -99,6 +101,8 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (http_sender, {}),
     (filters, {}),
     (floods, {}),
+    (hangs, {"accounts": 1}),
+    (hangs, {"accounts": 10}),
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
