@@ -97,6 +97,7 @@ NIGHT: dict[str, str] = {
     "tests/adversary/test_endpoints.py::test_an_endpoint_affects_its_own_account_only[sends_a_gzip_bomb]": DAY,
     "tests/adversary/test_endpoints.py::test_an_endpoint_affects_its_own_account_only[closes_at_once]": DAY,
     "tests/adversary/test_endpoints.py::test_an_endpoint_affects_its_own_account_only[junk]": DAY,
+    "tests/adversary/test_endpoints.py::test_healthy_endpoints_that_hang_do_not_keep_every_slot": "slow",
     "tests/adversary/test_floods.py": "slow",
     "tests/adversary/test_settings.py": "slow",
     "tests/adversary/test_silent_name_servers.py": "slow",

@@ -56,7 +56,7 @@ class NameServers:
 async def test_silent_names_leave_look_ups_to_others(accounts: int) -> None:
     servers = NameServers()
     for number in range(accounts):
-        await servers.ask_silent(f"acc_{number}", 1000)
+        await servers.ask_silent(f"acc_{number}", LOOKUPS_AT_ONCE)
     assert servers.pending < LOOKUPS_AT_ONCE
     async with asyncio.timeout(5):
         assert await servers.lookups.find("crm.example.com", "acc_b") == ["203.0.113.7"]

@@ -93,7 +93,6 @@ LOOPS = {
     "features/mails/stage.py: run": "test_a_wrong_mail_delays_no_other",
     "features/replays/stage.py: run_jobs": "test_a_wrong_job_delays_no_other",
     "features/replays/stage.py: run_round": "test_a_wrong_job_delays_no_other",
-    "stages/consuming/partition_consumer.py: drain": "waits for requests in flight",
     "stages/backlog_metrics.py: _run_regularly": "test_a_wrong_count_ends_no_other_metric",
     "stages/consuming/batch_consumer.py: _run_batches": "test_a_record_that_fails_in_sql_delays_no_other",
     "stages/consuming/deduplicator.py: begin": "waits for one record",
