@@ -253,6 +253,10 @@ class JobDetails(Model):
     ]
     created_at: Time
     finished_at: Time | None = None
+    waits_until: Annotated[
+        Time | None,
+        Field(description="A replay goes on until this time, because events of its period may be stored so late."),
+    ] = None
     backfill: Annotated[BackfillDetails | None, Field(description="Of a replay with `backfill`.")] = None
 
 

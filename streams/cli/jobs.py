@@ -86,12 +86,15 @@ def wait_for_jobs(api: ApiClient, message: str, jobs: list[Job], *, is_quiet: bo
         progress_bar(is_disabled=is_quiet) as progress,
         warn_if_stalled(has_work) as on_progress,
     ):
-        task_id = progress.add_task(message, total=None)
+        task_id, is_said = progress.add_task(message, total=None), is_quiet
         for index, job in enumerate(jobs):
             for jobs[index] in poll(api, "jobs", job["id"]):
                 done_count = sum(map(_done_count, jobs))
                 progress.update(task_id, completed=done_count, total=sum(map(_total_count, jobs)))
                 on_progress(done_count)
+                if not is_said and jobs[index].get("waitsUntil") and done_count == sum(map(_total_count, jobs)):
+                    is_said = True
+                    hint(f"until {jobs[index]['waitsUntil']} it looks for events of the period that are stored late")
 
 
 _BACKFILL_NOTES = ("added", "already had a delivery")

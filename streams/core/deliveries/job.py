@@ -90,13 +90,18 @@ class Job:
         assert self.backfill is not None
         return replace(self, backfill=replace(self.backfill, is_due=True))
 
+    @property
+    def waits_until(self) -> datetime | None:
+        """Until when deliveries of its period may be stored late, so that a replay goes on. None for another job."""
+        is_running = self.finished_at is None and self.kind is JobKind.REPLAY
+        return self.filter.until + MIN_EVENT_AGE if is_running and self.filter.until else None
+
     def is_settled(self, now: datetime) -> bool:
         """Whether the deliveries of the job's period are stored.
 
         A retry or a discard acts on deliveries that a person saw.
         """
-        end = self.filter.until
-        return self.kind is not JobKind.REPLAY or end is None or now >= end + MIN_EVENT_AGE
+        return self.waits_until is None or now >= self.waits_until
 
     def has_given_up(self, now: datetime) -> bool:
         """Whether the job no longer waits for payloads that are not stored."""
