@@ -24,7 +24,7 @@ BEFORE_SECONDS = 5.0
 def hangs(
     accounts: Annotated[int, typer.Option(help="Accounts whose endpoints hang.")] = 1,
     webhooks: Annotated[int, typer.Option(help="Webhooks of each.")] = 300,
-    seconds: Annotated[float, typer.Option(help="Seconds of the other account meanwhile.")] = 15,
+    seconds: Annotated[float, typer.Option(help="Seconds in which the other account publishes.")] = 15,
 ) -> dict[str, object]:
     """Healthy webhooks with a timeout of 30 seconds hang together: how long another account's events take."""
     limits = {

@@ -40,7 +40,7 @@ def _from_files(environ: Mapping[str, str]) -> Iterator[str]:
 def _read(variable: str, path: Path) -> str:
     try:
         if path.is_fifo():
-            # Opening it would wait, perhaps for ever, for a process that writes.
+            # To open a pipe waits until a process writes to it.
             raise Misconfigured(f"{variable}: {path} is a pipe: name a file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -25,7 +25,7 @@ FREE_FOR_EACH = 4
 
 
 class Lookups:
-    """Looks up names. One that nobody waits for any more counts until its thread returns.
+    """Looks up names. A look-up counts until its thread returns, also when its attempt has ended.
 
     A name that several ask for is looked up once. `lookup` replaces the system's resolver; `monotonic` is the clock of
     the cache.
@@ -64,7 +64,7 @@ class Lookups:
         if host not in self._tasks:
             await self._wait_for_turn(account_id)
             if host in self._tasks:
-                # Another account has asked for it meanwhile.
+                # Another account asked for it during the wait.
                 self._end_turn(account_id)
             else:
                 task = self._tasks[host] = asyncio.create_task(self._lookup_now(host))
@@ -86,7 +86,7 @@ class Lookups:
         del self._tasks[host]
         self._end_turn(account_id)
         if not task.cancelled():
-            # Perhaps nobody waits for it.
+            # Read, because Python logs an error that nothing reads.
             task.exception()
 
     async def _wait_for_turn(self, account_id: str) -> None:

@@ -34,7 +34,7 @@ class NameServers:
         return sum(not future.done() for future in self._silent.values())
 
     async def ask_silent(self, account: str, count: int) -> None:
-        """Ask for as many names of silent servers, each of which nobody has asked for before."""
+        """Ask for new names, whose name servers are silent."""
         first = len(self.tasks)
         for number in range(first, first + count):
             self.tasks.append(asyncio.create_task(self.lookups.find(f"{number}.silent.example", account)))

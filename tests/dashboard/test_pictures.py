@@ -26,7 +26,7 @@ async def test_each_picture_has_the_navigation_of_today(api: ApiFixture, browser
 
 
 def test_the_navigation_of_each_picture_is_known() -> None:
-    # Those of Prometheus show no page of ours.
+    # The pictures of Prometheus show no page of the dashboard.
     pictures = {path.name for path in PICTURES.glob("*.png") if not path.name.startswith("prometheus-")}
     assert pictures == SHOWN.keys(), "run `make screenshots`; remove from navigation.json what is no longer there"
 

@@ -52,8 +52,9 @@ class Waits:
             # It works for all readers, and not for the request of this one.
             self._poll_task = asyncio.create_task(self._poll(), context=Context())
         try:
-            # Readers that begin together, after a restart, do not all come again together.
-            async with asyncio.timeout(seconds - random.uniform(0, seconds * SPREAD)):
+            # Readers that begin together, after a restart, do not all come again together. One alone waits to the end.
+            is_alone = sum(map(len, self._readers.values())) == 1
+            async with asyncio.timeout(seconds if is_alone else seconds * random.uniform(1 - SPREAD, 1)):
                 return await reader.woken
         except TimeoutError:
             return False
