@@ -36,8 +36,8 @@ def _kill(scenario_run: ScenarioRun, stage: str, times: int) -> None:
 
 
 def restart_in_turn(scenario_run: ScenarioRun, rounds: int) -> None:
-    """Restart each stage by SIGTERM, with slow requests in flight."""
-    scenario_run.customer("slow", "delay=2500", types="package.updated")
+    """Restart each stage by SIGTERM, with requests in flight that end within a stop's 1.5 seconds."""
+    scenario_run.customer("slow", "delay=700", types="package.updated")
     with restless_customer(scenario_run):
         for _ in range(rounds):
             for stage in scenario_run.random.sample(STAGES, len(STAGES)):
