@@ -20,7 +20,7 @@ from api.webhooks.option_fields import option_facts
 from api.webhooks.page_notes import example_bodies, note_of, preview_of_test, unresolved_host
 from streams.core.accounts.access import Scope
 from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
-from streams.core.accounts.audit import AuditFilter
+from streams.core.accounts.audit import AuditEntry, AuditFilter
 from streams.core.deliveries.delivery import HoldReason, State
 from streams.core.deliveries.delivery_state import StateCount
 from streams.core.deliveries.held import HeldChoice
@@ -106,6 +106,7 @@ async def _webhook_page(
         attempt_seconds=webhook.options.timeout_seconds or site.attempt_seconds,
         says_pauses=all(paused_webhook.id == webhook_id for paused_webhook, _ in visit.paused),
         pause_sentence=await _pause_sentence(visit, registration),
+        was_enabled=await _was_enabled(visit, webhook),
         release_estimate=_release_estimate(counts[State.HELD], p50, webhook),
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
@@ -159,10 +160,21 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
         return ""
     if pause.reason is not PauseReason.MANUAL:
         return f"It was paused {pause_cause(pause.reason, registration.webhook.options.pause_after)}."
-    audit_filter = AuditFilter(visit.account.id, action="webhook.paused", object_id=registration.webhook.id)
-    entries = (await visit.services.audit.list(audit_filter, None, 1)).rows
-    actor = actor_name(entries[0].actor, await actor_names(visit)) if entries else "a person"
+    last = await _last_entry(visit, "webhook.paused", registration.webhook)
+    actor = actor_name(last.actor, await actor_names(visit)) if last else "a person"
     return f"It was paused by {actor}."
+
+
+async def _was_enabled(visit: Visit, webhook: Webhook) -> bool:
+    """Whether the webhook is paused for its failures, and was enabled before."""
+    if webhook.pause is None or webhook.pause.reason is not PauseReason.FAILURES:
+        return False
+    return await _last_entry(visit, "webhook.enabled", webhook) is not None
+
+
+async def _last_entry(visit: Visit, action: str, webhook: Webhook) -> AuditEntry | None:
+    audit_filter = AuditFilter(visit.account.id, action=action, object_id=webhook.id)
+    return next(iter((await visit.services.audit.list(audit_filter, None, 1)).rows), None)
 
 
 def _release_estimate(held_count: int, p50: float | None, webhook: Webhook) -> str | None:

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.message import Message
 from typing import Any
 
@@ -161,7 +162,20 @@ class AdversarySystem:
         until(lambda: self.receiver.has_some("/bystander", event_id), 60, "the bystander's event", every=0.005)
         took = self.receiver.at("/bystander")[-1].at - begun
         self._took.append(took)
-        assert took <= ISOLATION_SECONDS, f"the bystander's event took {took:.1f} s"
+        assert took <= ISOLATION_SECONDS, f"the bystander's event took {took:.1f} s: {self._way_of(event_id)}"
+
+    def _way_of(self, event_id: str) -> str:
+        """When the bystander's event was seen and tried, and what became of each attempt."""
+        arrived = datetime.now(UTC)
+
+        def attempted() -> list[dict[str, Any]]:
+            rows = self.deliveries(self.bystander, self.bystander_webhook)
+            return [row for row in rows if row["eventId"] == event_id and row["attemptCount"]]
+
+        until(attempted, 30, "its attempt is visible")
+        delivery = self.delivery(self.bystander, attempted()[0]["id"])
+        attempts = [(one["startedAt"], one["milliseconds"], one["message"]) for one in delivery["attempts"]]
+        return f"arrived {arrived}, first seen {delivery['firstSeenAt']}, attempts {attempts}"
 
     def figures(self) -> str:
         """The latency of the bystander's events over all tests."""

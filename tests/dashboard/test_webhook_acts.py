@@ -119,3 +119,18 @@ async def test_a_paused_webhook_says_when_a_held_event_is_tried(api: ApiFixture,
     page = await browser.open(path)
     assert "A held event is tried now. If the endpoint takes it, the webhook is enabled" in page.text
     assert "is held, and stays so until the endpoint takes one of them, or you enable the webhook" in page.text
+
+
+async def test_a_webhook_that_is_paused_again_may_bear_more(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook(pauseAfter={"failures": 1})
+    known, path = {"account_id": api.acme.account_id, "webhook_id": made["id"]}, f"/webhooks/{made['id']}"
+    advice = "It was paused and enabled before. To let it bear short outages"
+    failed = {**known, "outcome": OutcomeKind.SERVER_ERROR, "next_step": NextStep.TIER, "tier": "30s"}
+    await api.record(attempt(**failed))
+    assert advice not in (await browser.open(path)).text
+    await browser.send(f"{path}/enable", held="deliver")
+    api.clock.advance(60)
+    assert advice not in (await browser.open(path)).text
+    now = api.clock.now()
+    await api.record(attempt(**failed, event_id="evt_2", health_epoch=2, started_at=now, ended_at=now))
+    assert advice in (await browser.open(path)).text
