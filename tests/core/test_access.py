@@ -168,6 +168,11 @@ def test_attempts_count_in_the_hour_they_began_except_tests() -> None:
     assert counted[0].last_at == late + timedelta(milliseconds=10)
 
 
+def test_the_time_of_a_reader_is_not_a_response_time() -> None:
+    [hour] = by_hour([attempt(url="", ended_at=NOON + timedelta(milliseconds=30))])
+    assert (hour.attempts, hour.milliseconds, hour.slowest_ms) == (1, 0.0, 0.0)
+
+
 # -- mails -----------------------------------------------------------------------------------------------------
 
 

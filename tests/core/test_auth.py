@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
+from streams.core.deliveries.request import MASK
 from streams.core.errors import Invalid, NewerRecord
 from streams.core.records.record_checks import parse_recorded_options
 from streams.core.webhooks.access_token import (
@@ -108,6 +109,15 @@ def test_a_token_is_asked_for_as_oauth_2_says() -> None:
     in_body = token_request(oauth2(clientAuthentication="body"), SECRET, 10)
     assert "Authorization" not in in_body.headers
     assert in_body.body.endswith(b"&client_id=crm&client_secret=a+secret%3A+100%25+%2B+~")
+
+
+def test_a_token_request_names_the_software_that_sends_it() -> None:
+    assert token_request(oauth2(), SECRET, 10, user_agent="acme/1.0").headers["User-Agent"] == "acme/1.0"
+
+
+def test_only_credentials_of_a_token_request_are_masked() -> None:
+    request = token_request(oauth2(), SECRET, 10)
+    assert request.public_headers == {**request.headers, "Authorization": MASK}
 
 
 # -- the response ----------------------------------------------------------------------------------------------

@@ -68,6 +68,13 @@ def test_a_held_delivery_says_why(reason: HoldReason) -> None:
     assert held.message
 
 
+def test_a_probe_that_waits_belongs_to_its_pause() -> None:
+    """While it waits, no other probe of the pause is sent."""
+    held = delivery().to_held(HoldReason.PAUSED, "pause_1", is_attempted=False)
+    probe = delivery_state(held.to_probe("pause_1"))
+    assert (probe.state, probe.pause_id) == (State.WAITING, "pause_1")
+
+
 def test_a_dead_letter_has_a_reason_and_the_last_message() -> None:
     dead = delivery_state(dead_letter())
     assert (dead.state, dead.reason, dead.attempts) == (State.DEAD, DeathReason.EXHAUSTED, 6)

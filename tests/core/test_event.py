@@ -20,7 +20,7 @@ from streams.core.events.event import (
     subjects_of_event,
 )
 from streams.core.events.event_data import EVENT_TYPES
-from streams.core.limits import MAX_SEQUENCE
+from streams.core.limits import MAX_REQUEST_FIELDS, MAX_SEQUENCE, MAX_TIME_CHARACTERS
 from streams.core.times import format_time, parse_time
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -242,6 +242,18 @@ def test_each_invalid_field_is_named(field: str, value: Any) -> None:
 )
 def test_each_invalid_field_of_the_data_is_named(field: str, value: Any) -> None:
     assert wrong_fields({**POSTED, "data": {**EXAMPLE, field: value}}) == {f"data.{field}"}
+
+
+@pytest.mark.parametrize("since", ["soon", 1775831520, f"2026-04-10T14:32:00.{'0' * MAX_TIME_CHARACTERS}Z"])
+def test_an_invalid_time_in_the_data_is_named(since: Any) -> None:
+    recovered = {**POSTED, "type": "webhook.recovered", "data": {"webhookId": "wh_crm", "since": since}}
+    assert wrong_fields(recovered) == {"data.since"}
+
+
+def test_too_many_fields_are_one_error() -> None:
+    fields = {f"field{number}": 1 for number in range(MAX_REQUEST_FIELDS + 1)}
+    assert wrong_fields({**POSTED, **fields}) == {"body"}
+    assert wrong_fields({**POSTED, "data": fields}) == {"data"}
 
 
 def test_all_invalid_fields_are_named_together() -> None:

@@ -188,6 +188,24 @@ async def test_people_leave_places_to_publishers_and_players(connections: int) -
     await places.acquire(COMMIT, "a", 0)
 
 
+@pytest.mark.parametrize("connections", [10, 60, 500])
+@pytest.mark.parametrize(("busy", "other"), [(PUBLISH, COMMIT), (COMMIT, PUBLISH)])
+async def test_publishers_and_players_leave_places_to_each_other(
+    connections: int, busy: RequestClass, other: RequestClass
+) -> None:
+    places = FairPlaces(connections, request_limits(connections))
+    for number in range(connections):
+        with suppress(NoPlace):
+            await places.acquire(busy, f"account {number}", 0)
+    await places.acquire(other, "a", 0)
+
+
+@pytest.mark.parametrize("connections", [10, 60, 500])
+def test_few_requests_of_one_owner_wait(connections: int) -> None:
+    most_waiting = max(limit.max_waiting for limit in request_limits(connections).values())
+    assert most_waiting <= connections / 4
+
+
 def test_the_numbers_at_the_default_of_connections() -> None:
     bounds = request_limits(500)
     assert bounds[PUBLISH].per_owner == 64

@@ -172,6 +172,15 @@ def test_accounts_share_the_memory_for_waiters() -> None:
     assert len([held for held, _ in slots.shed(START)]) == 5
 
 
+def test_each_of_many_accounts_has_one_waiter() -> None:
+    slots: Slots[int] = Slots(256, lambda: START, max_waiting_for_rates=2)
+    for waiter, account in enumerate("abcde" * 4):
+        if not slots.try_acquire(account, waiter, START, account_id=account, rate=Rate(100, 1)):
+            slots.enqueue(account, waiter, account_id=account)
+            slots.shed(START, [account])
+    assert slots.waiting_count() == len("abcde")
+
+
 def test_a_burst_beyond_the_cap_waits_for_the_cap_alone() -> None:
     rated = RatedSlots(Rate(1, 50), known_since=-1000.0)
     for waiter in range(50):

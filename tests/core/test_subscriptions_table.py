@@ -87,6 +87,15 @@ def test_an_older_version_does_not_restore_a_webhook() -> None:
     assert table.of_account("acme") == []
 
 
+def test_a_webhook_that_is_back_has_no_tombstone() -> None:
+    """A process with a restored database deletes again what has one."""
+    table = table_of(replace(A, version=5))
+    table.apply_tombstone(1, A.id, 6)
+    table.apply_webhook(2, replace(A, version=7), NOON)
+    assert table.versions() == {A.id: 7}
+    assert table.tombstones == {}
+
+
 def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
     table = table_of(replace(A, version=5))
     table.apply_tombstone(1, A.id, 4)

@@ -5,6 +5,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from streams.core.webhooks.auth import Auth
 from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import Webhook
 from streams.ports.kafka import Outgoing
+from streams.stages import attempt as attempt_module
 from streams.stages.access_tokens import MAX_RENEWALS_OF_ACCOUNT, MIN_FETCH_INTERVAL_SECONDS, AccessTokens
 from streams.topics import ATTEMPTS, DELIVERIES
 
@@ -178,6 +180,13 @@ async def test_raw_credentials_are_tried_after_encoded_ones(status: int) -> None
     assert len(plain.requests) == 1
 
 
+async def test_accepted_credentials_are_sent_once() -> None:
+    fixture = TokensFixture()
+    fixture.webhook = with_auth({**OAUTH2, "clientId": "crm & co"})
+    assert await fixture.token() == "token-1"
+    assert len(fixture.requests) == 1
+
+
 async def test_a_refused_token_is_forgotten_once() -> None:
     fixture = TokensFixture()
     await fixture.token()
@@ -267,6 +276,21 @@ async def test_after_401_the_request_is_sent_with_a_new_token() -> None:
     sent = [one.headers["Authorization"] for one in fixture.sender.requests if one.url == webhook().url]
     assert sent == ["Bearer token-0", "Bearer token-0", "Bearer token-1"]
     assert [attempt.outcome for attempt in attempts_of(fixture)] == [OutcomeKind.DELIVERED] * 2
+
+
+async def test_an_endpoint_has_the_time_that_its_token_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture, seconds = DeliverFixture(with_auth(OAUTH2)), 0.0
+    monkeypatch.setattr(attempt_module, "time", SimpleNamespace(monotonic=lambda: seconds))
+
+    async def slow(request: Request) -> Response:
+        nonlocal seconds
+        seconds += 2.4
+        return Response(200, {}, b'{"access_token": "token", "expires_in": 60}')
+
+    fixture.sender.put(TOKEN_URL, slow)
+    await fixture.handle()
+    # Of ten seconds.
+    assert fixture.sender.requests[-1].timeout_seconds == 7.6
 
 
 async def test_after_403_no_token_is_renewed() -> None:

@@ -64,6 +64,14 @@ async def test_a_webhook_with_a_url_again_sends_what_waited(pipeline: Pipeline) 
     assert pipeline.sent() == {event().id: 1}
 
 
+async def test_a_cycle_counts_the_deliveries_of_every_webhook(pipeline: Pipeline) -> None:
+    """While there are any, the next cycle comes soon."""
+    await pipeline.register(pulled(id="wh_a"), pulled(id="wh_b"))
+    await pipeline.fan_out_events(event())
+    await pipeline.register(webhook(id="wh_a"), webhook(id="wh_b"))
+    assert await pipeline.end_pulls.cycle() == 2
+
+
 async def test_what_was_held_for_an_endpoint_waits_for_readers(pipeline: Pipeline) -> None:
     await pipeline.register(webhook(status=Status.PAUSED, pause=Pause("pause_1", PauseReason.MANUAL)))
     await pipeline.fan_out_events(event())

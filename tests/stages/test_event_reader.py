@@ -75,72 +75,72 @@ def committed(kafka: FakeKafka, partition: Partition = FIRST) -> int:
 
 
 @pytest.fixture
-def kafka() -> FakeKafka:
+def fake_kafka() -> FakeKafka:
     return FakeKafka(FakeClock())
 
 
 @pytest_asyncio.fixture
-async def member(kafka: FakeKafka) -> AsyncIterator[Member]:
-    member = Member(kafka)
+async def member(fake_kafka: FakeKafka) -> AsyncIterator[Member]:
+    member = Member(fake_kafka)
     await quiet()
     yield member
     await cancel_others()
 
 
-async def test_a_batch_waits_for_events_that_share_its_requests(kafka: FakeKafka, member: Member) -> None:
+async def test_a_batch_waits_for_events_that_share_its_requests(fake_kafka: FakeKafka, member: Member) -> None:
     member.consumer.reader._gather_seconds = 60
-    append(kafka, FIRST, "x")
+    append(fake_kafka, FIRST, "x")
     await quiet()
     await member.finish()
-    append(kafka, FIRST, "y")
+    append(fake_kafka, FIRST, "y")
     await quiet()
     assert member.in_hand == ()
-    assert committed(kafka) == 1
+    assert committed(fake_kafka) == 1
 
 
-async def test_an_event_that_is_done_too_soon_is_not_committed(kafka: FakeKafka, member: Member) -> None:
-    append(kafka, FIRST, "x")
+async def test_an_event_that_is_done_too_soon_is_not_committed(fake_kafka: FakeKafka, member: Member) -> None:
+    append(fake_kafka, FIRST, "x")
     await quiet()
-    append(kafka, FIRST, "aaaa")
-    append(kafka, FIRST, "b")
+    append(fake_kafka, FIRST, "aaaa")
+    append(fake_kafka, FIRST, "b")
     await quiet()
     await member.finish()
     assert [account_of(record.value or b"") for record in member.in_hand] == ["a", "b", "a"]
     await member.finish()
     # Behind the fourth event, which is not done, the sixth one is.
-    assert (len(member.done), committed(kafka)) == (4, 3)
+    assert (len(member.done), committed(fake_kafka)) == (4, 3)
     await member.finish()
-    assert committed(kafka) == 6
+    assert committed(fake_kafka) == 6
 
 
-async def test_what_was_handled_is_done_when_it_comes_back(kafka: FakeKafka, member: Member) -> None:
-    append(kafka, FIRST, "x")
+async def test_what_was_handled_is_done_when_it_comes_back(fake_kafka: FakeKafka, member: Member) -> None:
+    append(fake_kafka, FIRST, "x")
     await quiet()
-    append(kafka, FIRST, "aaaab")
+    append(fake_kafka, FIRST, "aaaab")
     await quiet()
     await member.finish()
     await member.finish()
     await member.kafka.revoke([FIRST])
     # Another member handled those before it, and gave the partition back.
-    kafka.groups[GROUP][FIRST] = Commit(5, "")
+    fake_kafka.groups[GROUP][FIRST] = Commit(5, "")
     member.kafka.assign([FIRST])
-    await until(lambda: committed(kafka) == 6)
+    await until(lambda: committed(fake_kafka) == 6)
     assert [record.offset for record in member.done].count(5) == 1
 
 
-async def test_a_large_fetch_that_fills_the_member_is_handled_at_once(kafka: FakeKafka) -> None:
-    member = Member(kafka, room=LARGE_FETCH_RECORDS, at_once=LARGE_FETCH_RECORDS)
-    append(kafka, FIRST, "a" * LARGE_FETCH_RECORDS)
+async def test_a_large_fetch_that_fills_the_member_is_handled_at_once(fake_kafka: FakeKafka) -> None:
+    member = Member(fake_kafka, room=LARGE_FETCH_RECORDS, at_once=LARGE_FETCH_RECORDS)
+    append(fake_kafka, FIRST, "a" * LARGE_FETCH_RECORDS)
     await quiet()
     assert member.kafka.paused
     assert member.in_hand
     await member.leave()
 
 
-async def test_a_full_window_pauses_until_half_is_done(kafka: FakeKafka, member: Member) -> None:
+async def test_a_full_window_pauses_until_half_is_done(fake_kafka: FakeKafka, member: Member) -> None:
     member.consumer.reader._read_ahead._max_events = 10
-    append(kafka, FIRST, "a" * 20)
-    append(kafka, SECOND, "a" * 20)
+    append(fake_kafka, FIRST, "a" * 20)
+    append(fake_kafka, SECOND, "a" * 20)
     await quiet()
     assert member.kafka.paused == {FIRST, SECOND}
     read = member.kafka.read
@@ -151,13 +151,13 @@ async def test_a_full_window_pauses_until_half_is_done(kafka: FakeKafka, member:
         await member.finish()
     assert not member.kafka.paused
     assert member.kafka.read == 40
-    assert (committed(kafka, FIRST), committed(kafka, SECOND)) == (20, 20)
+    assert (committed(fake_kafka, FIRST), committed(fake_kafka, SECOND)) == (20, 20)
 
 
-async def test_a_partition_that_comes_to_a_full_member_waits(kafka: FakeKafka, member: Member) -> None:
+async def test_a_partition_that_comes_to_a_full_member_waits(fake_kafka: FakeKafka, member: Member) -> None:
     await member.kafka.revoke([SECOND])
-    append(kafka, SECOND, "b")
-    append(kafka, FIRST, "a" * 20)
+    append(fake_kafka, SECOND, "b")
+    append(fake_kafka, FIRST, "a" * 20)
     await quiet()
     member.kafka.assign([SECOND])
     await quiet()
@@ -166,10 +166,10 @@ async def test_a_partition_that_comes_to_a_full_member_waits(kafka: FakeKafka, m
         await member.finish()
 
 
-async def test_a_revocation_commits_the_batch_in_hand(kafka: FakeKafka) -> None:
-    member = Member(kafka, revoke_seconds=5)
+async def test_a_revocation_commits_the_batch_in_hand(fake_kafka: FakeKafka) -> None:
+    member = Member(fake_kafka, revoke_seconds=5)
     await quiet()
-    append(kafka, FIRST, "aaaa")
+    append(fake_kafka, FIRST, "aaaa")
     await quiet()
     revoking = asyncio.create_task(member.kafka.revoke([FIRST]))
     await quiet()
@@ -177,79 +177,79 @@ async def test_a_revocation_commits_the_batch_in_hand(kafka: FakeKafka) -> None:
     in_hand = len(member.in_hand)
     await member.finish()
     await revoking
-    assert committed(kafka) == in_hand
+    assert committed(fake_kafka) == in_hand
     # What is queued is left to the next owner.
     assert not member.in_hand
     await member.leave()
 
 
-async def test_a_batch_that_outlasts_a_revocation_is_logged(kafka: FakeKafka, member: Member) -> None:
-    append(kafka, FIRST, "a")
+async def test_a_batch_that_outlasts_a_revocation_is_logged(fake_kafka: FakeKafka, member: Member) -> None:
+    append(fake_kafka, FIRST, "a")
     await quiet()
     await member.kafka.revoke([FIRST])
     assert member.telemetry.logged_count("revoke_timed_out") == 1
     await member.finish()
-    assert committed(kafka) == 0
+    assert committed(fake_kafka) == 0
 
 
-async def test_a_record_that_comes_after_a_revocation_is_dropped(kafka: FakeKafka, member: Member) -> None:
-    append(kafka, FIRST, "a")
+async def test_a_record_that_comes_after_a_revocation_is_dropped(fake_kafka: FakeKafka, member: Member) -> None:
+    append(fake_kafka, FIRST, "a")
     await quiet()
     await member.finish()
     await member.kafka.revoke([FIRST])
-    member.kafka.hand_over(kafka.records(FIRST))
+    member.kafka.hand_over(fake_kafka.records(FIRST))
     await quiet()
     assert not member.in_hand
 
 
-async def test_lost_partitions_are_not_committed(kafka: FakeKafka, member: Member) -> None:
-    append(kafka, FIRST, "aaa")
+async def test_lost_partitions_are_not_committed(fake_kafka: FakeKafka, member: Member) -> None:
+    append(fake_kafka, FIRST, "aaa")
     await quiet()
     await member.kafka.revoke([FIRST], is_lost=True)
     await member.finish()
-    assert not kafka.groups[GROUP]
+    assert not fake_kafka.groups[GROUP]
     assert not member.telemetry.logged_count("revoke_timed_out")
 
 
-async def test_a_refused_commit_is_repeated(kafka: FakeKafka, member: Member) -> None:
+async def test_a_refused_commit_is_repeated(fake_kafka: FakeKafka, member: Member) -> None:
     member.kafka.away = True
-    append(kafka, FIRST, "a")
+    append(fake_kafka, FIRST, "a")
     await quiet()
     await member.finish()
     assert member.telemetry.counts["commit_errors_total"]
-    assert committed(kafka) == 0
+    assert committed(fake_kafka) == 0
     member.kafka.away = False
-    await until(lambda: committed(kafka) == 1)
+    await until(lambda: committed(fake_kafka) == 1)
 
 
-async def test_a_failed_batch_is_raised_and_not_committed(kafka: FakeKafka, member: Member) -> None:
-    append(kafka, FIRST, "a")
+async def test_a_failed_batch_is_raised_and_not_committed(fake_kafka: FakeKafka, member: Member) -> None:
+    append(fake_kafka, FIRST, "a")
     await quiet()
     await member.finish()
-    append(kafka, FIRST, "a")
+    append(fake_kafka, FIRST, "a")
     await quiet()
     member.fail(RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         await member.running
-    assert committed(kafka) == 1
+    assert committed(fake_kafka) == 1
 
 
-async def test_a_drained_member_takes_nothing_more(kafka: FakeKafka, member: Member) -> None:
-    append(kafka, FIRST, "a")
+async def test_a_drained_member_takes_nothing_more(fake_kafka: FakeKafka, member: Member) -> None:
+    append(fake_kafka, FIRST, "a")
     await quiet()
     with pytest.raises(TimeoutError):
         await member.consumer.drain(0.001)
     await member.finish()
-    append(kafka, FIRST, "a")
+    append(fake_kafka, FIRST, "a")
     await member.consumer.drain(1)
     await quiet()
     assert not member.in_hand
     await member.leave()
-    assert committed(kafka) == 1
+    assert committed(fake_kafka) == 1
 
 
-async def test_what_a_batch_leaves_comes_again_after_the_others(kafka: FakeKafka) -> None:
-    consumer = EventConsumer(FakeRecordConsumer(kafka, GROUP, [SESSION_EVENTS]))
+async def test_what_a_batch_leaves_comes_again_after_the_others(fake_kafka: FakeKafka) -> None:
+    consumer = EventConsumer(FakeRecordConsumer(fake_kafka, GROUP, [SESSION_EVENTS]))
     batches: list[str] = []
 
     async def handle_two() -> None:
@@ -258,16 +258,16 @@ async def test_what_a_batch_leaves_comes_again_after_the_others(kafka: FakeKafka
                 batches.append("".join(account_of(record.value or b"") for record in batch.records))
                 batch.handled_count = 2
 
-    append(kafka, FIRST, "aaab")
+    append(fake_kafka, FIRST, "aaab")
     consumer.codec.find_account = account_of
     running = asyncio.create_task(run_until_first_ends(consumer.reader.run, handle_two))
-    await until(lambda: committed(kafka) == 4)
+    await until(lambda: committed(fake_kafka) == 4)
     assert batches == ["aaab", "ab"]
     running.cancel()
 
 
-async def test_what_a_batch_leaves_of_a_revoked_partition_goes(kafka: FakeKafka) -> None:
-    client = FakeRecordConsumer(kafka, GROUP, [SESSION_EVENTS])
+async def test_what_a_batch_leaves_of_a_revoked_partition_goes(fake_kafka: FakeKafka) -> None:
+    client = FakeRecordConsumer(fake_kafka, GROUP, [SESSION_EVENTS])
     consumer, in_hand, go_on = EventConsumer(client), asyncio.Event(), asyncio.Event()
     handled: list[str] = []
 
@@ -279,7 +279,7 @@ async def test_what_a_batch_leaves_of_a_revoked_partition_goes(kafka: FakeKafka)
                 handled.append(account_of(batch.records[0].value or b""))
                 batch.handled_count = 1
 
-    append(kafka, FIRST, "ab")
+    append(fake_kafka, FIRST, "ab")
     consumer.codec.find_account = account_of
     running = asyncio.create_task(run_until_first_ends(consumer.reader.run, leave_the_rest))
     await in_hand.wait()

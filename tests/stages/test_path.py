@@ -676,6 +676,16 @@ async def test_an_account_beyond_its_share_uses_the_bulk(pipeline: Pipeline) -> 
     await until(lambda: len(pipeline.attempts()) == ACCOUNT_SHARE_DELIVERIES + 21)
 
 
+async def test_an_account_soon_has_its_whole_share_again(pipeline: Pipeline) -> None:
+    await pipeline.register(webhook())
+    for burst in range(2):
+        ids = [f"evt_{burst}_{number}" for number in range(ACCOUNT_SHARE_DELIVERIES)]
+        await pipeline.fan_out.handle([pipeline.publish_event(event(id=event_id)) for event_id in ids])
+        pipeline.clock.advance(5)
+    assert len(pipeline.deliveries()) == 2 * ACCOUNT_SHARE_DELIVERIES
+    assert pipeline.deliveries(BULK_DELIVERIES) == []
+
+
 async def test_all_deliveries_of_an_event_take_the_same_way(pipeline: Pipeline) -> None:
     many = ACCOUNT_SHARE_DELIVERIES + 20
     await pipeline.register(

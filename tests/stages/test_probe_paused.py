@@ -12,9 +12,11 @@ from stages.test_crash_points import run_until_crash
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.held import HeldChoice
 from streams.core.deliveries.outcome import Response
+from streams.core.failed_work import FIRST_RETRY_SECONDS
 from streams.core.webhooks.delivery_options import Resume, parse_options
 from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status, Webhook
 from streams.features.webhooks.changes import to_paused
+from streams.topics import DELIVERIES
 
 PROBED = parse_options({"resume": "probe"})
 HOUR = timedelta(hours=1)
@@ -160,6 +162,18 @@ async def test_a_probe_of_an_earlier_pause_enables_nothing(pipeline: Pipeline) -
     await quiet()
     assert states(pipeline)[0] is State.DELIVERED
     assert registration(pipeline).webhook.status is Status.PAUSED
+
+
+async def test_a_probe_that_kafka_refuses_is_tried_again_later(pipeline: Pipeline) -> None:
+    await hold(pipeline, 1)
+    await until_next_probe(pipeline)
+    pipeline.kafka.most_bytes[DELIVERIES] = 10
+    assert [await probe(pipeline) for _ in range(3)] == [0, 0, 0]
+    assert pipeline.telemetry.counts["work_failed_total"] == 1
+    pipeline.kafka.most_bytes.clear()
+    await pipeline.wait(FIRST_RETRY_SECONDS)
+    assert await probe(pipeline) == 1
+    assert states(pipeline) == [State.DELIVERED]
 
 
 async def test_a_probe_during_a_rotation_is_signed_with_both_secrets(pipeline: Pipeline) -> None:

@@ -478,6 +478,15 @@ async def test_a_reconciled_topic_has_what_the_database_has(fixture: PublisherFi
     assert await fixture.reconcile(lambda webhook_ids: True) == ReconcileResult(published=1, deleted=0, kept=0)
 
 
+async def test_a_reconciliation_deletes_with_the_next_version(fixture: PublisherFixture) -> None:
+    """A later one is a person's deletion, which is repeated in a restored database."""
+    write_as_another(fixture, version=9)
+    await fixture.reconcile(lambda webhook_ids: True)
+    subscriptions = fixture.subscriptions()
+    assert subscriptions.find("wh_a") is None
+    assert subscriptions.table.tombstones == {"wh_a": 10}
+
+
 async def test_a_reconciliation_restarts_the_health_of_webhooks(fixture: PublisherFixture) -> None:
     fixture.outbox.put(webhook(id="wh_b", health_epoch=3))
     await fixture.reconcile(lambda webhook_ids: True)

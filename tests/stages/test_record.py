@@ -202,6 +202,8 @@ async def test_a_refused_row_is_stored_without_details(fixture: RecordFixture) -
     assert kept == {f"evt_{number}": b"" if number == 5 else b"thanks" for number in range(9)}
     assert fixture.telemetry.counts["records_refused_total"] == 1
     assert fixture.telemetry.counts["records_stored_total"] == 8
+    [line] = fixture.telemetry.fields_of("record_stored_without_details")
+    assert (line["topic"], line["offset"]) == (ATTEMPTS, 5)
 
 
 async def test_a_row_refused_even_without_details_stops_no_other(fixture: RecordFixture) -> None:
@@ -426,6 +428,13 @@ async def test_an_outage_of_our_network_is_logged_once(fixture: RecordFixture) -
     )
     await quiet()
     assert fixture.telemetry.logged_count("own_network_up") == 1
+    assert fixture.telemetry.gauges["own_network_down"] == 0
+
+
+async def test_a_working_network_is_not_logged(fixture: RecordFixture) -> None:
+    fixture.add(ATTEMPTS, attempt())
+    await until(lambda: fixture.committed(ATTEMPTS) == 1)
+    assert fixture.telemetry.logged_count("own_network_up") == 0
     assert fixture.telemetry.gauges["own_network_down"] == 0
 
 

@@ -73,7 +73,7 @@ def token_request(
         "User-Agent": user_agent,
         "Accept": "application/json",
     }
-    private_names = {"Accept"}
+    private_names: set[str] = set()
     if auth.client_authentication is ClientAuthentication.BODY:
         form |= {"client_id": client_id, "client_secret": client_secret}
     else:

@@ -181,5 +181,5 @@ def _other_bodies(body: bytes) -> Iterator[tuple[str, bytes, str]]:
         yield "encoding", unpacked, "the body is compressed: unpack it first"
     # Last: a parser of JSON accepts some of the encodings above.
     with suppress(ValueError, RecursionError):
-        compact = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        compact = json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode()
         yield "body", compact, f"the body was parsed and written as JSON a second time: {_RAW}"
