@@ -19,6 +19,7 @@ from streams.core.errors import (
     Invalid,
     InvalidRecord,
     Misconfigured,
+    NewerRecord,
     NotAcknowledged,
     NotFound,
     RowRefused,
@@ -58,6 +59,7 @@ _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
     Ended: (410, "ended", "It has ended", None),
     TooManyRequests: (429, "too-many-requests", "Too many requests", "Too many requests"),
     RowRefused: (422, "refused", "The database does not accept this", "The database does not accept this"),
+    NewerRecord: (409, "newer-release", "A newer release of this system wrote it", "A newer release wrote this"),
     InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted", "A stored secret cannot be decrypted"),
     Misconfigured: (500, "misconfigured", "A setting of this system is wrong", None),
     Unavailable: (503, "unavailable", "Kafka or the database does not answer", "The database or Kafka does not answer"),
@@ -182,11 +184,17 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         return problem(
             request, status, name, title, "its operator finds the reason in the log, under this request's id"
         )
-    is_internal = isinstance(error, Unavailable | RowRefused) and not isinstance(error, NotAcknowledged)
-    detail = "try again in a few seconds" if is_internal else str(error)
     if isinstance(error, LOG_ONLY_ERRORS):
         telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
-    return problem(request, status, name, title, detail, headers=headers)
+    return problem(request, status, name, title, public_detail(error), headers=headers)
+
+
+def public_detail(error: ScormWebhooksError) -> str:
+    """What its caller reads of an error: without what is for operators."""
+    if isinstance(error, NewerRecord):
+        return "this release cannot read it: ask again when the upgrade is complete"
+    is_internal = isinstance(error, Unavailable | RowRefused) and not isinstance(error, NotAcknowledged)
+    return "try again in a few seconds" if is_internal else str(error)
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:

@@ -46,6 +46,11 @@ HELP = {
         "The database does not store a value of this request. The reason is in the log, under `requestId`.",
         "Send the value in another form. Give `requestId` to the operator if you do not know which value it is.",
     ),
+    "newer-release": (
+        "A newer release of this system wrote a webhook in a way that this process does not know. During an upgrade, "
+        "both releases answer.",
+        "Send the request again when the upgrade is complete. Until then, what this process knows stays as it is.",
+    ),
     "undecryptable": (
         "A stored secret was encrypted by a key that this process does not have.",
         "Ask the operator to add the old key to `SCORM_WEBHOOKS_ENCRYPTION_KEYS`.",

@@ -14,11 +14,11 @@ from starlette.responses import HTMLResponse, Response
 
 from api.admission import class_of, network_owner, place
 from api.crashes import log_crash
-from api.problems import LOG_ONLY_ERRORS, TooManyRequests, kind_of
+from api.problems import LOG_ONLY_ERRORS, TooManyRequests, kind_of, public_detail
 from api.shell.forms import with_query
 from api.shell.rendering import redirect, render
 from api.shell.security import add_security_headers, cookie_name, require_own_origin
-from api.shell.sentences import sentences_of
+from api.shell.sentences import sentences_of, to_sentence
 from api.shell.visits import (
     ChoiceNeeded,
     OperatorNeeded,
@@ -141,7 +141,7 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     is_public = not isinstance(error, LOG_ONLY_ERRORS)
     if not is_public:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
-    sentences = sentences_of(error) if is_public else ["Try again in a few seconds."]
+    sentences = sentences_of(error) if is_public else [to_sentence(public_detail(error))]
     # Finding out who this is costs queries: skip it if the database is away.
     visitor = None if isinstance(error, Unavailable) else await visitor_of(request)
     return error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)

@@ -63,25 +63,34 @@ class CompactSubscriptions(WebhookStore):
 
 
 class _Cache(dict[str, Webhook]):
-    """The webhooks that were read last. A hit runs none of our code: `fan-out` reads a thousand for an event."""
+    """The webhooks that were read last. A hit runs none of our code: `fan-out` reads a thousand for an event.
+
+    Full to the half, it keeps its content apart; what is read of that comes back, the rest goes when it is full again.
+    """
 
     def __init__(self, codec: Codec, packed_webhooks: Mapping[str, bytes], max_bytes: int) -> None:
         super().__init__()
         self._decode: Callable[[bytes], RecordValue] = codec.decode
         self._packed_webhooks = packed_webhooks
-        self._free_bytes = max_bytes
+        self._older: dict[str, Webhook] = {}
+        self._max_bytes = max_bytes / 2
+        self._bytes = 0
 
     def __missing__(self, webhook_id: str) -> Webhook:
         packed_webhook = self._packed_webhooks[webhook_id]
-        webhook = self[webhook_id] = self._unpack(packed_webhook)
-        self._free_bytes -= _object_bytes(packed_webhook)
-        while self._free_bytes < 0:
-            self.drop(next(iter(self)))
+        webhook = self._older.pop(webhook_id, None) or self._unpack(packed_webhook)
+        if self._bytes >= self._max_bytes:
+            self._older = dict(self)
+            self.clear()
+            self._bytes = 0
+        self[webhook_id] = webhook
+        self._bytes += _object_bytes(packed_webhook)
         return webhook
 
     def drop(self, webhook_id: str) -> None:
+        self._older.pop(webhook_id, None)
         if self.pop(webhook_id, None) is not None:
-            self._free_bytes += _object_bytes(self._packed_webhooks[webhook_id])
+            self._bytes -= _object_bytes(self._packed_webhooks[webhook_id])
 
     def _unpack(self, packed_webhook: bytes) -> Webhook:
         _, packages_bytes, dispatches_bytes, _ = _HEADER.unpack_from(packed_webhook)

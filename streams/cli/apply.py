@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -17,8 +17,11 @@ from streams.cli.output import require_terminal_or_yes, show
 from streams.cli.text import hint, say
 from streams.core.errors import FieldError, Invalid, ScormWebhooksError
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
-from streams.core.webhooks.auth import SECRET_NAMES
+from streams.core.webhooks.auth import SECRET_NAMES, ClientAuthentication
+from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER
 from streams.core.webhooks.url import without_query
+
+Fields = dict[str, Any]
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 30
@@ -27,6 +30,10 @@ _WEBHOOK_DEPTH = 2
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", re.ASCII)
 # No response shows their values.
 _SECRET_FIELDS = {"headers": "hasHeaders", "fallbackHeaders": "hasFallbackHeaders"}
+_DEFAULTS: Mapping[str, Fields] = {
+    "pauseAfter": asdict(DEFAULT_PAUSE_AFTER),
+    "auth": {"clientAuthentication": ClientAuthentication.BASIC},
+}
 _UNORDERED_FIELDS = frozenset({"events", "packages", "dispatches"})
 _URL_FIELDS = frozenset({"url", "fallbackUrl"})
 _REFUSED_FIELDS = {
@@ -34,8 +41,6 @@ _REFUSED_FIELDS = {
     "status": "people pause and enable a webhook, and a file would undo it",
     "temporary": "a temporary webhook has no file",
 }
-
-Fields = dict[str, Any]
 
 
 class Verb(StrEnum):
@@ -227,14 +232,14 @@ def _is_same(name: str, webhook: Fields, value: Any, sends_secrets: bool) -> boo
     if name == "auth" and isinstance(value, Mapping) and not sends_secrets:
         value = {one: text for one, text in value.items() if one not in SECRET_NAMES.values()}
     if isinstance(value, Mapping) and isinstance(known, Mapping):
-        # Fields that the file leaves out have their defaults.
-        return all(known.get(one) == item for one, item in value.items()) and value.keys() >= _set_keys(name, known)
+        # Keys that the file leaves out have their defaults.
+        defaults = _DEFAULTS.get(name, {})
+        return {**defaults, **_set_values(known)} == {**defaults, **_set_values(value)}
     return bool(known == value)
 
 
-def _set_keys(name: str, known: Mapping[str, Any]) -> set[str]:
-    """The keys that a value must have to be the same: all of a filter; of others a default may be left out."""
-    return set(known) if name == "filter" else set()
+def _set_values(value: Mapping[str, Any]) -> Fields:
+    return {name: item for name, item in value.items() if item is not None}
 
 
 def _lines(webhook: Fields, fields: Fields, text: Fields) -> list[str]:

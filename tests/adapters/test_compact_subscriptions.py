@@ -35,14 +35,16 @@ def test_it_behaves_like_a_dict(steps: list[tuple[str, str, int]], cache_bytes: 
 
 
 def test_a_webhook_in_use_is_decoded_once() -> None:
-    packed = CompactSubscriptions(AvroCodec(), cache_bytes=ONE)
-    packed["wh_a"] = packed["wh_b"] = webhook(id="wh_a")
-    first = packed["wh_a"]
-    assert packed["wh_a"] is first
-    packed.get("wh_b")
-    assert packed["wh_a"] is not first
-    packed["wh_a"] = replace(first, version=2)
-    assert packed["wh_a"].version == 2
+    packed = CompactSubscriptions(AvroCodec(), cache_bytes=TWO)
+    for number in range(20):
+        packed[f"wh_{number}"] = webhook(id=f"wh_{number}")
+    used, unused = packed["wh_0"], packed["wh_1"]
+    for number in range(2, 20):
+        packed.get(f"wh_{number}")
+        assert packed["wh_0"] is used
+    assert packed["wh_1"] is not unused
+    packed["wh_0"] = replace(used, version=2)
+    assert packed["wh_0"].version == 2
 
 
 def test_an_unknown_webhook_is_a_key_error() -> None:

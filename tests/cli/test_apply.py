@@ -83,6 +83,21 @@ async def test_only_what_differs_is_changed_after_a_question(api: ApiFixture) ->
     assert (crm["ratePerSecond"], crm["packagesCount"], crm["pauseAfter"]["failures"]) == (7, 1, 10)
 
 
+async def test_a_key_that_the_file_drops_is_a_change(api: ApiFixture) -> None:
+    token_server = "type: oauth2, tokenUrl: 'https://id.example.com/token', clientId: hr, clientSecret: hidden-value"
+    one = "webhooks:\n  - {description: A, url: 'https://example.com/a', pauseAfter: {%s}, auth: {%s}}\n"
+    full = one % ("failures: 10, minutes: 30", f"{token_server}, scope: events, clientAuthentication: basic")
+    await apply(api, full, "--yes")
+    for same in (full, full.replace(", clientAuthentication: basic", "")):
+        assert await actions(api, same, "--plan") == []
+    for dropped in (", minutes: 30", "failures: 10, ", ", scope: events"):
+        assert await actions(api, full.replace(dropped, ""), "--plan") == [("change", "A")]
+    await apply(api, full.replace(", minutes: 30", "").replace(", scope: events", ""), "--yes")
+    [webhook] = await webhooks(api)
+    assert webhook["pauseAfter"] == {"failures": 10, "minutes": 0}
+    assert "scope" not in webhook["auth"]
+
+
 async def test_only_prune_deletes_and_no_listener(api: ApiFixture) -> None:
     await apply(api, FILE, "--yes")
     await api.acme.post("/v1/webhooks", {"delivery": "pull", "temporary": True, "description": "listen: ada"})

@@ -9,6 +9,7 @@ from dashboard.pages import FakeBrowser, signed_in
 
 from builders import attempt, dead_letter, delivery
 from rest.api_fixture import URL, ApiFixture
+from streams.adapters.sql.tables.deliveries import webhooks
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Unavailable
 from streams.features.shared.idempotency import SqlIdempotencyStore
@@ -202,6 +203,17 @@ async def test_a_failing_webhook_says_since_when_and_why(api: ApiFixture, browse
     page = await browser.open("/")
     assert "failing, 1 of 5 failures in a row since 12:00" in page.text
     assert message in page.text
+
+
+async def test_the_page_of_a_newer_release_s_webhook_says_so(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    async with api.database.transaction() as connection:
+        await connection.execute(webhooks.update().values(options='{"colour": "blue"}'))
+    page = await browser.open(f"/webhooks/{made['id']}")
+    assert page.status == 409
+    assert (
+        "A newer release wrote this This release cannot read it: ask again when the upgrade is complete." in page.text
+    )
 
 
 async def test_a_new_url_is_not_healthy_by_the_old_one(api: ApiFixture, browser: FakeBrowser) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from builders import attempt
 from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_api
-from streams.adapters.sql.tables.deliveries import pauses
+from streams.adapters.sql.tables.deliveries import pauses, webhooks
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Unavailable
 from streams.core.times import format_time, parse_time
@@ -466,6 +466,18 @@ async def test_the_audit_log_has_actor_and_action_but_no_secret(api: ApiFixture)
     assert {audit_entry["objectId"] for audit_entry in (await api.globex.get("/v1/account/audit"))["data"]} == {
         api.globex.account_id
     }
+
+
+async def test_a_webhook_of_a_newer_release_is_named(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
+    async with api.database.transaction() as connection:
+        await connection.execute(webhooks.update().values(options='{"colour": "blue"}'))
+    response = await api.acme.request("GET", f"/v1/webhooks/{made['id']}")
+    assert response.status_code == 409
+    problem = response.json()
+    assert problem["type"] == "/docs/problems#newer-release"
+    assert problem["detail"] == "this release cannot read it: ask again when the upgrade is complete"
+    assert [one["id"] for one in (await api.acme.get("/v1/webhooks"))["data"]] == [made["id"]]
 
 
 async def test_the_audit_log_masks_headers_and_shortens_scopes(api: ApiFixture) -> None:
