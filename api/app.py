@@ -6,6 +6,7 @@ from api import probes
 from api.accounts import overview, terminals
 from api.accounts import pages as account_pages
 from api.accounts import routes as accounts
+from api.admission import class_of
 from api.course_sessions import commits
 from api.course_sessions import routes as course_sessions
 from api.course_sessions.commits import MAX_COMMITS_PER_SECOND, CommitCorsMiddleware, CommitMiddleware
@@ -100,11 +101,10 @@ def create_app(
     app.state.is_proxy_logged = False
     # Routes are tried in order, and commits are the most frequent requests.
     api = webhooks, pulls, deliveries, replays, events, learners, accounts, probes, usage, course_sessions, platform
-    for module in (commits, *api):
+    for module in (commits, *api, *PAGES, documentation):
+        for route in module.router.routes:
+            class_of(route)
         app.include_router(module.router)
-    for page in PAGES:
-        app.include_router(page.router)
-    app.include_router(documentation.router)
     add_handlers(app)
     add_address_errors(app)
     complete_openapi(app)

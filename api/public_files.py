@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.admission import class_of, place
+from streams.core.queues.request_class import RequestClass
 
 # What one response has in memory at most, beside the file that all responses share.
 PIECE_BYTES = 64 * 1024
@@ -68,14 +69,15 @@ class _PieceResponse(Response):
 class PublicRoute(APIRoute):
     """A route that needs neither key nor session. Its client's network has a place until the response is sent."""
 
+    request_class = RequestClass.PUBLIC
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self._request_class = class_of(self)
         if self.methods and "GET" in self.methods:
             self.methods.add("HEAD")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with place(Request(scope), self._request_class):
+        async with place(Request(scope), class_of(self)):
             await super().handle(scope, receive, send)
 
 

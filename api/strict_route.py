@@ -21,6 +21,8 @@ from streams.core.queues.request_class import RequestClass
 class StrictRoute(APIRoute):
     """Reject unknown and repeated names: a mistyped filter would match everything."""
 
+    request_class = RequestClass.PEOPLE
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **{**options, "response_model_exclude_none": True})
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.admission import network_work, place
+from api.admission import in_class, network_work, place
 from api.course_sessions.commit_bodies import NotScorm, parse_commit
 from api.problems import TooManyRequests, problem, response_or_problem
 from api.public_files import PublicRoute
@@ -36,6 +36,7 @@ Token = Annotated[str, Path(max_length=128, description="The end of the commit U
     response_class=Response,
     operation_id="commit",
 )
+@in_class(RequestClass.COMMIT)
 async def commit(token: Token, request: Request) -> Response:
     """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.
 
@@ -63,6 +64,7 @@ async def _handle_commit(token: str, request: Request) -> Response:
         return Response(_SUCCESS_BODY, media_type="application/json")
 
 
+@in_class(RequestClass.COMMIT)
 async def preflight(token: str) -> Response:
     """What a browser asks before it sends JSON from another origin.
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
 
+from api.admission import in_class
 from api.auth import MayPublish, MayReadDeliveries, account_of
 from api.course_sessions.models import (
     CourseSessionDetails,
@@ -16,11 +17,13 @@ from api.course_sessions.models import (
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
+from streams.core.queues.request_class import RequestClass
 
 router = APIRouter(tags=["SCORM sessions"], route_class=StrictRoute)
 
 
 @router.post("/v1/sessions", status_code=201, summary="Open a session", operation_id="openSession")
+@in_class(RequestClass.COMMIT)
 async def open_course_session(new: NewSession, caller: MayPublish, request: Request, response: Response) -> OpenSession:
     """At the launch of a course: `session.launched`, and the URL for its player.
 
@@ -42,6 +45,7 @@ async def get_course_session(session_id: Id, caller: MayReadDeliveries, request:
 
 
 @router.post("/v1/sessions/{session_id}/close", summary="Close a session", operation_id="closeSession")
+@in_class(RequestClass.COMMIT)
 async def close_course_session(
     session_id: Id,
     caller: MayPublish,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.deliveries.filters import counted_until, filter_of
 from api.paging import cursor_of
 from api.shell.forms import Form, SentForm, with_query
@@ -19,6 +20,7 @@ from streams.core.deliveries.delivery import DeathReason, State
 from streams.core.deliveries.job import JobKind
 from streams.core.errors import FieldError, Invalid
 from streams.core.page import Cursor
+from streams.core.queues.request_class import RequestClass
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -90,6 +92,7 @@ async def _list_page(visit: Visit, form: Form, errors: tuple[FieldError, ...] = 
 
 
 @router.get("/dead-letters/preview")
+@in_class(RequestClass.SLOW)
 async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many dead letters are retried or discarded, before anything happens."""
     query = visit.query
@@ -111,6 +114,7 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
 
 
 @router.post("/dead-letters")
+@in_class(RequestClass.SLOW)
 async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Retry or discard the checked dead letters, or all that match the filter."""
     action, delivery_filter = _parse_action(form["act"]), _delivery_filter(_dead_letter_filter(visit, form), form)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.deliveries.filters import chips_of, facets_of, filter_of, links_of
 from api.paging import cursor_of
 from api.shell.csv_file import csv_response
@@ -23,6 +24,7 @@ from streams.core.deliveries.delivery import HoldReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import parse_pair
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
+from streams.core.queues.request_class import RequestClass
 from streams.core.times import TIME_DESCRIPTION, format_time, parse_time
 from streams.features.deliveries.search_rules import IdKind
 from streams.features.deliveries.service import EventStatus
@@ -159,6 +161,7 @@ async def payload(delivery_id: str, visit: SignedIn) -> Response:
 
 
 @router.get("/webhooks/{webhook_id}/deliveries.csv")
+@in_class(RequestClass.SLOW)
 async def deliveries_csv(webhook_id: str, visit: SignedIn) -> Response:
     """What became of each event at a webhook, newest first, from `since` until `until`."""
     await visit.services.webhooks.find(webhook_id, visit.account.id)

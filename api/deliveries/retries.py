@@ -5,6 +5,7 @@ from dataclasses import replace
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.deliveries.filters import chips_of, counted_until, filter_of, links_of
 from api.shell.forms import SentForm
 from api.shell.once import new_form_key
@@ -12,12 +13,14 @@ from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import names_of
 from api.shell.visits import MayWriteDeliveries
+from streams.core.queues.request_class import RequestClass
 from streams.features.deliveries.retry_rules import to_retry_filter
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
 @router.get("/deliveries/retry")
+@in_class(RequestClass.SLOW)
 async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many deliveries would be sent again, before anything happens."""
     delivery_filter, counted_at = filter_of(visit, visit.query), visit.services.clock.now()
@@ -37,6 +40,7 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
 
 
 @router.post("/deliveries/retry")
+@in_class(RequestClass.SLOW)
 async def start(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Start the job. The same form sent twice starts one job."""
     delivery_filter = replace(filter_of(visit, form), changed_until=counted_until(form))

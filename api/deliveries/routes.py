@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import Field
 
+from api.admission import in_class
 from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
 from api.deliveries.models import (
     RETRY_EXAMPLES,
@@ -40,6 +41,7 @@ from streams.core.events.event import parse_pair
 from streams.core.ids import SHORT_ID_PATTERN
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import MAX_PAGE_ROWS
+from streams.core.queues.request_class import RequestClass
 from streams.features.deliveries.retry_rules import to_retry_filter
 
 router = APIRouter(route_class=StrictRoute)
@@ -168,6 +170,7 @@ async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
     operation_id="retryDeliveries",
 )
+@in_class(RequestClass.SLOW)
 async def retry_some(
     body: Annotated[DeliveryChoice, Body(openapi_examples=RETRY_EXAMPLES)],
     caller: MayWriteDeliveries,
@@ -210,6 +213,7 @@ def _retry_filter(retry_filter: RetryFilter, caller: Member) -> DeliveryFilter:
     summary="List what became of the events of a webhook",
     operation_id="listEventStatuses",
 )
+@in_class(RequestClass.SLOW)
 async def summary(
     webhook_id: Id, caller: MayReadDeliveries, request: Request, query: Annotated[SummaryQuery, Query()]
 ) -> Page[EventStatus]:
@@ -242,6 +246,7 @@ async def list_dead_letters(
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
     operation_id="retryDeadLetters",
 )
+@in_class(RequestClass.SLOW)
 async def retry_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | DeadLetterCount | JobDetails:
@@ -256,6 +261,7 @@ async def retry_dead_letters(
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
     operation_id="discardDeadLetters",
 )
+@in_class(RequestClass.SLOW)
 async def discard_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | DeadLetterCount | JobDetails:

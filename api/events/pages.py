@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.shell.forms import Form
 from api.shell.page_route import PageRoute
 from api.shell.rendering import render
@@ -19,6 +20,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import Event
 from streams.core.events.event_data import EVENT_TYPES, WEBHOOK_TYPES
 from streams.core.events.event_filter import EventFilter, filter_conflicts, parse_filter
+from streams.core.queues.request_class import RequestClass
 from streams.core.webhooks.webhook import MismatchReason
 from streams.features.events.search import EventRecipients
 
@@ -50,6 +52,7 @@ class EventRow:
 
 
 @router.get("/events")
+@in_class(RequestClass.SLOW)
 async def events_page(visit: SignedIn) -> Response:
     """The latest 50 events; with a filter in the URL, also which of them match."""
     errors: tuple[FieldError, ...] = ()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 
+from api.admission import in_class
 from api.auth import MayPublish, MayReadDeliveries, MayReadWebhooks
 from api.events.models import EVENT_EXAMPLES, AcceptedEvents, EventType, EventWithDeliveries, event_with_deliveries
 from api.services import services_of
@@ -12,12 +13,14 @@ from api.shared_models import Id, Moment
 from api.strict_route import StrictRoute
 from streams.core.events.event import render
 from streams.core.events.event_data import EVENT_TYPES, data_schema
+from streams.core.queues.request_class import RequestClass
 from streams.features.webhooks.samples import sample_event
 
 router = APIRouter(tags=["Events"], route_class=StrictRoute)
 
 
 @router.post("/v1/events", status_code=202, summary="Publish events", operation_id="publishEvents")
+@in_class(RequestClass.PUBLISH)
 async def publish(
     body: Annotated[dict[str, Any], Body(openapi_examples=EVENT_EXAMPLES)],
     caller: MayPublish,
@@ -38,6 +41,7 @@ async def publish(
 
 
 @router.get("/v1/events/{event_id}", summary="Find an event", operation_id="findEvent")
+@in_class(RequestClass.SLOW)
 async def find(
     event_id: Id,
     caller: MayReadDeliveries,

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.learners.models import erasure_of
 from api.shell.forms import SentForm
 from api.shell.once import new_form_key, run_once
@@ -11,6 +12,7 @@ from api.shell.rendering import redirect, render
 from api.shell.visits import MayEraseLearners, Visit
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.errors import FieldError, Invalid
+from streams.core.queues.request_class import RequestClass
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -26,6 +28,7 @@ async def learner_page(visit: MayEraseLearners) -> Response:
 
 
 @router.post("/account/learners")
+@in_class(RequestClass.SLOW)
 async def question(visit: MayEraseLearners, form: SentForm) -> Response:
     """Show what would be erased, and ask for confirmation. The id is not in the URL, because URLs are logged."""
     learner = form["learner"]
@@ -46,6 +49,7 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
 
 
 @router.post("/account/learners/erase")
+@in_class(RequestClass.SLOW)
 @run_once
 async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
     """Erase the learner; this cannot be undone."""

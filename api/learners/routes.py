@@ -2,12 +2,14 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api.admission import in_class
 from api.auth import MayEraseLearners, account_of
 from api.learners.models import ErasureDetails, LearnerCount, LearnerToErase, erasure_of
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
 from streams.core.accounts.account import DeliveryFilter
+from streams.core.queues.request_class import RequestClass
 
 router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 
@@ -18,6 +20,7 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
     responses={202: {"model": ErasureDetails, "description": "It takes longer, and goes on"}},
     operation_id="eraseLearner",
 )
+@in_class(RequestClass.SLOW)
 async def erase(
     body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response
 ) -> ErasureDetails | LearnerCount:

@@ -5,6 +5,7 @@ import contextlib
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.paging import cursor_of
 from api.services import services_of
 from api.shell.forms import SentForm, with_query
@@ -16,6 +17,7 @@ from api.shell.visits import ByOperator, OperatorVisit, site_of
 from api.sign_in.limits import browser_of, limit_attempts
 from streams.core.accounts.access import OPERATOR, Role
 from streams.core.errors import FieldError, Invalid, Unauthorized, Unavailable
+from streams.core.queues.request_class import RequestClass
 from streams.features.accounts.service import OpenedAccount
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -82,6 +84,7 @@ async def _operator_page(
 
 
 @router.get("/operator/stages")
+@in_class(RequestClass.SLOW)
 async def stages_page(visit: ByOperator) -> Response:
     """The lag of each stage, by topic; the request to Kafka can take some seconds."""
     try:

@@ -5,13 +5,14 @@ from collections.abc import Coroutine, Sequence
 
 from fastapi import APIRouter, Request
 
+from api.admission import in_class
 from api.auth import MayWriteDeliveries, authenticate_again
 from api.pulls.models import Pull, PulledIds, PulledItem, PulledItems, ReturnedIds, Settled
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
 from streams.core.accounts.access import Scope
-from streams.core.queues.request_class import TURN_SECONDS
+from streams.core.queues.request_class import TURN_SECONDS, RequestClass
 from streams.request_owner import current_owner, work_for
 
 # Proxies end a request after thirty seconds: a reader that was woken waits for the database until this time at most.
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/v1/webhooks", tags=["Pull"], route_class=StrictRoute
 
 
 @router.post("/{webhook_id}/pull", summary="Pull deliveries", operation_id="pullDeliveries")
+@in_class(RequestClass.PULL)
 async def pull(webhook_id: Id, caller: MayWriteDeliveries, request: Request, body: Pull | None = None) -> PulledItems:
     """Lease the oldest deliveries of a pull webhook. Without any, the response has no items.
 

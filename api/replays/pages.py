@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.shell.forms import Form, SentForm
 from api.shell.once import new_form_key
 from api.shell.page_route import PageRoute
@@ -20,6 +21,7 @@ from api.webhooks.form import TYPE_DESCRIPTIONS
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.queues.request_class import RequestClass
 from streams.core.times import parse_time
 from streams.core.webhooks.webhook import Registration
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
@@ -136,6 +138,7 @@ async def _first_failure(visit: Visit, registration: Registration) -> tuple[str,
 
 
 @router.get("/webhooks/{webhook_id}/replay")
+@in_class(RequestClass.SLOW)
 async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
     """The form; with its fields in the URL, also the count."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
@@ -153,6 +156,7 @@ async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
 
 
 @router.post("/webhooks/{webhook_id}/replay")
+@in_class(RequestClass.SLOW)
 async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Start the job. The same form sent twice starts one job."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)

@@ -2,12 +2,14 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api.admission import in_class
 from api.auth import MayReadDeliveries, MayWriteDeliveries
 from api.deliveries.models import JobDetails, job_of
 from api.replays.models import Replay, ReplayCounted
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
+from streams.core.queues.request_class import RequestClass
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -19,6 +21,7 @@ router = APIRouter(route_class=StrictRoute)
     responses={202: {"model": JobDetails, "description": "A job"}},
     operation_id="replayWebhook",
 )
+@in_class(RequestClass.SLOW)
 async def replay(
     webhook_id: Id, body: Replay, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> ReplayCounted | JobDetails:

@@ -44,6 +44,8 @@ _REFUSAL_PAGE = """<!doctype html>
 class PageRoute(APIRoute):
     """A route of the dashboard."""
 
+    request_class = RequestClass.PEOPLE
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
         request_class = class_of(self)

@@ -3,10 +3,12 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.shell.csv_file import csv_response
 from api.shell.page_route import PageRoute
 from api.shell.rendering import render
 from api.shell.visits import SignedIn
+from streams.core.queues.request_class import RequestClass
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -33,6 +35,7 @@ async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
 
 
 @router.get("/usage/{month}.csv")
+@in_class(RequestClass.SLOW)
 async def usage_csv(month: str, visit: SignedIn) -> Response:
     """A month by package and dispatch, for a bill."""
     details = visit.services.usage.all_details(visit.account.id, month)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 
+from api.admission import in_class
 from api.auth import MayReadWebhooks
 from api.paging import CursorQuery, Limit
 from api.services import services_of
@@ -11,6 +12,7 @@ from api.shared_models import Page
 from api.strict_route import StrictRoute
 from api.usage.models import UsageOfPackage, UsageReport
 from streams.core.accounts.usage import MONTH_FORM, parse_usage_cursor
+from streams.core.queues.request_class import RequestClass
 from streams.features.usage.service import MAX_MONTHS
 
 router = APIRouter(route_class=StrictRoute)
@@ -20,12 +22,14 @@ Month = Annotated[str, Path(pattern=f"^{MONTH_FORM}$", examples=["2026-04"])]
 
 
 @router.get("/v1/usage", tags=["Account"], summary="Launches by month", operation_id="listUsage")
+@in_class(RequestClass.SLOW)
 async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) -> UsageReport:
     """The number of `session.launched` events by UTC month, and the plan limit. Repeated events count once."""
     return UsageReport.of(await services_of(request).usage.summary(caller.own_account_id, months))
 
 
 @router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", operation_id="getUsageOfMonth")
+@in_class(RequestClass.SLOW)
 async def usage_of_month(
     month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[UsageOfPackage]:

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.shell.forms import Form, SentForm, with_query
 from api.shell.once import new_form_key, run_once
 from api.shell.page_route import PageRoute
@@ -23,6 +24,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.events import event as events
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import parse_filter, parse_filter_json
+from streams.core.queues.request_class import RequestClass
 from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, DeliveryMode, Registration, Status
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
 from streams.features.webhooks.latest_events import FilterPreview, LatestEvents
@@ -64,6 +66,7 @@ async def new_page(visit: MayWriteWebhooks) -> Response:
 
 
 @router.post("/webhooks/new")
+@in_class(RequestClass.SLOW)
 async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Register a webhook, or preview which of the latest events it would get."""
     return await (_preview(visit, form, None) if form[COMPARE_BUTTON] else _create(visit=visit, form=form))
@@ -90,6 +93,7 @@ async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 
 
 @router.post("/webhooks/{webhook_id}/edit")
+@in_class(RequestClass.SLOW)
 async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if form[COMPARE_BUTTON]:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admission import in_class
 from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
 from api.shell.page_route import PageRoute
@@ -26,6 +27,7 @@ from streams.core.deliveries.delivery_state import StateCount
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.queues.rate import seconds_to_send
+from streams.core.queues.request_class import RequestClass
 from streams.core.times import format_time
 from streams.core.webhooks.webhook import DeliveryMode, PauseReason, Registration, Status, Webhook, to_entered_types
 from streams.core.webhooks.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
@@ -220,6 +222,7 @@ async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
 
 
 @router.post("/webhooks/{webhook_id}/test")
+@in_class(RequestClass.WAITING)
 async def test(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Send a test event, and show its outcome in place."""
     try:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from api.admission import in_class
 from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
 from api.deliveries.models import DeliveryWithAttempts, JobDetails, delivery_with_attempts, job_of
 from api.events.models import NewTest
@@ -31,6 +32,7 @@ from api.webhooks.models import (
 )
 from api.webhooks.option_models import to_input_values
 from streams.core.errors import Stale
+from streams.core.queues.request_class import RequestClass
 from streams.core.webhooks.webhook import Registration
 from streams.features.webhooks.stats import MAX_HOURS
 
@@ -116,6 +118,7 @@ async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> 
 
 
 @router.post("/{webhook_id}/test", summary="Send a test event", operation_id="sendTestEvent")
+@in_class(RequestClass.WAITING)
 async def send_test(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: NewTest | None = None
 ) -> DeliveryWithAttempts:
@@ -201,6 +204,7 @@ async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> H
 
 
 @router.get("/{webhook_id}/stats", summary="A webhook in numbers", operation_id="getWebhookStats")
+@in_class(RequestClass.SLOW)
 async def stats(
     webhook_id: Id,
     caller: MayReadWebhooks,

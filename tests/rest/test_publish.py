@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from api.admission import CLASSES
+from api.admission import in_class
 from api.auth import MayPublish
 from api.events.limits import EventLimits
 from api.events.publish import events_of, restore_field_names
@@ -48,12 +48,12 @@ BROKEN = [
 
 
 @pytest.fixture
-def with_router(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> ApiFixture:
+def with_router(api: ApiFixture) -> ApiFixture:
     """The same rules behind FastAPI's router, at another address."""
-    monkeypatch.setitem(CLASSES, "POST /v1/routed-events", RequestClass.PUBLISH)
     router = APIRouter(route_class=StrictRoute)
 
     @router.post("/v1/routed-events", status_code=202)
+    @in_class(RequestClass.PUBLISH)
     async def publish(body: Annotated[dict[str, Any], Body()], caller: MayPublish) -> dict[str, Any]:
         try:
             events = await api.app.state.services.ingest.publish(events_of(body), caller.account_id)
