@@ -142,7 +142,7 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
     done.send_signal(signal.SIGINT)
     _, error = done.communicate(timeout=20)
     assert done.returncode == 130, error
-    [line] = error.decode().splitlines()
+    line = error.decode().splitlines()[-1]
     job_id = line.split("`jobs show ")[1].split("`")[0]
     assert line.startswith("still running: see `jobs show ")
     assert system.run("jobs", "show", job_id, "--json")["status"] == "running"
