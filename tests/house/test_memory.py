@@ -36,6 +36,7 @@ TABLES = {
     "streams/adapters/avro/records.py _Shape.fields": FIXED,
     "streams/adapters/compact_subscriptions.py CompactSubscriptions._packed_webhooks": WEBHOOKS,
     "streams/adapters/compact_subscriptions.py _Cache": "MAX_CACHE_BYTES",
+    "streams/adapters/compact_subscriptions.py _Cache._older": "MAX_CACHE_BYTES",
     "streams/stages/consuming/read_ahead.py ReadAhead.handled": "MAX_EVENTS and MAX_BYTES",
     "streams/stages/consuming/read_ahead.py ReadAhead._partitions": "MAX_EVENTS and MAX_BYTES",
     "streams/features/usage/account_check.py AccountCheck._existing_ids": "MAX_EXISTING_IDS",
