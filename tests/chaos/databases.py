@@ -57,7 +57,8 @@ def break_and_heal(scenario_run: ScenarioRun, webhook: str) -> None:
     broken.touch()
     until(lambda: status_of(scenario_run, webhook) == "paused", 60, "the webhook is paused")
     broken.unlink()
-    scenario_run.loaded.system.run("webhooks", "enable", webhook, "--held", "deliver")
+    # For a person it would send a test event too.
+    scenario_run.loaded.system.run("webhooks", "enable", webhook, "--held", "deliver", "--json")
 
 
 def status_of(scenario_run: ScenarioRun, webhook: str) -> str:
