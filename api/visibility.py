@@ -64,8 +64,7 @@ PUBLIC_URL = VisibilityRule("URL of the deployment and of its provider", *_EVERY
 _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
     WEBHOOK_URL: (
         *("Webhook.url", "Webhook.fallback_url", "ListedWebhook.url", "ListedWebhook.fallback_url"),
-        *("_Webhook.url", "_Webhook.fallback_url", "NewWebhook.url", "NewWebhook.fallback_url"),
-        *("WebhookChanges.url", "WebhookChanges.fallback_url", "WebhookInput.url", "WebhookInput.fallback_url"),
+        *("_Identity.url", "_Webhook.fallback_url", "WebhookInput.url", "WebhookInput.fallback_url"),
         *("Auth.token_url", "OAuth2.token_url"),
         *("Attempt.url", "AttemptDetails.url", "Request.url", "SendNow.url"),
         *("webhooks.url", "webhooks.fallback_url", "attempts.url", "Customer.url", "OutsideCustomer.url"),
@@ -82,8 +81,7 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("Request.headers", "Response.headers", "Response.body", "TimelineStep.curl"),
     ),
     OWN_HEADERS: (
-        *("NewWebhook.headers", "NewWebhook.fallback_headers", "WebhookInput.headers", "WebhookInput.fallback_headers"),
-        *("WebhookChanges.headers", "WebhookChanges.fallback_headers"),
+        *("WebhookInput.headers", "WebhookInput.fallback_headers"),
         *("Webhook.encrypted_headers", "Webhook.encrypted_fallback_headers"),
         *("NewBasic.password", "NewOAuth2.client_secret", "WebhookInput.auth_secret", "Webhook.encrypted_auth_secret"),
         "Request.secrets",

@@ -12,7 +12,7 @@ import typer
 from bench.stack import Stack, running, stack_with_api
 from e2e.system import STAGES
 from streams.core.limits import MAX_PULL_ITEMS
-from streams.features.webhooks.input import WebhookInput
+from streams.core.webhooks.webhook_input import WebhookInput
 from streams.runtime.bootstrap import SqlDeployment
 
 

@@ -26,7 +26,7 @@ from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
 from real.process import free_ports
 from streams.core.webhooks.webhook import Webhook
-from streams.features.webhooks.input import WebhookInput
+from streams.core.webhooks.webhook_input import WebhookInput
 from streams.runtime.bootstrap import SqlDeployment
 
 _SCHEMA = schemas.current("session_event")

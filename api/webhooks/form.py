@@ -18,15 +18,17 @@ from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
 from api.webhooks.filter_model import EXAMPLE
 from api.webhooks.filter_rows import CONDITIONS, chosen_filter, filter_fields, names_in, to_rows, typed_rows
-from api.webhooks.option_fields import option_fields, parse_option_fields
+from api.webhooks.option_fields import option_fields, parse_option_fields, plain_value
 from streams.core.deliveries.rendering import render_body
 from streams.core.errors import FieldError, Invalid
 from streams.core.events import event as events
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import parse_filter, parse_filter_json
 from streams.core.queues.request_class import RequestClass
-from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, DeliveryMode, Registration, Status
-from streams.features.webhooks.input import WebhookInput, to_webhook_input
+from streams.core.webhooks.field_rules import to_camel_case
+from streams.core.webhooks.webhook import ALL_EVENTS, DeliveryMode, Registration, Status
+from streams.core.webhooks.webhook_input import FIELD_RULES, PEOPLE_FIELDS, WebhookInput
+from streams.features.webhooks.input import to_webhook_input
 from streams.features.webhooks.latest_events import FilterPreview, LatestEvents
 from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.service import ChangeResult
@@ -144,6 +146,8 @@ async def _form_page(
         errors=_to_form_errors(errors),
         registration=registration,
         fields=fields,
+        rules={name: (rule, to_camel_case(name)) for name, rule in FIELD_RULES.items()},
+        people_fields=PEOPLE_FIELDS,
         types=TYPE_DESCRIPTIONS,
         opt_in_types=sorted(OPT_IN_TYPES),
         once=new_form_key(),
@@ -188,14 +192,12 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
     return {
         "delivery": entered_input.delivery,
         "url": entered_input.url,
-        "description": entered_input.description,
         **_event_fields(entered_input.events),
         "packages": "\n".join(entered_input.packages),
         "dispatches": "\n".join(entered_input.dispatches),
         "fallback_url": entered_input.fallback_url or "",
         "headers": "",
         "fallback_headers": "",
-        "max_concurrency": str(entered_input.max_concurrency),
         **filter_fields(entered_input.filter),
         **option_fields(entered_input),
         "paused": "",
@@ -218,7 +220,7 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
     """The input of a form. Hidden fields, those of the other way of delivery, are ignored. Raises `Invalid`."""
     values: dict[str, Any] = {
         "delivery": form["delivery"] or DeliveryMode.PUSH,
-        "description": form["description"],
+        **{name: plain_value(form, name) for name in PEOPLE_FIELDS},
         "events": _chosen_events(form),
         "packages": form.lines("packages"),
         "dispatches": form.lines("dispatches"),
@@ -230,7 +232,7 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
     values |= {
         "url": form["url"],
         "fallback_url": form["fallback_url"] or None,
-        "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
+        "max_concurrency": plain_value(form, "max_concurrency"),
     }
     # Headers are never shown: fields left empty in an edit keep them.
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):

@@ -4,31 +4,24 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, Url, at_most
+from api.webhooks.field_types import changed_fields, new_fields, shown_fields
 from api.webhooks.filter_model import FilterObject
 from api.webhooks.option_models import (
     Basic,
     DataFields,
-    GoneChoice,
     NewAuth,
     OAuth2,
     PauseLimit,
-    RateBurst,
-    RatePerSecond,
-    ResumeChoice,
-    RetentionDays,
     Retries,
-    Timeout,
     option_values,
     to_input_values,
 )
 from streams.core.deliveries.held import HeldChoice
 from streams.core.limits import (
     DEFAULT_OVERLAP_HOURS,
-    MAX_CONCURRENCY,
-    MAX_DESCRIPTION_CHARACTERS,
     MAX_EVENT_TYPE_CHARACTERS,
     MAX_EVENT_TYPES_LISTED,
     MAX_HEADER_NAME_CHARACTERS,
@@ -37,10 +30,7 @@ from streams.core.limits import (
     MAX_SCOPE_IDS,
     MAX_WEBHOOK_HEADERS,
 )
-from streams.core.webhooks.delivery_options import OnGone, Resume
 from streams.core.webhooks.webhook import (
-    ALL_EVENTS,
-    DEFAULT_MAX_CONCURRENCY,
     DeliveryMode,
     PauseReason,
     Registration,
@@ -48,7 +38,7 @@ from streams.core.webhooks.webhook import (
     to_entered_types,
 )
 from streams.core.webhooks.webhook import ListedWebhook as Listed
-from streams.features.webhooks.input import WebhookInput
+from streams.core.webhooks.webhook_input import WebhookInput
 from streams.features.webhooks.secrets import RotationResult
 from streams.features.webhooks.service import ChangeResult, RegistrationResult
 
@@ -90,7 +80,6 @@ FallbackHeaders = Annotated[
         "host and port as `url`, and none of yours otherwise."
     ),
 ]
-Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests in flight at once, at most.")]
 Delivery = Annotated[
     DeliveryMode,
     Field(
@@ -99,37 +88,30 @@ Delivery = Annotated[
         "`url`, and without what only requests need. A change takes back what the new way does not use.",
     ),
 ]
-Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
-
+# The types of the fields that are not plain.
+_TYPES = {
+    "url": Url,
+    "delivery": Delivery,
+    "events": Events,
+    "packages": Packages,
+    "dispatches": Dispatches,
+    "fallback_url": Url,
+    "headers": Headers,
+    "fallback_headers": FallbackHeaders,
+    "filter": FilterObject,
+    "retries": Retries,
+    "pause_after": PauseLimit,
+    "auth": NewAuth,
+    "fields": DataFields,
+}
 
 # What is no part of the input of a webhook.
 _OF_REGISTRATION = ("status", "temporary")
 
 
-class NewWebhook(Input):
+class NewWebhook(create_model("NewWebhookFields", __base__=Input, **new_fields(_TYPES))):  # type: ignore[misc]
     """A webhook to register. One that is created paused gets no requests until it is enabled; its events are held."""
 
-    url: Url | None = None
-    delivery: Delivery = DeliveryMode.PUSH
-    events: Events = Field(default_factory=lambda: [ALL_EVENTS])
-    description: Description = ""
-    packages: Packages = Field(default_factory=list)
-    dispatches: Dispatches = Field(default_factory=list)
-    fallback_url: Url | None = None
-    headers: Headers = Field(default_factory=dict)
-    fallback_headers: FallbackHeaders = Field(default_factory=dict)
-    max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
-    filter: FilterObject | None = None
-    timeout_seconds: Timeout | None = None
-    retries: Retries | None = None
-    pause_after: PauseLimit | None = None
-    on_gone: GoneChoice | None = None
-    resume: ResumeChoice | None = None
-    rate_per_second: RatePerSecond | None = None
-    rate_burst: RateBurst | None = None
-    auth: NewAuth | None = None
-    fields: DataFields | None = None
-    retention_days: RetentionDays | None = None
     status: Annotated[Status, Field(strict=False)] = Status.ACTIVE
     temporary: Annotated[
         bool, Field(description="For delivery `pull`: it is deleted when no reader has pulled for an hour.")
@@ -142,30 +124,9 @@ class NewWebhook(Input):
         )
 
 
-class WebhookChanges(Changes):
+class WebhookChanges(create_model("WebhookChangesFields", __base__=Changes, **changed_fields(_TYPES))):  # type: ignore[misc]
     """Changes of a webhook; a field that is left out does not change. `null` removes a value, or takes the default."""
 
-    url: Url | None = UNCHANGED
-    delivery: Delivery = UNCHANGED
-    events: Events = UNCHANGED
-    description: Description = UNCHANGED
-    packages: Packages = UNCHANGED
-    dispatches: Dispatches = UNCHANGED
-    fallback_url: Url | None = UNCHANGED
-    headers: Headers = UNCHANGED
-    fallback_headers: FallbackHeaders = UNCHANGED
-    max_concurrency: Concurrency = UNCHANGED
-    filter: FilterObject | None = UNCHANGED
-    timeout_seconds: Timeout | None = UNCHANGED
-    retries: Retries | None = UNCHANGED
-    pause_after: PauseLimit | None = UNCHANGED
-    on_gone: GoneChoice | None = UNCHANGED
-    resume: ResumeChoice | None = UNCHANGED
-    rate_per_second: RatePerSecond | None = UNCHANGED
-    rate_burst: RateBurst | None = UNCHANGED
-    auth: NewAuth | None = UNCHANGED
-    fields: DataFields | None = UNCHANGED
-    retention_days: RetentionDays | None = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
 
@@ -181,8 +142,8 @@ class Rotation(Input):
     overlap_hours: Annotated[int, Field(ge=0, le=MAX_OVERLAP_HOURS)] = DEFAULT_OVERLAP_HOURS
 
 
-class _Webhook(Model):
-    """What every response shows of a webhook."""
+class _Identity(Model):
+    """Which webhook it is, and what it gets."""
 
     id: str
     account_id: str
@@ -195,22 +156,19 @@ class _Webhook(Model):
     ] = None
     delivery: DeliveryMode
     events: list[str]
-    description: str
+
+
+class _Webhook(create_model("WebhookFields", __base__=_Identity, **shown_fields())):  # type: ignore[misc]
+    """What every response shows of a webhook."""
+
     fallback_url: str | None = None
     has_headers: Annotated[bool, Field(description="Whether it sends headers of your own, which are not shown.")]
     has_fallback_headers: Annotated[bool, Field(description="The same for those of `fallbackUrl` alone.")]
-    max_concurrency: int
     filter: FilterObject | None = None
-    timeout_seconds: Timeout | None = None
     retries: Retries | None = None
     pause_after: PauseLimit
-    on_gone: OnGone
-    resume: Resume
-    rate_per_second: RatePerSecond | None = None
-    rate_burst: RateBurst | None = None
     auth: Basic | OAuth2 | None = None
     fields: list[str] | None = None
-    retention_days: RetentionDays | None = None
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None
@@ -234,20 +192,21 @@ class _Webhook(Model):
     @classmethod
     def of_listed(cls, listed_webhook: Listed, now: datetime, *sources: object, **computed_fields: Any) -> Self:
         """As it is now."""
-        return cls.of(
+        options = option_values(listed_webhook.options)
+        is_pull = listed_webhook.delivery is DeliveryMode.PULL
+        options["retention_days"] = listed_webhook.options.retention.days if is_pull else None
+        webhook: Self = cls.of(
             listed_webhook,
             *sources,
             events=to_entered_types(listed_webhook.event_types),
             filter=json.loads(listed_webhook.filter) if listed_webhook.filter else None,
-            **option_values(listed_webhook.options),
+            **options,
             url=listed_webhook.url or None,
-            retention_days=listed_webhook.options.retention.days
-            if listed_webhook.delivery is DeliveryMode.PULL
-            else None,
             pause_reason=listed_webhook.pause.reason if listed_webhook.pause else None,
             old_secret_until=min((end for end in listed_webhook.secret_ends if now < end), default=None),
             **computed_fields,
         )
+        return webhook
 
 
 class Webhook(_Webhook):

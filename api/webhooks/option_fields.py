@@ -8,10 +8,12 @@ from api.shell.forms import Form
 from streams.core.errors import FieldError, Invalid
 from streams.core.webhooks.auth import FIELD_NAMES, SECRET_NAMES, Auth, AuthType
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone, Resume
+from streams.core.webhooks.field_rules import Kind, to_camel_case
 from streams.core.webhooks.url import host_of
 from streams.core.webhooks.webhook import DeliveryMode, Webhook
-from streams.features.webhooks.input import WebhookInput
+from streams.core.webhooks.webhook_input import FIELD_RULES, WebhookInput
 
+_EMPTY = WebhookInput("")
 # The form's fields of credentials without their secrets, each with its name in the API.
 _AUTH_FIELDS = {field: name for field, name in FIELD_NAMES.items() if field != "type"}
 
@@ -25,33 +27,29 @@ def option_fields(entered_input: WebhookInput) -> dict[str, str]:
         "password": "",
         "client_secret": "",
         "secret_typed": "",
-        "timeout_seconds": _text(entered_input.timeout_seconds),
+        **{name: _text(getattr(entered_input, name)) for name in FIELD_RULES},
         "retries": ", ".join(entered_input.retries or ()),
         "no_retries": "1" if entered_input.retries == [] else "",
         "pause_failures": _text(pause_after.get("failures")),
         "pause_minutes": _text(pause_after.get("minutes")),
         "on_gone": entered_input.on_gone or OnGone.PAUSE,
         "resume": entered_input.resume or Resume.MANUAL,
-        "rate_per_second": _text(entered_input.rate_per_second),
-        "rate_burst": _text(entered_input.rate_burst),
         "fields": "\n".join(entered_input.fields or ()),
-        "retention_days": _text(entered_input.retention_days),
     }
 
 
-def _text(number: float | None) -> str:
-    return "" if number is None else repr(number).removesuffix(".0")
+def _text(value: object) -> str:
+    return "" if value is None else str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def parse_option_fields(form: Form) -> dict[str, Any]:
     """The input that the fields of the chosen way of delivery give. Raises `Invalid`."""
-    values: dict[str, Any] = {
-        "rate_per_second": _decimal(form["rate_per_second"]),
-        "rate_burst": _number_or_none(form, "rate_burst", "rateBurst"),
+    values = {
+        **{name: plain_value(form, name) for name in ("rate_per_second", "rate_burst")},
         "fields": form.lines("fields") or None,
     }
     if form["delivery"] == DeliveryMode.PULL:
-        return {**values, "retention_days": _number_or_none(form, "retention_days", "retentionDays")}
+        return {**values, "retention_days": plain_value(form, "retention_days")}
     failures = form.number("pause_failures", "pauseAfter.failures", DEFAULT_PAUSE_AFTER.failures)
     minutes = form.number("pause_minutes", "pauseAfter.minutes", DEFAULT_PAUSE_AFTER.minutes)
     waits = form["retries"].replace(",", " ").split()
@@ -59,17 +57,21 @@ def parse_option_fields(form: Form) -> dict[str, Any]:
         raise Invalid(FieldError("retries", "are written here, and “No retries” is checked: choose one of both"))
     return {
         **values,
-        "timeout_seconds": _number_or_none(form, "timeout_seconds", "timeoutSeconds"),
+        **{name: plain_value(form, name) for name in ("timeout_seconds", "on_gone", "resume")},
         "retries": waits or ([] if form["no_retries"] else None),
         "pause_after": {"failures": failures, "minutes": minutes},
-        "on_gone": form["on_gone"] or None,
-        "resume": form["resume"] or None,
         **_parse_auth_fields(form),
     }
 
 
-def _number_or_none(form: Form, name: str, label: str) -> int | None:
-    return form.number(name, label, 0) if form[name] else None
+def plain_value(form: Form, name: str) -> Any:
+    """The value of a field that has a rule; an empty one takes the default. Raises `Invalid`."""
+    text, kind = form[name], FIELD_RULES[name].kind
+    if not text:
+        return getattr(_EMPTY, name)
+    if kind is Kind.WHOLE_NUMBER:
+        return form.number(name, to_camel_case(name), 0)
+    return _decimal(text, to_camel_case(name)) if kind is Kind.NUMBER else text
 
 
 def _parse_auth_fields(form: Form) -> dict[str, Any]:
@@ -88,13 +90,11 @@ def _parse_auth_fields(form: Form) -> dict[str, Any]:
     return {"auth": {"type": str(auth_type), **texts}, "auth_secret": secret or None}
 
 
-def _decimal(text: str) -> float | None:
-    if not text:
-        return None
+def _decimal(text: str, label: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise Invalid(FieldError("ratePerSecond", "must be a number, such as 5 or 0.5")) from None
+        raise Invalid(FieldError(label, "must be a number, such as 5 or 0.5")) from None
 
 
 def option_facts(webhook: Webhook, attempt_seconds: float, waits: Sequence[str]) -> dict[str, str]:

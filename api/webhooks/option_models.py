@@ -7,31 +7,19 @@ from pydantic import Field
 
 from api.shared_models import Input, Model, Text, Url, at_most
 from streams.core.limits import (
-    DEFAULT_RETENTION_DAYS,
     MAX_AUTH_CHARACTERS,
     MAX_FAILURES_TO_PAUSE,
     MAX_FIELD_PATH_CHARACTERS,
     MAX_FIELDS_SENT,
     MAX_MINUTES_TO_PAUSE,
-    MAX_RATE_PER_SECOND,
-    MAX_RETENTION_DAYS,
     MAX_RETRY_TIERS,
     MAX_URL_CHARACTERS,
     MAX_WAITS_IN_TIER,
-    MAX_WEBHOOK_TIMEOUT_SECONDS,
-    MIN_RATE_PER_SECOND,
 )
 from streams.core.webhooks.auth import SECRET_NAMES, AuthType, ClientAuthentication
-from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions, OnGone, Resume
+from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions
+from streams.core.webhooks.field_rules import rules_of
 
-Timeout = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=MAX_WEBHOOK_TIMEOUT_SECONDS,
-        description="Seconds that the endpoint has to respond. Absent: the system's, usually 10.",
-    ),
-]
 Retries = Annotated[
     list[Annotated[Text, Field(max_length=8)]],
     Field(
@@ -41,23 +29,6 @@ Retries = Annotated[
         f"2 to {MAX_WAITS_IN_TIER} times its longest. Empty: no retries. Absent: the system's schedule.",
     ),
     at_most(MAX_RETRY_TIERS, "waits"),
-]
-RatePerSecond = Annotated[
-    float,
-    Field(
-        ge=MIN_RATE_PER_SECOND,
-        le=MAX_RATE_PER_SECOND,
-        description="Requests a second, at most and evenly, retries included. Deliveries that would wait for more than "
-        "five seconds are held, and sent at this rate. Absent: no limit.",
-    ),
-]
-RateBurst = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=MAX_RATE_PER_SECOND,
-        description="Requests that may be sent at once after a quiet time. Absent: the rate, at least 1.",
-    ),
 ]
 DataFields = Annotated[
     list[Annotated[Text, Field(max_length=MAX_FIELD_PATH_CHARACTERS)]],
@@ -69,17 +40,6 @@ DataFields = Annotated[
         "Filters see all. Absent: all fields.",
     ),
     at_most(MAX_FIELDS_SENT, "fields"),
-]
-
-
-RetentionDays = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=MAX_RETENTION_DAYS,
-        description="Of a pull webhook: the days that a delivery waits for a reader before it is a dead letter. "
-        f"Absent: {DEFAULT_RETENTION_DAYS}.",
-    ),
 ]
 
 
@@ -134,18 +94,6 @@ NewAuth = Annotated[
         description="How requests authenticate at the endpoint, and at a fallback URL with the same origin.",
     ),
 ]
-ResumeChoice = Annotated[
-    Resume,
-    Field(
-        strict=False,
-        description="What ends an automatic pause: `manual`, you alone; `probe`, also one held event that the endpoint "
-        "takes. One is tried 1, 6 and 24 hours after the pause, and then each day. The others follow at the "
-        "endpoint's pace.",
-    ),
-]
-GoneChoice = Annotated[
-    OnGone, Field(strict=False, description="What follows a response with 410 Gone: the webhook is paused, or deleted.")
-]
 
 
 def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,13 +111,9 @@ def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
 def option_values(options: DeliveryOptions) -> dict[str, Any]:
     """The rules as the models of a webhook have them."""
     return {
-        "timeout_seconds": options.timeout_seconds,
+        **{name: getattr(options, name) for name in rules_of(DeliveryOptions)},
         "retries": None if options.retries is None else options.retries.names,
         "pause_after": PauseLimit(failures=options.pause_after.failures, minutes=options.pause_after.minutes),
-        "on_gone": options.on_gone,
-        "resume": options.resume,
-        "rate_per_second": options.rate_per_second,
-        "rate_burst": options.rate_burst,
         "auth": options.auth.values if options.auth else None,
         "fields": None if options.fields is None else list(options.fields),
     }

@@ -20,7 +20,9 @@ from streams.core.limits import (
 )
 from streams.core.text import escape_controls
 from streams.core.webhooks.delivery_options import PauseAfter
+from streams.core.webhooks.field_rules import Kind, to_camel_case
 from streams.core.webhooks.webhook import DeliveryMode, PauseReason
+from streams.core.webhooks.webhook_input import FIELD_RULES
 from streams.features.webhooks.verdict import pause_cause
 
 webhooks = typer.Typer(no_args_is_help=True)
@@ -316,8 +318,11 @@ def _parse_filter(text: str | None) -> Any:
     return parse_filter_json(text) if text else None
 
 
+_TEXTS = {to_camel_case(name) for name, rule in FIELD_RULES.items() if rule.kind is Kind.TEXT}
+
+
 def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
-    """The fields of `--set`. A value that is not JSON is a text."""
+    """The fields of `--set`. A value that is not JSON is a text, and so is a number for a field that is one."""
     fields: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -326,6 +331,8 @@ def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
         try:
             fields[name] = json.loads(value)
         except (ValueError, RecursionError):
+            fields[name] = value
+        if name in _TEXTS and not isinstance(fields[name], str):
             fields[name] = value
     return fields
 

@@ -23,11 +23,11 @@ from streams.core.accounts.session import MAX_LINK_LIFETIME
 from streams.core.deliveries.delivery import State
 from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.core.webhooks.webhook import ALL_EVENTS
+from streams.core.webhooks.webhook_input import WebhookInput
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.receivers import OutsideCustomer, read_receivers
 from streams.demo.screen import CustomerRow, Snapshot, draw, links_text, percentile
-from streams.features.webhooks.input import WebhookInput
 from streams.log_lines import configure_logging
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.local import run_system

@@ -45,6 +45,7 @@ def test_any_field_of_the_api_is_set() -> None:
     create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks")
     webhook = made(*create, "--set", "maxConcurrency=5", "--set", "description=The CRM")
     assert (webhook["maxConcurrency"], webhook["description"]) == (5, "The CRM")
+    assert made("webhooks", "update", webhook["id"], "--set", "description=123")["description"] == "123"
     changed = made("webhooks", "update", webhook["id"], "--set", 'filter={"successStatus": "passed"}')
     assert changed["filter"] == {"successStatus": "passed"}
     assert "filter" not in made("webhooks", "update", webhook["id"], "--set", "filter=null")

@@ -67,7 +67,7 @@ async def test_a_page_of_webhooks_stays_within_its_bytes(store: Store) -> None:
         large = webhook(
             id=f"wh_{number:03}", packages=scope, encrypted_headers="x", url="https://a.example/" + "u" * 2000
         )
-        await store.webhooks.add(Registration(large, NOON, "\x01" * 500))
+        await store.webhooks.add(Registration(large, NOON, description="\x01" * 500))
     page = await store.webhooks.page("acme", None, 500)
     rest = await store.webhooks.page("acme", page.next_cursor, 500)
     found = [*page.rows, *rest.rows]

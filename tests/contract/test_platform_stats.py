@@ -39,7 +39,7 @@ async def test_accounts_are_paged_and_found_by_name_or_id(database: SqlStore) ->
 async def test_failing_webhooks_of_all_accounts_come_newest_first(database: SqlStore) -> None:
     await add_account(database, "globex", "Globex", 1)
     other = replace(webhook(), id="wh_other", account_id="globex")
-    await database.webhooks.add(Registration(other, NOON, "Warehouse"))
+    await database.webhooks.add(Registration(other, NOON, description="Warehouse"))
     failures = [
         attempt(webhook_id="wh_crm", outcome=OutcomeKind.TIMEOUT, status=None, message="too slow"),
         attempt(

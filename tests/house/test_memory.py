@@ -70,6 +70,7 @@ TABLES = {
     "streams/adapters/kafka/consuming/topics_watch.py TopicsWatch._partition_counts": PARTITIONS,
     "streams/adapters/kafka/consuming/topics_watch.py TopicsWatch.missing_topics": PARTITIONS,
     "streams/adapters/sql/engine/bulk_insert.py statement": FIXED,
+    "streams/adapters/sql/engine/rows.py _field_names": FIXED,
     "streams/adapters/sql/engine/schema_check.py revisions": FIXED,
     "streams/adapters/sql/engine/sqlite_file.py SqliteConnections._threads": "the connections of the pool",
     "streams/features/webhooks/stats_storage.py _SummaryParts.attempts": "the webhooks of one page or account",

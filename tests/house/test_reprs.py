@@ -18,9 +18,9 @@ from streams.core.deliveries.held import HeldChoice, HeldDelivery
 from streams.core.deliveries.outcome import Response
 from streams.core.deliveries.request import Request
 from streams.core.events.event import EventSubjects
+from streams.core.webhooks.webhook_input import WebhookInput
 from streams.features.accounts.service import OpenedAccount
 from streams.features.sign_in.oidc import ProviderAnswer, StartedSignIn
-from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import RotationResult
 from streams.features.webhooks.service import RegistrationResult
 from streams.ports.kafka import Outgoing, Partition, Record

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -26,6 +26,7 @@ from streams.core.limits import (
 from streams.core.queues.rate import Rate
 from streams.core.text import shorten
 from streams.core.webhooks.auth import Auth, UnknownOption, parse_auth
+from streams.core.webhooks.field_rules import Kind, rule, rules_of, to_camel_case
 
 DEFAULT_FAILURES_TO_PAUSE = 5
 
@@ -68,16 +69,74 @@ DEFAULT_PAUSE_AFTER = PauseAfter()
 class DeliveryOptions:
     """The rules of one webhook. None means that the deployment's value applies; no `fields` means all of them."""
 
-    timeout_seconds: int | None = None
+    timeout_seconds: int | None = field(
+        default=None,
+        metadata=rule(
+            kind=Kind.WHOLE_NUMBER,
+            smallest=1,
+            largest=MAX_WEBHOOK_TIMEOUT_SECONDS,
+            description="Seconds that the endpoint has to respond. Absent: the system's, usually 10.",
+            label="Timeout in seconds",
+            hint="The time that the endpoint has to respond, from 1 to 30.",
+        ),
+    )
     retries: Schedule | None = None
     pause_after: PauseAfter = DEFAULT_PAUSE_AFTER
-    on_gone: OnGone = OnGone.PAUSE
-    resume: Resume = Resume.MANUAL
-    rate_per_second: float | None = None
-    rate_burst: int | None = None
+    on_gone: OnGone = field(
+        default=OnGone.PAUSE,
+        metadata=rule(
+            kind=Kind.CHOICE,
+            choices=OnGone,
+            description="What follows a response with 410 Gone: the webhook is paused, or deleted.",
+        ),
+    )
+    resume: Resume = field(
+        default=Resume.MANUAL,
+        metadata=rule(
+            kind=Kind.CHOICE,
+            choices=Resume,
+            description="What ends an automatic pause: `manual`, you alone; `probe`, also one held event that the "
+            "endpoint takes. One is tried 1, 6 and 24 hours after the pause, and then each day. The others follow at "
+            "the endpoint's pace.",
+        ),
+    )
+    rate_per_second: float | None = field(
+        default=None,
+        metadata=rule(
+            kind=Kind.NUMBER,
+            smallest=MIN_RATE_PER_SECOND,
+            largest=MAX_RATE_PER_SECOND,
+            description="Requests a second, at most and evenly, retries included. Deliveries that would wait for more "
+            "than five seconds are held, and sent at this rate. Absent: no limit.",
+            label="Events a second, at most",
+            hint="From 0.1 to 1000, retries included. Others wait, and follow at this rate. Empty: no limit.",
+        ),
+    )
+    rate_burst: int | None = field(
+        default=None,
+        metadata=rule(
+            kind=Kind.WHOLE_NUMBER,
+            smallest=1,
+            largest=MAX_RATE_PER_SECOND,
+            description="Requests that may be sent at once after a quiet time. Absent: the rate, at least 1.",
+            label="Events at once after a quiet time",
+            hint="Empty: the events of one second.",
+        ),
+    )
     auth: Auth | None = None
     fields: tuple[str, ...] | None = None
-    retention_days: int | None = None
+    retention_days: int | None = field(
+        default=None,
+        metadata=rule(
+            kind=Kind.WHOLE_NUMBER,
+            smallest=1,
+            largest=MAX_RETENTION_DAYS,
+            description="Of a pull webhook: the days that a delivery waits for a reader before it is a dead letter. "
+            f"Absent: {DEFAULT_RETENTION_DAYS}.",
+            label="Retention in days",
+            hint="What no reader acknowledges within this time becomes a dead letter. From 1 to 30. Empty: 7.",
+        ),
+    )
 
     @property
     def retention(self) -> timedelta:
@@ -94,21 +153,8 @@ class DeliveryOptions:
     @property
     def values(self) -> dict[str, Any]:
         """What differs from the defaults, by the names of the API."""
-        values: dict[str, Any] = {
-            "timeoutSeconds": self.timeout_seconds,
-            "retries": None if self.retries is None else self.retries.names,
-            "pauseAfter": None
-            if self.pause_after == DEFAULT_PAUSE_AFTER
-            else {"failures": self.pause_after.failures, "minutes": self.pause_after.minutes},
-            "ratePerSecond": self.rate_per_second,
-            "rateBurst": self.rate_burst,
-            "auth": self.auth.values if self.auth else None,
-            "fields": None if self.fields is None else list(self.fields),
-            "retentionDays": self.retention_days,
-            "onGone": None if self.on_gone is OnGone.PAUSE else str(self.on_gone),
-            "resume": None if self.resume is Resume.MANUAL else str(self.resume),
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        values = {name: getattr(self, name) for name in _DEFAULTS}
+        return {to_camel_case(name): _to_json(value) for name, value in values.items() if value != _DEFAULTS[name]}
 
     @property
     def text(self) -> str | None:
@@ -117,6 +163,21 @@ class DeliveryOptions:
 
 
 DEFAULT_OPTIONS = DeliveryOptions()
+_DEFAULTS = {attribute.name: getattr(DEFAULT_OPTIONS, attribute.name) for attribute in fields(DeliveryOptions)}
+
+
+def _to_json(value: object) -> object:
+    """An option as the API has it."""
+    match value:
+        case Schedule():
+            return value.names
+        case Auth():
+            return value.values
+        case PauseAfter():
+            return asdict(value)
+        case StrEnum():
+            return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def parse_options(values: Mapping[str, Any]) -> DeliveryOptions:
@@ -147,10 +208,6 @@ def parse_options(values: Mapping[str, Any]) -> DeliveryOptions:
     return DeliveryOptions(**parsed_values)
 
 
-def _parse_timeout(value: object) -> int:
-    return _whole_number(value, 1, MAX_WEBHOOK_TIMEOUT_SECONDS)
-
-
 def _parse_retries(value: object) -> Schedule:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError('must be a list of waits, such as ["30s", "2m", "1h"]')
@@ -177,31 +234,6 @@ def _parse_pause_after(value: object) -> PauseAfter:
     return PauseAfter(**numbers)
 
 
-def _parse_on_gone(value: object) -> OnGone:
-    if value not in tuple(OnGone):
-        raise ValueError("must be one of: " + ", ".join(OnGone))
-    return OnGone(str(value))
-
-
-def _parse_resume(value: object) -> Resume:
-    if value not in tuple(Resume):
-        raise ValueError("must be one of: " + ", ".join(Resume))
-    return Resume(str(value))
-
-
-def _parse_rate(value: object) -> float:
-    message = f"must be a number from {MIN_RATE_PER_SECOND} to {MAX_RATE_PER_SECOND}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(message)
-    if not MIN_RATE_PER_SECOND <= value <= MAX_RATE_PER_SECOND:
-        raise ValueError(message)
-    return float(value)
-
-
-def _parse_burst(value: object) -> int:
-    return _whole_number(value, 1, MAX_RATE_PER_SECOND)
-
-
 def _parse_fields(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(path, str) for path in value):
         raise ValueError('must be a list of fields of `data`, such as ["sessionId", "metadata.department"]')
@@ -216,26 +248,19 @@ def _parse_fields(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def _parse_retention(value: object) -> int:
-    return _whole_number(value, 1, MAX_RETENTION_DAYS)
-
-
 def _whole_number(value: object, smallest: int, largest: int) -> int:
     if type(value) is not int or not smallest <= value <= largest:
         raise ValueError(f"must be a whole number from {smallest} to {largest}")
     return value
 
 
+_RULES = rules_of(DeliveryOptions)
 # Each option by its name in the API: its field, and what parses its value.
 _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
-    "timeoutSeconds": ("timeout_seconds", _parse_timeout),
+    to_camel_case(name): (name, option_rule.parse) for name, option_rule in _RULES.items()
+} | {
     "retries": ("retries", _parse_retries),
     "pauseAfter": ("pause_after", _parse_pause_after),
-    "onGone": ("on_gone", _parse_on_gone),
-    "resume": ("resume", _parse_resume),
-    "ratePerSecond": ("rate_per_second", _parse_rate),
-    "rateBurst": ("rate_burst", _parse_burst),
     "auth": ("auth", parse_auth),
     "fields": ("fields", _parse_fields),
-    "retentionDays": ("retention_days", _parse_retention),
 }

@@ -1,7 +1,7 @@
 """Webhooks: registrations of accounts, and the events that each webhook wants."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -9,9 +9,11 @@ from typing import Any
 from streams.core.events.event import Event
 from streams.core.events.event_data import OPT_IN_TYPES, WEBHOOK_TYPES
 from streams.core.events.event_filter import EventFilter
+from streams.core.limits import MAX_DESCRIPTION_CHARACTERS
 from streams.core.page import json_bytes
 from streams.core.webhooks.auth import Auth
 from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions
+from streams.core.webhooks.field_rules import Kind, rule
 from streams.core.webhooks.url import is_same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
@@ -223,8 +225,24 @@ def closest_mismatch(mismatches: Iterable[MismatchReason | None]) -> MismatchRea
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeopleFields:
+    """The fields of a webhook that only people need: one line for each, and a migration."""
+
+    description: str = field(
+        default="",
+        metadata=rule(
+            kind=Kind.TEXT,
+            largest=MAX_DESCRIPTION_CHARACTERS,
+            example="The CRM of the sales team",
+            label="Description",
+            hint="For people, such as “The CRM of the sales team”.",
+        ),
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(PeopleFields):
     """A webhook as it is registered: its state, and data that only people need.
 
     `url_changed_at` is None while it has its first URL. `probe_at` is when a probe is due, if its pause may end by one.
@@ -233,7 +251,6 @@ class Registration:
 
     webhook: Webhook
     created_at: datetime
-    description: str = ""
     paused_at: datetime | None = None
     url_changed_at: datetime | None = None
     probe_at: datetime | None = None
@@ -260,7 +277,7 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedWebhook:
+class ListedWebhook(PeopleFields):
     """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
 
     `secret_ends` are the times when old secrets end. Only a list of all webhooks that the account had has deleted ones.
@@ -282,7 +299,6 @@ class ListedWebhook:
     pause: Pause | None
     version: int
     created_at: datetime
-    description: str
     paused_at: datetime | None
     url_changed_at: datetime | None
     probe_at: datetime | None
@@ -302,4 +318,5 @@ class ListedWebhook:
     @property
     def json_bytes(self) -> int:
         """An upper limit of its size in a response: what people enter, and the rest."""
-        return 800 + json_bytes((self.url, self.fallback_url, self.description, self.filter, self.options.values))
+        texts = [getattr(self, attribute.name) for attribute in fields(PeopleFields)]
+        return 800 + json_bytes((self.url, self.fallback_url, *texts, self.filter, self.options.values))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.request import MASK
+from streams.core.webhooks.field_rules import to_camel_case
 from streams.ids import new_id
 from streams.ports.runtime import Clock
 
@@ -25,12 +26,6 @@ def new_entry(
     """An entry for an action of `actor` now; details have the API's names."""
     present_details = {to_camel_case(name): value for name, value in details.items() if value is not None}
     return AuditEntry(new_id("audit"), actor, action, object_id, clock.now(), account_id, present_details)
-
-
-def to_camel_case(name: str) -> str:
-    """`max_concurrency` → `maxConcurrency`."""
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others))
 
 
 def differences(previous: Mapping[str, object], updated: Mapping[str, object]) -> Mapping[str, object]:

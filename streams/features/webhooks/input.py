@@ -1,7 +1,7 @@
 """The input of a registration, and its checks."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from streams.core.deliveries.schedule import Schedule
@@ -11,8 +11,6 @@ from streams.core.events.event_filter import filter_conflicts, parse_filter
 from streams.core.ids import ID_DESCRIPTION, is_id
 from streams.core.limits import (
     MAX_AUTH_CHARACTERS,
-    MAX_CONCURRENCY,
-    MAX_DESCRIPTION_CHARACTERS,
     MAX_HEADER_NAME_CHARACTERS,
     MAX_HEADER_VALUE_CHARACTERS,
     MAX_SCOPE_IDS,
@@ -20,59 +18,22 @@ from streams.core.limits import (
     MAX_WEBHOOK_HEADERS,
 )
 from streams.core.webhooks.auth import SECRET_NAMES
-from streams.core.webhooks.delivery_options import DeliveryOptions, parse_options
+from streams.core.webhooks.delivery_options import parse_options
+from streams.core.webhooks.field_rules import to_camel_case
 from streams.core.webhooks.headers import is_connection_header
 from streams.core.webhooks.url import url_errors
 from streams.core.webhooks.webhook import (
     ALL_EVENTS,
-    DEFAULT_MAX_CONCURRENCY,
     DeliveryMode,
     Registration,
     Webhook,
     to_entered_types,
     to_event_types,
 )
-from streams.features.shared.audit_trail import to_camel_case
+from streams.core.webhooks.webhook_input import FIELD_RULES, OPTION_FIELDS, WebhookInput
 
 _TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookInput:
-    """What a person enters to register a webhook; `events` contains types, or `*` for all.
-
-    One with `pull` as its `delivery` has no URL.
-    """
-
-    account_id: str
-    url: str = ""
-    events: Sequence[str] = (ALL_EVENTS,)
-    description: str = ""
-    packages: Sequence[str] = ()
-    dispatches: Sequence[str] = ()
-    fallback_url: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    fallback_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
-    filter: Mapping[str, Any] | None = None
-    timeout_seconds: int | None = None
-    retries: Sequence[str] | None = None
-    pause_after: Mapping[str, int] | None = None
-    on_gone: str | None = None
-    resume: str | None = None
-    rate_per_second: float | None = None
-    rate_burst: int | None = None
-    auth: Mapping[str, str] | None = None
-    auth_secret: str | None = field(default=None, repr=False)
-    fields: Sequence[str] | None = None
-    retention_days: int | None = None
-    delivery: str = DeliveryMode.PUSH
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of its deliveries, by the names of the API; None is the default."""
-        return {to_camel_case(name): getattr(self, name) for name in _OPTION_FIELDS}
 
 
 # The fields of an input that a webhook has under the same name, and those that a registration has.
@@ -92,14 +53,7 @@ _REQUEST_FIELDS = (
     *("url", "fallback_url", "headers", "fallback_headers", "auth", "timeout_seconds", "retries", "pause_after"),
     *("on_gone", "resume"),
 )
-_DEFAULTS: dict[str, Any] = {
-    "url": "",
-    "headers": {},
-    "fallback_headers": {},
-    **dict.fromkeys(("fallback_url", "auth", "auth_secret", "timeout_seconds", "retries", "pause_after")),
-    **dict.fromkeys(("on_gone", "resume")),
-}
-_OPTION_FIELDS = [attribute.name for attribute in fields(DeliveryOptions)]
+_EMPTY = WebhookInput("")
 
 
 def to_webhook_input(registration: Registration) -> WebhookInput:
@@ -111,7 +65,7 @@ def to_webhook_input(registration: Registration) -> WebhookInput:
     values |= {name: sorted(values[name]) for name in _SCOPE_FIELDS}
     values["filter"] = webhook.filter.value if webhook.filter else None
     options = webhook.options.values
-    values |= {name: options.get(to_camel_case(name)) for name in _OPTION_FIELDS}
+    values |= {name: options.get(to_camel_case(name)) for name in OPTION_FIELDS}
     return WebhookInput(**values, delivery=webhook.delivery, events=to_entered_types(webhook.event_types))
 
 
@@ -160,16 +114,22 @@ def input_errors(
         for scope, values in (("packages", webhook_input.packages), ("dispatches", webhook_input.dispatches))
         if len(values) > MAX_SCOPE_IDS
     ]
-    if len(webhook_input.description) > MAX_DESCRIPTION_CHARACTERS or "\0" in webhook_input.description:
-        errors.append(
-            FieldError("description", f"must have at most {MAX_DESCRIPTION_CHARACTERS} characters, none of them NUL")
-        )
-    if not 1 <= webhook_input.max_concurrency <= MAX_CONCURRENCY:
-        errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
+    errors += _rule_errors(webhook_input)
     errors += _filter_errors(webhook_input)
     errors += _option_errors(webhook_input, schedule, allow_http)
     errors += header_errors("headers", webhook_input.headers)
     return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
+
+
+def _rule_errors(webhook_input: WebhookInput) -> list[FieldError]:
+    """What is wrong with the fields that are no options of deliveries."""
+    errors = []
+    for name in (name for name in FIELD_RULES if name not in OPTION_FIELDS):
+        try:
+            FIELD_RULES[name].parse(getattr(webhook_input, name))
+        except ValueError as error:
+            errors.append(FieldError(to_camel_case(name), str(error)))
+    return errors
 
 
 def _delivery_errors(webhook_input: WebhookInput, allow_http: bool) -> list[FieldError]:
@@ -195,14 +155,14 @@ def _delivery_errors(webhook_input: WebhookInput, allow_http: bool) -> list[Fiel
     return [
         FieldError(api_name, message)
         for name, api_name in names.items()
-        if (api_name in chosen_options if name in _OPTION_FIELDS else getattr(webhook_input, name))
+        if (api_name in chosen_options if name in OPTION_FIELDS else getattr(webhook_input, name))
     ]
 
 
 def with_delivery(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes with what follows from a new way of delivery: what only the other way uses takes its default."""
     if changes.get("delivery") == DeliveryMode.PULL:
-        unused = {name: _DEFAULTS[name] for name in (*_REQUEST_FIELDS, "auth_secret")}
+        unused = {name: getattr(_EMPTY, name) for name in (*_REQUEST_FIELDS, "auth_secret")}
     elif changes.get("delivery") == DeliveryMode.PUSH:
         unused = {"retention_days": None}
     else:

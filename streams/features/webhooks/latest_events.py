@@ -15,8 +15,9 @@ from streams.core.deliveries.delivery import Trigger
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.events.event import Event, parse_event
 from streams.core.webhooks.webhook import MismatchReason, Webhook, mismatch_reason
+from streams.core.webhooks.webhook_input import WebhookInput
 from streams.features.shared.newest_events import NewestEventReader
-from streams.features.webhooks.input import WebhookInput, input_errors, to_webhook_fields
+from streams.features.webhooks.input import input_errors, to_webhook_fields
 from streams.ports.runtime import Clock
 
 MAX_EVENTS = 50

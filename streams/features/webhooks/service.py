@@ -27,12 +27,12 @@ from streams.core.webhooks.webhook import (
     Status,
     Webhook,
 )
+from streams.core.webhooks.webhook_input import WebhookInput
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import differences, new_entry
 from streams.features.shared.publication import wait_until_published
 from streams.features.webhooks.changes import audited_values, to_active, to_paused, with_probe_time
 from streams.features.webhooks.input import (
-    WebhookInput,
     input_errors,
     to_registration_fields,
     to_webhook_fields,

@@ -2,7 +2,8 @@
 
 from builders import event, webhook
 from streams.core.webhooks.webhook import ALL_EVENTS, Registration, Webhook, to_entered_types
-from streams.features.webhooks.input import WebhookInput, to_webhook_fields, to_webhook_input
+from streams.core.webhooks.webhook_input import WebhookInput
+from streams.features.webhooks.input import to_webhook_fields, to_webhook_input
 
 ALL_AND_ENDED = (ALL_EVENTS, "session.ended")
 NOON = event().occurred_at

@@ -1,5 +1,6 @@
 """Tables of webhooks, events, deliveries, attempts, health and statistics."""
 
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import JSON as Json
@@ -21,6 +22,7 @@ from sqlalchemy import (
 )
 
 from streams.adapters.sql.tables.types import Moment, metadata
+from streams.core.webhooks.webhook import PeopleFields
 
 webhooks = Table(
     "webhooks",
@@ -29,7 +31,7 @@ webhooks = Table(
     Column("account_id", Text, ForeignKey("accounts.id"), nullable=False, index=True),
     Column("url", Text, nullable=False),
     Column("fallback_url", Text),
-    Column("description", Text, nullable=False, server_default=""),
+    *(Column(attribute.name, Text, nullable=False, server_default="") for attribute in fields(PeopleFields)),
     Column("event_types", Json, nullable=False),
     Column("packages", Json, nullable=False),
     Column("dispatches", Json, nullable=False),
