@@ -73,11 +73,12 @@ class PublicRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
+        self.request_class = class_of(self)
         if self.methods and "GET" in self.methods:
             self.methods.add("HEAD")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with place(Request(scope), class_of(self)):
+        async with place(Request(scope), self.request_class):
             await super().handle(scope, receive, send)
 
 

@@ -127,6 +127,7 @@ NIGHT: dict[str, str] = {
     "tests/house/test_capacity.py::test_the_accounts_of_the_page_fit_the_memory_of_the_chart": "slow",
     "tests/house/test_flaky.py": "tool",
     "tests/house/test_hanging.py": "tool",
+    "tests/house/test_new_field.py": "tool",
     "tests/house/test_makefile.py": "tool",
     "tests/house/test_quick.py": "tool",
     "tests/house/test_seconds_by_kind.py": "tool",

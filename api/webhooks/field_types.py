@@ -20,6 +20,7 @@ _DEFAULTS = {
     for attribute in fields(type_)
     if attribute.name in FIELD_RULES
 }
+_TYPES = {Kind.TEXT: str, Kind.WHOLE_NUMBER: int, Kind.NUMBER: float}
 
 
 def plain_type(rule: FieldRule) -> Any:
@@ -60,6 +61,12 @@ def _new_field(attribute: "Field[Any]", types: dict[str, Any]) -> tuple[Any, Any
 
 
 def shown_fields() -> Definitions:
-    """The plain fields of a response; an option that has no default of its own is left out."""
-    types = {name: plain_type(rule) for name, rule in FIELD_RULES.items()}
+    """The plain fields of a response; an option that has no default of its own is left out.
+
+    They have no limits: what is stored stays valid when a limit changes.
+    """
+    types = {
+        name: Annotated[rule.choices or _TYPES[rule.kind], ModelField(description=rule.description or None)]
+        for name, rule in FIELD_RULES.items()
+    }
     return {name: (type_ | None, None) if _DEFAULTS[name] is None else (type_, ...) for name, type_ in types.items()}

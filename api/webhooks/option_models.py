@@ -17,8 +17,7 @@ from streams.core.limits import (
     MAX_WAITS_IN_TIER,
 )
 from streams.core.webhooks.auth import SECRET_NAMES, AuthType, ClientAuthentication
-from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, DeliveryOptions
-from streams.core.webhooks.field_rules import rules_of
+from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, OPTION_RULES, DeliveryOptions
 
 Retries = Annotated[
     list[Annotated[Text, Field(max_length=8)]],
@@ -111,7 +110,7 @@ def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
 def option_values(options: DeliveryOptions) -> dict[str, Any]:
     """The rules as the models of a webhook have them."""
     return {
-        **{name: getattr(options, name) for name in rules_of(DeliveryOptions)},
+        **{name: getattr(options, name) for name in OPTION_RULES},
         "retries": None if options.retries is None else options.retries.names,
         "pause_after": PauseLimit(failures=options.pause_after.failures, minutes=options.pause_after.minutes),
         "auth": options.auth.values if options.auth else None,

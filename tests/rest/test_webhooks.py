@@ -468,6 +468,14 @@ async def test_the_audit_log_has_actor_and_action_but_no_secret(api: ApiFixture)
     }
 
 
+async def test_a_stored_value_beyond_a_new_limit_is_shown(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
+    async with api.database.transaction() as connection:
+        await connection.execute(webhooks.update().values(max_concurrency=9999, description="x" * 9999))
+    [shown] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert (shown["id"], shown["maxConcurrency"], len(shown["description"])) == (made["id"], 9999, 9999)
+
+
 async def test_a_webhook_of_a_newer_release_is_named(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     async with api.database.transaction() as connection:

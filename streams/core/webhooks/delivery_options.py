@@ -26,7 +26,7 @@ from streams.core.limits import (
 from streams.core.queues.rate import Rate
 from streams.core.text import shorten
 from streams.core.webhooks.auth import Auth, UnknownOption, parse_auth
-from streams.core.webhooks.field_rules import Kind, rule, rules_of, to_camel_case
+from streams.core.webhooks.field_rules import FieldRule, Kind, rule, rules_of, to_camel_case
 
 DEFAULT_FAILURES_TO_PAUSE = 5
 
@@ -222,11 +222,14 @@ def _parse_retries(value: object) -> Schedule:
 def _parse_pause_after(value: object) -> PauseAfter:
     if not isinstance(value, Mapping) or not value.keys() <= {"failures", "minutes"}:
         raise ValueError('must have the form {"failures": 5, "minutes": 0}')
-    limits = {"failures": (1, MAX_FAILURES_TO_PAUSE), "minutes": (0, MAX_MINUTES_TO_PAUSE)}
+    rules = {
+        "failures": FieldRule(Kind.WHOLE_NUMBER, 1, MAX_FAILURES_TO_PAUSE),
+        "minutes": FieldRule(Kind.WHOLE_NUMBER, 0, MAX_MINUTES_TO_PAUSE),
+    }
     numbers, errors = {}, []
     for name, number in value.items():
         try:
-            numbers[name] = _whole_number(number, *limits[name])
+            numbers[name] = rules[name].parse(number)
         except ValueError as error:
             errors.append(FieldError(f"pauseAfter.{name}", str(error)))
     if errors:
@@ -248,16 +251,10 @@ def _parse_fields(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def _whole_number(value: object, smallest: int, largest: int) -> int:
-    if type(value) is not int or not smallest <= value <= largest:
-        raise ValueError(f"must be a whole number from {smallest} to {largest}")
-    return value
-
-
-_RULES = rules_of(DeliveryOptions)
+OPTION_RULES = rules_of(DeliveryOptions)
 # Each option by its name in the API: its field, and what parses its value.
 _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
-    to_camel_case(name): (name, option_rule.parse) for name, option_rule in _RULES.items()
+    to_camel_case(name): (name, option_rule.parse) for name, option_rule in OPTION_RULES.items()
 } | {
     "retries": ("retries", _parse_retries),
     "pauseAfter": ("pause_after", _parse_pause_after),

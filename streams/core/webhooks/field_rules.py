@@ -7,13 +7,12 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """The form of a value. `OTHER` has a type of its own in the API, and a parser of its own."""
+    """The form of a plain value. Other fields have no rule: they have a type and a parser of their own."""
 
     TEXT = "text"
     WHOLE_NUMBER = "whole number"
     NUMBER = "number"
     CHOICE = "choice"
-    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class FieldRule:
     `description` is for the reference of the API, `label` and `hint` are for the form.
     """
 
-    kind: Kind = Kind.OTHER
+    kind: Kind
     smallest: float = 0
     largest: float = 0
     choices: type[StrEnum] | None = None
@@ -33,7 +32,7 @@ class FieldRule:
     hint: str = ""
 
     def parse(self, value: Any) -> Any:
-        """The value of a field that is not `OTHER`. Raises `ValueError`, which says what would be right."""
+        """The value. Raises `ValueError`, which says what would be right."""
         match self.kind:
             case Kind.TEXT if isinstance(value, str) and len(value) <= self.largest and "\0" not in value:
                 return value
@@ -55,9 +54,9 @@ def rule(**values: Any) -> Mapping[str, FieldRule]:
     return {"rule": FieldRule(**values)}
 
 
-def rules_of(*types: Any) -> dict[str, FieldRule]:
-    """The rules of the fields of these dataclasses, by the names of the fields."""
-    return {one.name: one.metadata["rule"] for type_ in types for one in fields(type_) if "rule" in one.metadata}
+def rules_of(dataclass_type: Any) -> dict[str, FieldRule]:
+    """The rules of the fields of a dataclass, by the names of the fields."""
+    return {one.name: one.metadata["rule"] for one in fields(dataclass_type) if "rule" in one.metadata}
 
 
 def to_camel_case(name: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from streams.core.limits import MAX_CONCURRENCY
-from streams.core.webhooks.delivery_options import DeliveryOptions
+from streams.core.webhooks.delivery_options import OPTION_RULES, DeliveryOptions
 from streams.core.webhooks.field_rules import Kind, rule, rules_of, to_camel_case
 from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, DeliveryMode, PeopleFields
 
@@ -57,5 +57,5 @@ class WebhookInput(PeopleFields):
 
 OPTION_FIELDS = [attribute.name for attribute in fields(DeliveryOptions)]
 # The rules of its fields, except those that have a parser of their own.
-FIELD_RULES = rules_of(WebhookInput, DeliveryOptions)
+FIELD_RULES = rules_of(WebhookInput) | OPTION_RULES
 PEOPLE_FIELDS = [attribute.name for attribute in fields(PeopleFields)]
