@@ -55,7 +55,7 @@ async def test_a_dripping_answer_ends_at_the_deadline() -> None:
             await asyncio.sleep(SOON / 10)
 
     # Long enough for a busy machine to begin the answer.
-    failure = failed(await sent(drip, timeout_seconds=4 * SOON))
+    failure = failed(await sent(drip, timeout_seconds=2 * SOON))
     assert failure.kind is OutcomeKind.TIMEOUT
     assert failure.partial_response
     assert (failure.partial_response.status, failure.partial_response.headers) == (200, {"content-length": "100000"})

@@ -184,7 +184,7 @@ async def test_a_proxy_that_responds_to_others_waits_for_the_endpoint() -> None:
         if b"CONNECT 127.0.0.1:1 " not in request.head:
             writer.write(b"HTTP/1.1 403 Filtered\r\n\r\n")
 
-    async with endpoint(script) as proxy, sending(proxy=proxy_at(proxy.port), timeout_seconds=5 * SOON) as sender:
+    async with endpoint(script) as proxy, sending(proxy=proxy_at(proxy.port), timeout_seconds=2 * SOON) as sender:
         waiting = asyncio.create_task(sender.send(post(Endpoint(silent, 1))))
         await until(lambda: bool(proxy.requests))
         failed(await sender.send(post(Endpoint(silent, 2))))
