@@ -78,11 +78,12 @@ async def place(request: Request, request_class: RequestClass, owner: str | None
         places.release(request_class, owner)
 
 
-def owner_of(caller: Caller, account_id: object) -> str:
+def owner_of(caller: Caller, account_id: object = None) -> str:
     """The account that a call counts for: its own, or for an operator the account that it acts for.
 
     An operator's calls count separately from the account's own, so a customer cannot stop the platform's work for it.
     """
-    if caller.account_id is not None:
+    if caller.account_id is not None and not caller.is_operator:
         return caller.account_id
+    account_id = caller.account_id or account_id
     return f"{caller.actor} {account_id[:MAX_ID_CHARACTERS] if isinstance(account_id, str) else ''}"

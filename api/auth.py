@@ -8,9 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from api.admission import network_work
+from api.admission import network_work, owner_of
 from api.problems import TooManyRequests
 from api.services import services_of
+from streams.api_variables import ACCOUNT_HEADER
 from streams.core.accounts.access import OPERATOR, Caller, Scope
 from streams.core.errors import FieldError, Forbidden, Invalid, Unauthorized
 from streams.core.queues.rate import PERIOD_SECONDS
@@ -19,7 +20,11 @@ from streams.core.queues.request_class import RequestClass
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="apiKey",
-    description="An API key of the account (`sk_…`), or an operator's key for `/v1/accounts`.",
+    description=(
+        "An API key of the account (`sk_…`), or an operator's key for `/v1/accounts`. An operator's key acts for an "
+        f"account that the header `{ACCOUNT_HEADER}` names; with `*` it reads and changes things of any account by "
+        "their ids."
+    ),
 )
 
 
@@ -34,10 +39,11 @@ async def authenticate(request: Request, request_class: RequestClass = RequestCl
     token = _token_of(request)
     if not token:
         raise Unauthorized("send the API key as `Authorization: Bearer sk_…`")
-    caller = await services_of(request).access.caller(token, lambda: network_work(request, request_class))
+    account_id = request.headers.get(ACCOUNT_HEADER)
+    caller = await services_of(request).access.caller(token, account_id, lambda: network_work(request, request_class))
     request.state.caller = caller
     # By account: a limit by key would grow with each new key.
-    is_allowed, bucket = request.app.state.rates.take(caller.account_id or caller.actor, time.monotonic())
+    is_allowed, bucket = request.app.state.rates.take(owner_of(caller), time.monotonic())
     request.state.rate_headers = {
         "RateLimit-Limit": f"{bucket.limit}, {bucket.limit};w={PERIOD_SECONDS}",
         "RateLimit-Remaining": str(bucket.remaining),
@@ -51,7 +57,8 @@ async def authenticate(request: Request, request_class: RequestClass = RequestCl
 async def authenticate_again(request: Request, scopes: Sequence[str]) -> None:
     """Look at the key of a request again, after a wait: it may have ended. Raises `Unauthorized` and `Forbidden`."""
     if token := _token_of(request):
-        require_scopes(await services_of(request).access.caller(token), scopes)
+        caller = await services_of(request).access.caller(token, request.headers.get(ACCOUNT_HEADER))
+        require_scopes(caller, scopes)
 
 
 def _token_of(request: Request) -> str:
@@ -73,7 +80,15 @@ async def _require_permission(
 def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
     """Raise `Forbidden` if a scope is missing."""
     if missing_scopes := [name for name in scopes if name not in caller.permissions]:
+        if caller.is_operator:
+            require_account(caller)
         raise Forbidden(f"this needs the scope {', '.join(missing_scopes)}, which the API key does not have")
+
+
+def require_account(caller: Caller) -> None:
+    """Raise `Forbidden` for an operator who acts for no account."""
+    if caller.account_id is None and not caller.is_for_all:
+        raise Forbidden(f"this needs an account's key, or an operator's with the account's id in {ACCOUNT_HEADER}")
 
 
 def account_of(caller: Caller, account_id: str | None) -> str:
@@ -88,14 +103,13 @@ def account_of(caller: Caller, account_id: str | None) -> str:
 
 
 async def _require_member(caller: Annotated[Caller, Security(_require_permission)]) -> "Member":
-    if caller.account_id is None and not caller.is_local:
-        raise Forbidden("this needs an API key of an account")
+    require_account(caller)
     return Member(caller.actor, caller.account_id, caller.permissions)
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A caller within one account. Only a command on this machine may have no account: then it acts in any."""
+    """A caller within one account; an operator who acts for all accounts has none."""
 
     actor: str
     account_id: str | None
@@ -105,7 +119,7 @@ class Member:
     def own_account_id(self) -> str:
         """Raises `Invalid` without an account."""
         if self.account_id is None:
-            raise Invalid(FieldError("--account", "is required: the id of the account"))
+            raise Invalid(FieldError(ACCOUNT_HEADER, "must be the id of an account (--account in commands)"))
         return self.account_id
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
+from api.admission import owner_of
 from api.auth import authenticate
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
@@ -33,7 +34,7 @@ async def handle_once(request: Request, key: str, handle: Handler) -> Response:
     and can be repeated. If a response is too large, only its status and its headers are stored.
     """
     require_key_form(key)
-    services, caller = services_of(request), (await authenticate(request)).actor
+    services, caller = services_of(request), (await authenticate(request)).sender
     fingerprint = await fingerprint_of(request)
     now = services.clock.now()
     earlier_request = await begin_request(services.responses, caller, key, fingerprint, now)
@@ -54,8 +55,7 @@ async def _body_to_store(request: Request, response: Response) -> str | None:
     body, caller = bytes(response.body), await authenticate(request)
     if len(body) > MAX_STORED_RESPONSE_BYTES:
         return None
-    holder = caller.account_id or caller.actor
-    is_within_limit, _ = request.app.state.stored_responses.take(holder, time.monotonic(), len(body))
+    is_within_limit, _ = request.app.state.stored_responses.take(owner_of(caller), time.monotonic(), len(body))
     return body.decode() if is_within_limit else None
 
 

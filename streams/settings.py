@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from streams import setting_values as values
-from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
+from streams.api_variables import DEFAULT_DATA_DIR, KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams.core.deliveries.request import USER_AGENT
 from streams.core.deliveries.schedule import Schedule
 from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
@@ -173,6 +173,13 @@ class Settings(BaseModel):
         AfterValidator(values.check_operator_keys),
         Field(description="keys of operators, who create accounts: `name=key`, comma-separated, 24 characters or more"),
     ] = ()
+    local_key_file: Annotated[
+        Path | None,
+        Field(
+            description="file into which `api` writes its address and an operator's key, for commands on its machine "
+            "(default: `api.json` in the folder of `SCORM_WEBHOOKS_DATA_DIR`)"
+        ),
+    ] = None
     webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="limit of webhooks of an account")] = (
         MAX_WEBHOOKS_PER_ACCOUNT
     )
@@ -351,7 +358,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     _refuse_unknown(values)
     is_embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")
     defaults: dict[str, object] = {
-        "data_dir": ".scorm-webhooks",
+        "data_dir": DEFAULT_DATA_DIR,
         "retry_schedule": "30s,2m,10m,1h,6h",
         "event_partitions": 4 if is_embedded else 12,
         "delivery_partitions": 4 if is_embedded else 24,

@@ -197,6 +197,18 @@ async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, reque
 
 
 @router.post(
+    "/v1/operators/sign-in-links",
+    status_code=201,
+    tags=OPERATOR_TAGS,
+    summary="Make a link that signs an operator in once",
+    operation_id="createOperatorSignInLink",
+)
+async def make_operator_sign_in_link(caller: Operator, request: Request) -> SignInLink:
+    """It opens the operator's pages, and from there each account. Valid for 15 minutes."""
+    return SignInLink.of(await services_of(request).sign_in.create_operator_link(actor=caller.actor))
+
+
+@router.post(
     "/v1/accounts/{account_id}/portal-links",
     status_code=201,
     tags=OPERATOR_TAGS,

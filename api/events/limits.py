@@ -29,7 +29,7 @@ class EventLimits:
         """
         now = time.monotonic()
         counts = Counter(item[:MAX_ID_CHARACTERS] if isinstance(item, str) else "" for item in account_ids)
-        holder = caller.account_id or caller.actor
+        holder = caller.actor if caller.is_operator else caller.account_id
         buckets = {account_id: self._limits.bucket(f"{holder} {account_id}", now) for account_id in counts}
         for account_id, bucket in buckets.items():
             if not bucket.has_token:

@@ -172,7 +172,7 @@ async def _idempotency_key(request: Request, caller: Caller) -> str | None:
         return None
     require_key_form(key)
     # The query is left out: counting webhooks in the response makes no other events.
-    return f"{caller.actor}/{key}/{hashlib.sha256(await request.body()).hexdigest()}"
+    return f"{caller.sender}/{key}/{hashlib.sha256(await request.body()).hexdigest()}"
 
 
 def _response_body(events: Sequence[Event], counts: Sequence[int | None] | None) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.client import ApiClient, open_api
 from streams.cli.input_file import read_text
 from streams.cli.output import require_terminal_or_yes, show
 from streams.cli.text import hint, say
@@ -82,12 +82,10 @@ def run_apply(
     as_json: bool,
 ) -> None:
     """Show what would change and, unless it is only planned, do it. Exits with 1 if a plan has changes."""
-    if account is None and not is_remote():
-        raise Invalid(FieldError("--account", "is required: the id of the webhooks' account"))
     wanted = parse_file(read_text(file, MAX_FILE_BYTES), os.environ)
     if not is_plan:
         require_terminal_or_yes(is_confirmed, as_json)
-    with open_api(account) as api:
+    with open_api(account, needs_account=True) as api:
         steps = plan_steps(wanted, _existing(api, wanted), is_pruning=is_pruning, sends_secrets=sends_secrets)
         if not as_json:
             _say_plan(steps)

@@ -1,14 +1,14 @@
-"""A client of the API: over HTTP, or in this process with the system's settings."""
+"""A client of the API."""
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from streams.api_variables import KEY_VARIABLE, LOCAL_ACCOUNT_HEADER, URL_VARIABLE
+from streams.api_variables import ACCOUNT_HEADER, ALL_ACCOUNTS
 from streams.cli.connection_errors import no_response_reason
 from streams.cli.problems import json_or_raise, retry_after_seconds
 from streams.cli.profiles import ApiTarget, find_target
@@ -27,18 +27,13 @@ MAX_RETRY_SECONDS = 60.0
 MIN_RETRY_SECONDS = 0.2
 
 
-def is_remote() -> bool:
-    """Whether commands use an API over HTTP."""
-    return find_target() is not None
-
-
 class ApiClient:
     """Sends requests, and returns the JSON of the responses.
 
     Pass the segments below `/v1`, such as `"webhooks", webhook_id`. Raises the exceptions of `streams.core.errors`.
     """
 
-    def __init__(self, runner: asyncio.Runner, client: "httpx2.AsyncClient", target: ApiTarget | None) -> None:
+    def __init__(self, runner: asyncio.Runner, client: "httpx2.AsyncClient", target: ApiTarget) -> None:
         self._runner = runner
         self._client = client
         self._target = target
@@ -74,23 +69,30 @@ class ApiClient:
             page = self.get(*path, limit=page_rows, cursor=cursor, **query)
             rows = page.get("data") if isinstance(page, dict) else None
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                raise Unavailable(f"{self._client.base_url} sent no list: is {self._url_name} the URL of the API?")
+                raise Unavailable(
+                    f"{self._client.base_url} sent no list: is {self._target.url_name} the URL of the API?"
+                )
             yield rows
             cursor = page.get("nextCursor")
             rows_left = None if rows_left is None else rows_left - len(rows)
             if cursor is None or rows_left == 0:
                 return
 
+    @property
+    def is_for_all(self) -> bool:
+        """Whether requests act for all accounts."""
+        return self._client.headers.get(ACCOUNT_HEADER) == ALL_ACCOUNTS
+
     def act_for(self, account: str) -> None:
-        """Limit all later requests to one account. Raises `NotFound`, or `Invalid` if the key is another account's."""
-        if self._target is None:
-            self._client.headers[LOCAL_ACCOUNT_HEADER] = self.get("accounts", account)["id"]
+        """Limit all later requests to one account. Raises `Invalid` if the key is another account's."""
+        if self._target.is_operators:
+            self._client.headers[ACCOUNT_HEADER] = account
         elif self.get("account")["id"] != account:
             raise Invalid(FieldError("account", f"must be the account of {self._target.key_name}"))
 
     def act_for_every_account(self) -> None:
-        """Undo `act_for`. Only for the API in this process."""
-        self._client.headers.pop(LOCAL_ACCOUNT_HEADER, None)
+        """Undo `act_for`."""
+        self._client.headers[ACCOUNT_HEADER] = ALL_ACCOUNTS
 
     def _request(
         self,
@@ -107,10 +109,6 @@ class ApiClient:
         content = None if body is None else encode_json(body)
         url_path = f"/v1/{'/'.join(map(_path_part, path))}"
         return self._runner.run(self._send(method, url_path, params, content, response_seconds, headers))
-
-    @property
-    def _url_name(self) -> str:
-        return self._target.url_name if self._target else URL_VARIABLE
 
     async def _send(
         self,
@@ -132,7 +130,9 @@ class ApiClient:
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 url = str(self._client.base_url)
                 reason = no_response_reason(url, error)
-                raise Unavailable(f"{self._url_name}: {url} does not answer: {reason}") from None
+                raise Unavailable(
+                    f"{self._target.url_name}: {url} does not answer: {reason}{_remedy(self._target)}"
+                ) from None
             seconds = retry_after_seconds(response)
             if seconds is None or time.monotonic() + seconds > deadline:
                 return json_or_raise(response, self._target)
@@ -170,76 +170,46 @@ def _path_part(text: str) -> str:
 
 
 @contextmanager
-def open_api(account: str | None = None, target: ApiTarget | None = None) -> Iterator[ApiClient]:
-    """Open the API for one command: `target`, else what is configured (`find_target`), else the one in this process.
+def open_api(
+    account: str | None = None, target: ApiTarget | None = None, *, needs_account: bool = False
+) -> Iterator[ApiClient]:
+    """Open an API for one command: `target`, or what is configured (`find_target`).
 
-    In this process the caller is an operator. `account` limits all requests to one account (`ApiClient.act_for`).
-    Raises `Misconfigured` if neither a URL nor a system is configured.
+    `account` limits all requests to one account (`ApiClient.act_for`). An operator must give it where the command
+    `needs_account`. Raises `Misconfigured` if no API is configured.
     """
     target = target or find_target()
-    context = _local_client() if target is None else _remote_client(target)
-    with asyncio.Runner() as runner, _open_context(runner, context) as client:
+    if needs_account and account is None and target.is_operators:
+        raise Invalid(FieldError("--account", "is required: the id of the account"))
+    with asyncio.Runner() as runner:
+        client = runner.run(_open_client(target))
         api = ApiClient(runner, client, target)
         try:
             if account is not None:
                 api.act_for(account)
             yield api
         except (AttributeError, LookupError, TypeError) as error:
-            if target is None:
-                raise
             # Commands take the answers of the API as they are documented.
             why = f"answered as this API does not ({type(error).__name__}: {error})"
             raise Unavailable(f"{target.url} {why}: is {target.url_name} the URL of the API?") from error
+        finally:
+            runner.run(client.aclose())
 
 
-@contextmanager
-def _open_context(
-    runner: asyncio.Runner, context: AbstractAsyncContextManager["httpx2.AsyncClient"]
-) -> Iterator["httpx2.AsyncClient"]:
-    client = runner.run(context.__aenter__())
-    try:
-        yield client
-    except BaseException as error:
-        # The context may raise a clearer error. If it does not, this one is raised again.
-        runner.run(context.__aexit__(type(error), error, error.__traceback__))
-        raise
-    runner.run(context.__aexit__(None, None, None))
-
-
-@asynccontextmanager
-async def _remote_client(target: ApiTarget) -> AsyncIterator["httpx2.AsyncClient"]:
+async def _open_client(target: ApiTarget) -> "httpx2.AsyncClient":
     import httpx2
 
     headers = {"Authorization": f"Bearer {target.key}", "Content-Type": "application/json"}
+    if target.is_operators:
+        headers[ACCOUNT_HEADER] = ALL_ACCOUNTS
     try:
-        client = httpx2.AsyncClient(base_url=target.url, headers=headers)
+        # No proxy leads to this machine.
+        return httpx2.AsyncClient(base_url=target.url, headers=headers, trust_env=not target.is_local)
     except (httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
         # The cause may also be a variable such as HTTPS_PROXY or SSL_CERT_FILE.
         raise Misconfigured(f"{target.url_name}: {target.url} cannot be used: {error}") from None
-    async with client:
-        yield client
 
 
-@contextmanager
-def server_part(name: str) -> Iterator[None]:
-    """Import a module that only the server's distribution has. Raises `Misconfigured` in that of the client."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").rpartition(".")[2] != name:
-            raise
-        message = f"{URL_VARIABLE}: is required, and {KEY_VARIABLE}; or sign in with `scorm-webhooks login URL`"
-        raise Misconfigured(message) from None
-
-
-@asynccontextmanager
-async def _local_client() -> AsyncIterator["httpx2.AsyncClient"]:
-    with server_part("local_app"):
-        from streams.cli.local_app import open_local_app
-
-    async with open_local_app() as app:
-        import httpx2
-
-        transport, headers = httpx2.ASGITransport(app), {"Content-Type": "application/json"}
-        async with httpx2.AsyncClient(base_url="http://local", transport=transport, headers=headers) as client:
-            yield client
+def _remedy(target: ApiTarget) -> str:
+    """What to do where the API of the local key does not answer."""
+    return "; start `scorm-webhooks up` or `scorm-webhooks api` here, or choose an API by --profile" * target.is_local

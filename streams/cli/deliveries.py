@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.client import ApiClient, open_api
 from streams.cli.jobs import Job, report_unfinished_jobs, result_text, wait_for_jobs
 from streams.cli.output import (
     JsonOption,
@@ -198,16 +198,17 @@ _add_action("discard")
 def _act_on_all(
     api: ApiClient, action: str, account: str | None, filters: dict[str, object], yes: bool, as_json: bool
 ) -> None:
+    scope = account or ("all accounts" if api.is_for_all else "this account")
     count_result = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
     # Dead letters that arrive after the count do not match.
     filters["changedUntil"] = count_result["countedAt"]
     if not yes:
-        _confirm(action, account, count_result)
+        _confirm(action, scope, count_result)
     jobs: list[Job] = []
     is_complete = True
     with report_unfinished_jobs(jobs):
         if count_result["count"]:
-            is_complete = _start_jobs(api, action, account, filters, jobs)
+            is_complete = _start_jobs(api, action, filters, jobs)
     wait_for_jobs(api, _PROGRESS_LABELS[action], jobs, is_quiet=as_json)
     if as_json:
         show(jobs, as_json)
@@ -244,19 +245,19 @@ def _send_ids(api: ApiClient, action: str, ids: list[str]) -> dict[str, list[str
     return affected
 
 
-def _confirm(action: str, account: str | None, count_result: Mapping[str, int]) -> None:
+def _confirm(action: str, scope: str, count_result: Mapping[str, int]) -> None:
     letters, webhooks = (
         count_text(count_result["count"], "dead letter"),
         count_text(count_result["webhooks"], "webhook"),
     )
-    say(f"{letters} of {webhooks} in {account or ('this account' if is_remote() else 'all accounts')}")
+    say(f"{letters} of {webhooks} in {scope}")
     typer.confirm(_QUESTIONS[action], abort=True, err=True)
 
 
-def _start_jobs(api: ApiClient, action: str, account: str | None, filters: dict[str, object], jobs: list[Job]) -> bool:
+def _start_jobs(api: ApiClient, action: str, filters: dict[str, object], jobs: list[Job]) -> bool:
     """Start a job in each account with such dead letters, and add it to `jobs`. False if an account was skipped."""
     body, is_complete = {"filter": filters}, True
-    if account or is_remote():
+    if not api.is_for_all:
         jobs.append(api.post("dead-letters", action, body=body))
         return is_complete
     for account_id in _find_account_ids(api, filters):

@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import ApiClient, encode_json, is_remote, open_api, server_part
+from streams.cli.client import ApiClient, encode_json, open_api
 from streams.cli.input_file import read_text
 from streams.cli.input_lines import InputLine, PublishedEvents, parse_lines
 from streams.cli.output import JsonOption, parse_time_option, progress_bar, show, without_none
@@ -34,17 +35,17 @@ def events_publish(
     """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is published.
 
     Prints how many webhooks want them. With KAFKA_BOOTSTRAP_SERVERS they go to Kafka; then without the database
-    accounts are not checked and webhooks are not counted. Else with SCORM_WEBHOOKS_API_URL they go through the API in
-    portions, which also checks their accounts, and a line needs no `accountId`.
+    accounts are not checked and webhooks are not counted. Else they go through the API in portions, which also checks
+    their accounts; with an account's key a line needs no `accountId`.
     """
     text = read_text(file)
-    if is_remote() and not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        published = _publish_by_api(parse_lines(text, default_account=_OWN_ACCOUNT), is_quiet=as_json)
-    else:
-        with server_part("kafka_events"):
-            from streams.cli.kafka_events import publish_to_kafka
+    # The distribution of the client is without Kafka.
+    if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") and find_spec(f"{__package__}.kafka_events"):
+        from streams.cli.kafka_events import publish_to_kafka
 
         published = publish_to_kafka(text, is_quiet=as_json)
+    else:
+        published = _publish_by_api(parse_lines(text, default_account=_OWN_ACCOUNT), is_quiet=as_json)
     ids = published.ids
     if as_json:
         rows = [

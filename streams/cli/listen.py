@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 import httpx2
 import typer
 
-from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.client import ApiClient, open_api
 from streams.cli.connection_errors import no_response_reason
 from streams.cli.output import parse_time_option, without_none
 from streams.cli.signing_secret import checked_secret
 from streams.cli.status_line import StatusLine
 from streams.cli.text import hint, say
 from streams.core.deliveries.signing import sign_platform, sign_standard
-from streams.core.errors import Conflict, FieldError, Invalid, NotFound, ScormWebhooksError, Unavailable
+from streams.core.errors import Conflict, Invalid, NotFound, ScormWebhooksError, Unavailable
 from streams.core.events.event_filter import parse_filter_json
 from streams.core.text import escape_json
 from streams.core.times import format_time, parse_time
@@ -63,8 +63,6 @@ def run_listen(
     """Listen until Ctrl-C, through outages of the API and of the receiver."""
     if forward_url is not None and (errors := url_errors("--forward-to", forward_url, allow_http=True)):
         raise Invalid(*errors)
-    if account is None and not is_remote():
-        raise Invalid(FieldError("--account", "is required: the id of the account to listen to"))
     webhook = {
         "delivery": "pull",
         "temporary": True,
@@ -74,7 +72,10 @@ def run_listen(
     }
     signing_secret = checked_secret(secret) if secret else None
     since_time = parse_time_option("--since", since) if since else None
-    with open_api(account) as api, httpx2.Client(timeout=FORWARD_SECONDS, trust_env=False) as client:
+    with (
+        open_api(account, needs_account=True) as api,
+        httpx2.Client(timeout=FORWARD_SECONDS, trust_env=False) as client,
+    ):
         listener = Listener(api, webhook, Receiver(client, forward_url, signing_secret), as_json)
         with _ended_by_a_signal():
             listener.run(since_time)

@@ -21,7 +21,7 @@ from streams.cli.profiles import (
     write_profiles,
 )
 from streams.cli.text import say
-from streams.core.errors import FieldError, Forbidden, Invalid, NotFound, Unavailable
+from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
 
 MAX_KEY_CHARACTERS = 1000
 
@@ -44,12 +44,11 @@ def run_login(typed_url: str) -> None:
 
 def _owner_text(api: ApiClient, url: str) -> str:
     """Whose key it is, by the API's answer. Raises `Unavailable` for an answer that is not the API's."""
+    if api.is_for_all:
+        api.rows("accounts", limit=1)
+        return "an operator"
     try:
         account = api.get("account")
-    except Forbidden:
-        # The API refuses this to an operator, and the next one to an account.
-        api.get("accounts", limit=1)
-        return "an operator"
     except NotFound:
         account = None
     if not isinstance(account, dict) or not {"id", "name"} <= account.keys():

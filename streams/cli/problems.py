@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
 from streams.cli.profiles import ApiTarget
 from streams.core.errors import (
     Conflict,
@@ -13,6 +12,7 @@ from streams.core.errors import (
     Misconfigured,
     NotFound,
     ScormWebhooksError,
+    Stale,
     Unavailable,
 )
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     import httpx2
 
 MAX_RETRY_AFTER_DIGITS = 6
-_ERRORS_BY_STATUS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound}
+_ERRORS_BY_STATUS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound, 412: Stale}
 
 
-def json_or_raise(response: "httpx2.Response", target: ApiTarget | None = None) -> Any:
+def json_or_raise(response: "httpx2.Response", target: ApiTarget) -> Any:
     """The JSON of a response; None without a body. Raises the exception for a problem document (RFC 9457)."""
-    url_name, key_name = (target.url_name, target.key_name) if target else (URL_VARIABLE, KEY_VARIABLE)
     if response.is_success and not response.content:
         return None
     try:
@@ -40,8 +39,10 @@ def json_or_raise(response: "httpx2.Response", target: ApiTarget | None = None) 
         location = response.headers.get("location")
         place = f" to {location}" if location else ""
         url = response.url.copy_with(query=None)
-        raise Unavailable(f"{url} responded with {response.status_code}{place}: is {url_name} the URL of the API?")
-    raise _to_error(response.status_code, body, key_name)
+        raise Unavailable(
+            f"{url} responded with {response.status_code}{place}: is {target.url_name} the URL of the API?"
+        )
+    raise _to_error(response.status_code, body, target.key_name)
 
 
 def retry_after_seconds(response: "httpx2.Response") -> int | None:

@@ -3,24 +3,20 @@
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
+from streams.core.accounts.access import KEY_PREFIX
 from streams.core.errors import FieldError, Invalid, Misconfigured
 from streams.core.limits import MAX_NAME_CHARACTERS
+from streams.local_key import local_key_path, read_local_key
+from streams.private_file import read_private, write_private
 
 DEFAULT_PROFILE = "default"
-# As the settings of a system have it: an API nearby is used before a profile that nobody named.
-DATA_DIR_VARIABLE, DEFAULT_DATA_DIR = "SCORM_WEBHOOKS_DATA_DIR", ".scorm-webhooks"
-KEYS_VARIABLE = "SCORM_WEBHOOKS_ENCRYPTION_KEYS"
-# The client's distribution does not have it.
-LOCAL_MODULE = "local_app"
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 # What a person copies from the documentation, or from a request.
 _BELOW_BASE = re.compile(r"/(?:docs|v1)(?:/.*)?\Z", re.ASCII | re.DOTALL)
@@ -30,20 +26,36 @@ _KEY = re.compile(r"[!-~]{1,256}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ApiTarget:
-    """An API over HTTP. `url_name` and `key_name` are what a person changes: a variable, or a profile."""
+    """An API. `url_name` and `key_name` are what a person changes: a variable, a profile, or the local key's file."""
 
     url: str
     key: str = field(repr=False)
     url_name: str
     key_name: str
+    is_local: bool = False
+
+    @property
+    def is_operators(self) -> bool:
+        """Whether the key is an operator's: those of accounts have a prefix."""
+        return not self.key.startswith(KEY_PREFIX)
 
 
-def find_target() -> ApiTarget | None:
-    """The API that commands use over HTTP; None for the API in this process.
+def find_target() -> ApiTarget:
+    """The API that commands use.
 
-    The environment is first (`--profile` sets it), then a profile that SCORM_WEBHOOKS_PROFILE names, then a system on
-    this machine, then the default profile. Raises `Misconfigured`.
+    The environment is first (`--profile` sets it), then a profile that SCORM_WEBHOOKS_PROFILE names, then an API on
+    this machine, by the file of its local key, then the default profile. Raises `Misconfigured`.
     """
+    target = _target_of_environment() or _named_profile() or _local_target() or _default_profile()
+    if target is None:
+        raise Misconfigured(
+            f"{URL_VARIABLE}: is required, and {KEY_VARIABLE}; or sign in with `scorm-webhooks login URL`; or, on the "
+            f"system's own machine, start `scorm-webhooks up` or `scorm-webhooks api` ({local_key_path(os.environ)})"
+        )
+    return target
+
+
+def _target_of_environment() -> ApiTarget | None:
     url, key = os.environ.get(URL_VARIABLE), os.environ.get(KEY_VARIABLE)
     if url:
         base_url = to_base_url(url, URL_VARIABLE)
@@ -52,14 +64,27 @@ def find_target() -> ApiTarget | None:
         return ApiTarget(base_url, key, URL_VARIABLE, KEY_VARIABLE)
     if key:
         raise Misconfigured(f"{KEY_VARIABLE} is set without {URL_VARIABLE}: set the URL, or unset the key")
-    if name := os.environ.get(PROFILE_VARIABLE):
-        profiles = read_profiles()
-        if name not in profiles:
-            known = ", ".join(profiles) or "there is none"
-            raise Misconfigured(f"{PROFILE_VARIABLE}: there is no profile {name!r}: {known}; `login` makes one")
-        return _target(name, profiles[name])
-    if _has_system_nearby():
+    return None
+
+
+def _named_profile() -> ApiTarget | None:
+    name = os.environ.get(PROFILE_VARIABLE)
+    if not name:
         return None
+    profiles = read_profiles()
+    if name not in profiles:
+        known = ", ".join(profiles) or "there is none"
+        raise Misconfigured(f"{PROFILE_VARIABLE}: there is no profile {name!r}: {known}; `login` makes one")
+    return _target(name, profiles[name])
+
+
+def _local_target() -> ApiTarget | None:
+    path = local_key_path(os.environ)
+    local_key = read_local_key(path)
+    return ApiTarget(local_key.url, local_key.key, str(path), str(path), is_local=True) if local_key else None
+
+
+def _default_profile() -> ApiTarget | None:
     profile = read_profiles().get(DEFAULT_PROFILE)
     return None if profile is None else _target(DEFAULT_PROFILE, profile)
 
@@ -70,14 +95,6 @@ def _target(name: str, profile: Mapping[str, Any]) -> ApiTarget:
     if not isinstance(url, str) or not isinstance(key, str) or not _KEY.fullmatch(key):
         raise Misconfigured(f"{profiles_path()}: {source} has no url and key: delete it, and sign in by `login`")
     return ApiTarget(to_base_url(url, source), key, source, source)
-
-
-def _has_system_nearby() -> bool:
-    """Whether the settings of a system are here. DATABASE_URL alone is in the shell of many developers."""
-    if find_spec(f"{__package__}.{LOCAL_MODULE}") is None:
-        return False
-    has_settings = bool(os.environ.get("DATABASE_URL")) and any(name.startswith(KEYS_VARIABLE) for name in os.environ)
-    return has_settings or Path(os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR).is_dir()
 
 
 def to_base_url(url: str, name: str) -> str:
@@ -117,28 +134,17 @@ def profiles_path() -> Path:
 
 def read_profiles() -> dict[str, Mapping[str, Any]]:
     """The profiles by name; none without a file. Raises `Misconfigured` for a file that others may read."""
-    path = profiles_path()
+    path, remedy = profiles_path(), "delete it, and sign in by `login`"
+    text = read_private(path, remedy)
     try:
-        mode = path.stat().st_mode
-        profiles = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise Misconfigured(f"{path}: cannot be read: {error}; delete it, and sign in by `login`") from None
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise Misconfigured(f"{path}: others may read its keys: chmod 600 it")
+        profiles = {} if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Misconfigured(f"{path}: cannot be read: {error}; {remedy}") from None
     if not isinstance(profiles, dict) or not all(isinstance(one, Mapping) for one in profiles.values()):
-        raise Misconfigured(f"{path}: must have an object for each profile: delete it, and sign in by `login`")
+        raise Misconfigured(f"{path}: must have an object for each profile: {remedy}")
     return profiles
 
 
 def write_profiles(profiles: Mapping[str, Mapping[str, Any]]) -> None:
     """Replace the file, which only its owner may read. Raises OSError."""
-    path = profiles_path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new_path = path.with_suffix(".new")
-    new_path.unlink(missing_ok=True)
-    descriptor = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(profiles, file, indent=2)
-    os.replace(new_path, path)
+    write_private(profiles_path(), json.dumps(profiles, indent=2))

@@ -93,7 +93,7 @@ def deliveries_retry(
         raise Invalid(FieldError("DELIVERY", "give either a delivery, or --all with options that choose some"))
     if every:
         require_terminal_or_yes(yes, as_json)
-    with open_api(account) as api:
+    with open_api(account, needs_account=every) as api:
         if delivery_id:
             show(api.post("deliveries", find_delivery(api, delivery_id)["id"], "retry"), as_json)
             return

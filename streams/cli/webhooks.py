@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import ApiClient, is_remote, open_api
+from streams.cli.client import ApiClient, open_api
 from streams.cli.output import JsonOption, YesOption, require_terminal_or_yes, show, without_none
 from streams.cli.text import hint, is_quiet, say
 from streams.core.deliveries.delivery import State
@@ -71,8 +71,6 @@ def webhooks_create(
     as_json: JsonOption = False,
 ) -> None:
     """Register a webhook and show its signing secret."""
-    if account is None and not is_remote():
-        raise Invalid(FieldError("--account", "is required: the id of the webhook's account"))
     if (url is None) is not pull:
         raise Invalid(FieldError("--url", "is required: the URL of the endpoint; or --pull, for readers without one"))
     webhook = {
@@ -87,7 +85,7 @@ def webhooks_create(
         **without_none(fallbackUrl=fallback_url, filter=_parse_filter(event_filter), retries=_parse_list(retries)),
         **_parse_fields(fields or ()),
     }
-    with open_api(account) as api:
+    with open_api(account, needs_account=True) as api:
         _show_change(api.post("webhooks", body=webhook), as_json)
 
 
@@ -98,8 +96,8 @@ def webhooks_list(
 ) -> None:
     """List the webhooks, newest first."""
     with open_api(account) as api:
-        rows = api.rows("webhooks")
-    columns = {"events": "events", "description": "description"} if account or is_remote() else {"account": "accountId"}
+        rows, of_all = api.rows("webhooks"), api.is_for_all
+    columns = {"account": "accountId"} if of_all else {"events": "events", "description": "description"}
     show(rows, as_json, {"status": _status_text, "url": lambda row: row.get("url") or "(pull)", **columns, "id": "id"})
     if not as_json and any(map(_is_paused_automatically, rows)):
         hint("To end a pause, repair the endpoint, then `webhooks enable ID`: it sends what is held.")
@@ -163,7 +161,7 @@ def _explain_pause(api: ApiClient, webhook: Mapping[str, Any], health: Mapping[s
         hint(f"Whether its endpoint works now is not known: {error}")
     else:
         hint(_test_text(delivery, webhook))
-    path = ("account", "audit") if is_remote() else ("audit",)
+    path = ("audit",) if api.is_for_all else ("account", "audit")
     if len(api.rows(*path, limit=2, objectId=webhook["id"], action="webhook.enabled")) > 1:
         limit = """--set 'pauseAfter={"failures": 20, "minutes": 30}'"""
         hint(f"It was paused before. To let it bear short outages: `webhooks update {webhook['id']} {limit}`")

@@ -5,114 +5,120 @@ import base64
 import contextlib
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
 
 from api.app import create_app
 from api.documentation.pages import prepare
+from api.services import Services
 from api.shell.branding import Branding, Site, origin_of
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
 from streams.adapters.open_files import limit_connections
 from streams.adapters.threads import run_in_worker_thread
 from streams.build import build_version
 from streams.core.errors import Misconfigured, Unavailable
+from streams.local_key import make_local_key, remove_local_key, write_local_key
 from streams.ports.runtime import Telemetry
 from streams.request_owner import work_for
 from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.running_stage import Stage
 from streams.runtime.sockets import listen
 from streams.setting_values import LOGO_TYPES
-from streams.tasks import run_until_first_ends
 from streams.telemetry import PrometheusTelemetry
 
 KAFKA_TIMEOUT_SECONDS = 2.0
 
 
-class ApiProcess:
-    """The `api` stage."""
+def api(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Stage:
+    """The stage `api`. A drain accepts no more connections, and ends the requests in progress."""
+    settings, database, producer = deployment.settings, deployment.database, deployment.producer(telemetry)
+    readiness = PublicReadiness(deployment, producer)
+    services = deployment.services(telemetry, producer, readiness.problems)
+    server, ended_event = _make_server(deployment, services, telemetry), asyncio.Event()
+    listening = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API", is_shared=deployment.shares_api_port)
 
-    def __init__(self, deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
-        self._topics_admin = deployment.topics_admin()
-        self._database = deployment.database
-        self._encryption_check = deployment.encryption_check
-        self._producer = deployment.producer(telemetry)
-        self._telemetry = telemetry
-        self._outages = deployment.outages(telemetry)
+    async def serve() -> None:
+        host, port = listening.getsockname()[:2]
+        telemetry.info("api_started", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs/")
+        with _local_key(deployment.local_key_path, url_on_this_machine(host, port), telemetry):
+            await server.serve(sockets=[listening])
+
+    async def drain() -> None:
+        server.should_exit = True
+        services.pulls.end_waits()
+        await ended_event.wait()
+        if server.cut_request_count:
+            raise TimeoutError(f"requests cut: {server.cut_request_count}")
+
+    async def end() -> None:
+        # The process cancels the tasks after `drain`.
+        ended_event.set()
+
+    return Stage(
+        tasks=[
+            serve,
+            lambda: deployment.encryption_check.watch(deployment.outages(telemetry)),
+            # A failed producer would refuse each event; the next process has one that works.
+            producer.wait_until_failed,
+        ],
+        closes=[producer.close, database.close, end],
+        problems=[readiness.known_problems],
+        drain=drain,
+    )
+
+
+def _make_server(deployment: SqlDeployment, services: Services, telemetry: PrometheusTelemetry) -> "GracefulServer":
+    settings = deployment.settings
+    connection_count = _limit_connections(settings.api_connections, telemetry)
+    site = make_site(deployment)
+    app = create_app(services, build_version(), settings.rate_limit, site, settings.event_rate_limit, connection_count)
+    prepare(app)
+    observer = ConnectionObserver(
+        on_close=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
+        on_count=lambda count: telemetry.gauge("api_connections", count),
+    )
+    drain_seconds = int(settings.time_limits.drain_seconds)
+    limits = ConnectionLimits(connections=connection_count)
+    return GracefulServer(server_config(app, limits, observer, timeout_graceful_shutdown=drain_seconds))
+
+
+@contextlib.contextmanager
+def _local_key(path: Path, url: str, telemetry: Telemetry) -> Iterator[None]:
+    """Let commands on this machine use the API meanwhile."""
+    local_key = make_local_key(url)
+    try:
+        write_local_key(path, local_key)
+    except OSError as error:
+        effect = "commands on this machine need a key of their own"
+        telemetry.warning("local_key_not_written", why=f"{path}: {error.strerror}", effect=effect)
+    try:
+        yield
+    finally:
+        remove_local_key(path, local_key)
+
+
+class PublicReadiness:
+    """The missing prerequisites: one check at a time, at most once a second, because this `/readyz` is public."""
+
+    def __init__(self, deployment: SqlDeployment, producer: KafkaRecordProducer) -> None:
+        self._topics_admin, self._database = deployment.topics_admin(), deployment.database
+        self._encryption_check, self._producer = deployment.encryption_check, producer
         self._check: asyncio.Task[list[str]] | None = None
         self._checked_at = 0.0
-        settings = deployment.settings
-        services = deployment.services(telemetry, self._producer, self._current_problems)
-        self._pulls = services.pulls
-        connection_count = _limit_connections(settings.api_connections, telemetry)
-        app = create_app(
-            services,
-            build_version(),
-            settings.rate_limit,
-            make_site(deployment),
-            settings.event_rate_limit,
-            connection_count,
-        )
-        prepare(app)
-        uvicorn_config = server_config(
-            app,
-            ConnectionLimits(connections=connection_count),
-            ConnectionObserver(
-                on_close=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
-                on_count=lambda count: telemetry.gauge("api_connections", count),
-            ),
-            timeout_graceful_shutdown=int(settings.time_limits.drain_seconds),
-        )
-        self._socket = listen(
-            settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API", is_shared=deployment.shares_api_port
-        )
-        self._server = GracefulServer(uvicorn_config)
-        self._ended_event = asyncio.Event()
 
-    async def run(self) -> None:
-        host, port = self._socket.getsockname()[:2]
-        self._telemetry.info(
-            "api_started", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs/"
-        )
-        try:
-            await run_until_first_ends(
-                lambda: self._server.serve(sockets=[self._socket]),
-                lambda: self._encryption_check.watch(self._outages),
-                # A failed producer would refuse each event; the next process has one that works.
-                self._producer.wait_until_failed,
-            )
-        finally:
-            try:
-                await self._producer.close()
-                await self._database.close()
-            finally:
-                # The process cancels this task after `drain`.
-                self._ended_event.set()
-
-    async def drain(self) -> None:
-        self._server.should_exit = True
-        self._pulls.end_waits()
-        await self._ended_event.wait()
-        if self._server.cut_request_count:
-            raise TimeoutError(f"requests cut: {self._server.cut_request_count}")
-
-    def readiness_problems(self) -> list[str]:
-        return [
-            *self._encryption_check.problems(),
-            *self._database.readiness_problems(),
-            *self._producer.readiness_problems(),
-        ]
-
-    async def _current_problems(self) -> list[str]:
-        """The missing prerequisites: one check at a time, at most once a second, because this `/readyz` is public."""
+    async def problems(self) -> list[str]:
         now = asyncio.get_running_loop().time()
         if self._check is None or (self._check.done() and now - self._checked_at >= 1):
             # For all who ask: no request's place at the database.
             with work_for(None):
-                self._check = asyncio.create_task(self._check_problems())
+                self._check = asyncio.create_task(self._check_all())
         return await asyncio.shield(self._check)
 
-    async def _check_problems(self) -> list[str]:
+    async def _check_all(self) -> list[str]:
         try:
             with contextlib.suppress(Unavailable):
                 await self._database.ping()
@@ -120,9 +126,25 @@ class ApiProcess:
                 await run_in_worker_thread(lambda: self._topics_admin.partition_counts(KAFKA_TIMEOUT_SECONDS))
             except Unavailable as error:
                 return [*self._encryption_check.problems(), *self._database.readiness_problems(), str(error)]
-            return self.readiness_problems()
+            return self.known_problems()
         finally:
             self._checked_at = asyncio.get_running_loop().time()
+
+    def known_problems(self) -> list[str]:
+        """The problems that need no new check."""
+        return [
+            *self._encryption_check.problems(),
+            *self._database.readiness_problems(),
+            *self._producer.readiness_problems(),
+        ]
+
+
+def url_on_this_machine(host: str, port: int) -> str:
+    """The URL of a socket's address; one that listens on every address answers on loopback."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"http://{host}:{port}" if address.version == 4 else f"http://[{host}]:{port}"
 
 
 def make_site(deployment: SqlDeployment) -> Site:

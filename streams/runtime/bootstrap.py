@@ -47,6 +47,7 @@ from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.stats import WebhookStatsService
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.synthetic_events import SyntheticEventService
+from streams.local_key import is_local_key
 from streams.ports.kafka import RecordProducer
 from streams.ports.runtime import Telemetry
 from streams.runtime.sql_parts import SqlParts
@@ -123,6 +124,7 @@ class SqlDeployment(SqlParts):
             self.new_token,
             [key.get_secret_value() for key in self.settings.operator_keys],
             self.monotonic,
+            partial(is_local_key, self.local_key_path),
         )
 
     def sign_in(self) -> SignInService:

@@ -6,9 +6,7 @@ SQLAlchemy and cryptography, `deliver` without SQLAlchemy and Faust.
 
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,11 +37,13 @@ from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
 from streams.core.deliveries.schedule import Tier
 from streams.core.errors import Misconfigured
+from streams.local_key import local_key_path
 from streams.outage import Outages
 from streams.ports.delivery import ReplayLookup
 from streams.ports.kafka import EventClient, EventCodec, EventHistory
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import ErasureHistory
+from streams.private_file import link_if_missing, write_private
 from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings
@@ -61,18 +61,6 @@ COMPACTED_TOPIC_WATCHDOG_SECONDS = 15.0
 SQLITE_FILE_NAME = "scorm-webhooks.db"
 
 AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
-
-
-def _write_private_file(path: Path, text: str) -> None:
-    """Write a file that only its owner may read. If several processes write it, the first complete text stays."""
-    descriptor, draft_path = tempfile.mkstemp(dir=path.parent)
-    try:
-        with open(descriptor, "w") as file:
-            file.write(text)
-        with suppress(FileExistsError):
-            os.link(draft_path, path)
-    finally:
-        os.unlink(draft_path)
 
 
 @dataclass(frozen=True)
@@ -139,6 +127,10 @@ class Deployment:
     def tiers(self) -> tuple[Tier, ...]:
         return self.settings.retry_schedule.tiers
 
+    @property
+    def local_key_path(self) -> Path:
+        return local_key_path(self.environ)
+
     def make_data_dir(self) -> Path:
         """Create the data directory. Raises `Misconfigured`."""
         try:
@@ -199,7 +191,7 @@ class Deployment:
         path = self.make_data_dir() / "encryption.key"
         try:
             if not path.exists():
-                _write_private_file(path, generate_key())
+                write_private(path, generate_key(), link_if_missing)
             return path.read_text().strip()
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None

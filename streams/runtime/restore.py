@@ -31,7 +31,7 @@ from streams.core.restore import (
 from streams.core.times import format_time
 from streams.core.webhooks.webhook import Webhook
 from streams.runtime.bootstrap import SqlDeployment
-from streams.runtime.sql_stages import PublishProcess, Reconciled
+from streams.runtime.sql_stages import Reconciled, reconcile_topics
 from streams.runtime.startup import prepare_stage
 from streams.runtime.startup_checks import StartupChecks
 from streams.tasks import run_until_first_ends
@@ -53,7 +53,7 @@ async def reconcile(deployment: SqlDeployment, may_delete: MayDelete) -> Reconci
     async def ask(unknown_webhooks: Sequence[Webhook]) -> bool:
         return await run_in_daemon_thread(lambda: may_delete(unknown_webhooks))
 
-    return await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
+    return await reconcile_topics(deployment, PrometheusTelemetry("publish"), ask)
 
 
 @dataclass(frozen=True)

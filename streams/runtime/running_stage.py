@@ -1,11 +1,14 @@
 """A stage within its process, from its start."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from streams.ports.runtime import Telemetry
 from streams.stages.lease import LeaseLost
+from streams.tasks import run_until_first_ends
 
 
 class Runnable(Protocol):
@@ -21,6 +24,31 @@ class Runnable(Protocol):
 
     def readiness_problems(self) -> list[str]:
         """Why it cannot work at the moment. Empty if it can."""
+
+
+async def _nothing_to_drain() -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """A `Runnable` of parts: its `tasks` run until the first of them ends; then each of `closes` is called, in order.
+
+    A close that fails hinders no other. Each of `problems` says why the stage cannot work at the moment.
+    """
+
+    tasks: Sequence[Callable[[], Awaitable[object]]]
+    closes: Sequence[Callable[[], Awaitable[None]]]
+    problems: Sequence[Callable[[], Sequence[str]]]
+    drain: Callable[[], Coroutine[Any, Any, None]] = _nothing_to_drain
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as at_end:
+            for close in reversed(self.closes):
+                at_end.push_async_callback(close)
+            await run_until_first_ends(*self.tasks)
+
+    def readiness_problems(self) -> list[str]:
+        return [problem for problems in self.problems for problem in problems()]
 
 
 AnyTelemetry = TypeVar("AnyTelemetry", bound=Telemetry)

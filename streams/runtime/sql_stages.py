@@ -1,5 +1,7 @@
 """The stages `publish`, `maintain`, `meter` and `notify`, with their parts."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 from ulid import ULID
@@ -13,6 +15,7 @@ from streams.features.replays.stage import run_jobs
 from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
 from streams.ports.runtime import Telemetry
+from streams.runtime.running_stage import Stage
 from streams.runtime.sql_parts import SqlParts
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.end_pulls import EndPulls
@@ -24,7 +27,6 @@ from streams.stages.publish import ConfirmDeletion, Publish, ReconcileResult
 from streams.stages.publish_erasures import ErasureReconcileResult, PublishErasures
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
-from streams.tasks import run_until_first_ends
 from streams.topics import METER_GROUP, SESSION_EVENTS
 
 
@@ -36,292 +38,215 @@ class Reconciled(NamedTuple):
     deleted_again: int
 
 
-def _make_lease_keeper(stage: str, deployment: SqlParts, telemetry: Telemetry) -> LeaseKeeper:
+def _lease_keeper(stage: str, deployment: SqlParts, telemetry: Telemetry) -> LeaseKeeper:
     outages = deployment.outages(telemetry)
     return LeaseKeeper(deployment.lease(stage), deployment.encryption_check, telemetry, outages)
 
 
-class PublishProcess:
-    """The `publish` stage. Events and changes of webhooks wait for it."""
+class Publishing:
+    """The parts of the stage `publish`. Events and changes of webhooks wait for it."""
 
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._outages = deployment.outages(telemetry)
-        self._subscriptions = deployment.subscriptions_reader(telemetry)
-        self._erasures = deployment.erasures_reader(telemetry)
-        self._producer = deployment.producer(telemetry)
-        self._database = deployment.database
-        self._lease = _make_lease_keeper("publish", deployment, telemetry)
-        self._postponed_work = postponed_work = deployment.postponed_work(telemetry)
-        self._stage = Publish(
+        self.deployment = deployment
+        self.outages, self.postponed_work = deployment.outages(telemetry), deployment.postponed_work(telemetry)
+        self.subscriptions = deployment.subscriptions_reader(telemetry)
+        self.erasures = deployment.erasures_reader(telemetry)
+        self.producer = deployment.producer(telemetry)
+        self.lease = _lease_keeper("publish", deployment, telemetry)
+        self.webhooks_writer = Publish(
             deployment.outbox(),
-            self._lease,
-            self._producer,
+            self.lease,
+            self.producer,
             deployment.codec,
             telemetry,
             deployment.encryption_check,
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
-            outages=self._outages,
-            postponed_work=postponed_work,
+            outages=self.outages,
+            postponed_work=self.postponed_work,
         )
-        self._erasures_stage = PublishErasures(
+        self.erasures_writer = PublishErasures(
             deployment.erasure_outbox(),
             deployment.erasure_history(),
-            self._producer,
+            self.producer,
             telemetry,
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
-            outages=self._outages,
-            postponed_work=postponed_work,
-        )
-        self._deployment, self._telemetry = deployment, telemetry
-        self._due_reports = DueReports(
-            deployment.stored_course_sessions(telemetry),
-            deployment.clock,
-            self._outages,
-            postponed_work,
-        )
-        self._release_held = ReleaseHeld(
-            deployment.held_deliveries(),
-            deployment.recorder(telemetry),
-            self._subscriptions,
-            self._producer,
-            deployment.codec,
-            deployment.clock,
-            telemetry,
-            postponed_work,
-            deployment.settings.release_rate,
+            outages=self.outages,
+            postponed_work=self.postponed_work,
         )
 
-        self._probe_paused = ProbePaused(
-            deployment.held_deliveries(),
-            deployment.recorder(telemetry),
-            self._subscriptions,
-            self._producer,
-            deployment.codec,
-            deployment.clock,
-            telemetry,
-            postponed_work,
-        )
-        self._end_pulls = EndPulls(
-            deployment.stored_webhooks(),
-            deployment.held_deliveries(),
-            self._subscriptions,
-            deployment.clock,
-            postponed_work,
-            self._release_held.end_holds,
-        )
-
-    async def run(self) -> None:
-        try:
-            await run_until_first_ends(self._check_keys, self._hold_lease)
-        finally:
-            await self._producer.close()
-            await self._database.close()
-
-    async def _check_keys(self) -> None:
-        await self._deployment.encryption_check.watch(self._outages)
-
-    async def _hold_lease(self) -> None:
-        # Read the topics only when no other process writes to them.
-        await self._lease.hold(
-            self._subscriptions.run,
-            self._erasures.run,
-            self._publish,
-            self._publish_erasures,
-            self._release_held_deliveries,
-            self._send_probes,
-            self._end_unacknowledged_pulls,
-            self._send_outgoing_events,
-            self._due_reports.report_scores,
-            self._due_reports.report_ends,
-        )
-
-    async def _publish(self) -> None:
-        self._telemetry.gauge("publisher", 1)
-        await self._subscriptions.wait_until_read()
-        await self._stage.run(self._subscriptions.table)
-
-    async def _publish_erasures(self) -> None:
-        await self._erasures.wait_until_read()
-        await self._erasures_stage.run(self._erasures.table)
-
-    async def _release_held_deliveries(self) -> None:
-        await self._subscriptions.wait_until_ready()
-        await self._release_held.run()
-
-    async def _send_probes(self) -> None:
-        await self._subscriptions.wait_until_ready()
-        await self._probe_paused.run()
-
-    async def _end_unacknowledged_pulls(self) -> None:
-        await self._subscriptions.wait_until_ready()
-        await self._end_pulls.run()
-
-    async def _send_outgoing_events(self) -> None:
-        outgoing_events = self._deployment.outgoing_events()
-        await send_outgoing_events(
-            outgoing_events, self._producer, self._telemetry, self._outages, self._postponed_work
-        )
-
-    async def reconcile(self, may_delete: ConfirmDeletion) -> Reconciled:
-        """Make `subscriptions` match SQL, and merge `erasures` with SQL. Runs once, as the only publisher.
-
-        Webhooks whose deletion only the topic knows are deleted in SQL, too.
-        """
-        results: list[Reconciled] = []
-
-        async def reconcile_once() -> None:
-            await self._erasures.wait_until_read()
-            erasures = await self._erasures_stage.reconcile(self._erasures.table)
-            await self._subscriptions.wait_until_read()
-            table = self._subscriptions.table
-            # First, because the stage raises the version of every webhook above that of its tombstone.
-            deleted_count = await self._deployment.stored_webhooks().delete_again(table.tombstones or {})
-            results.append(Reconciled(await self._stage.reconcile(table, may_delete), erasures, deleted_count))
-
-        try:
-            await self._lease.hold(self._subscriptions.run, self._erasures.run, reconcile_once)
-        finally:
-            await self._producer.close()
-            await self._database.close()
-        return results[0]
-
-    async def drain(self) -> None:
-        return
-
-    def readiness_problems(self) -> list[str]:
-        return [
-            *self._deployment.encryption_check.problems(),
-            *self._database.readiness_problems(),
-            *self._producer.readiness_problems(),
-        ]
+    async def close(self) -> None:
+        await self.producer.close()
+        await self.deployment.database.close()
 
 
-class MaintainProcess:
-    """The `maintain` stage. No event or webhook change waits for it."""
+def publish(deployment: SqlParts, telemetry: Telemetry) -> Stage:
+    """The stage `publish`."""
+    publishing = Publishing(deployment, telemetry)
+    subscriptions, erasures, producer = publishing.subscriptions, publishing.erasures, publishing.producer
+    postponed_work, clock = publishing.postponed_work, deployment.clock
+    reports = DueReports(deployment.stored_course_sessions(telemetry), clock, publishing.outages, postponed_work)
+    held_ports = (
+        deployment.held_deliveries(),
+        deployment.recorder(telemetry),
+        subscriptions,
+        producer,
+        deployment.codec,
+        clock,
+        telemetry,
+        postponed_work,
+    )
+    release_held = ReleaseHeld(*held_ports, deployment.settings.release_rate)
+    end_pulls = EndPulls(
+        deployment.stored_webhooks(),
+        deployment.held_deliveries(),
+        subscriptions,
+        clock,
+        postponed_work,
+        release_held.end_holds,
+    )
 
-    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._deployment, self._telemetry = deployment, telemetry
-        self._outages = deployment.outages(telemetry)
-        self._lease = _make_lease_keeper("maintain", deployment, telemetry)
-        self._postponed_work = deployment.postponed_work(telemetry)
-        self._jobs = deployment.jobs()
-        self._backfill = HistoryBackfill(
-            self._jobs,
-            deployment.stored_webhooks(),
-            deployment.event_history(),
-            deployment.event_codec,
-            deployment.clock,
-            self._outages,
-        )
+    async def write_webhooks() -> None:
+        telemetry.gauge("publisher", 1)
+        await subscriptions.wait_until_read()
+        await publishing.webhooks_writer.run(subscriptions.table)
 
-    async def run(self) -> None:
-        try:
-            await run_until_first_ends(self._check_keys, self._hold_lease)
-        finally:
-            await self._deployment.database.close()
+    async def write_erasures() -> None:
+        await erasures.wait_until_read()
+        await publishing.erasures_writer.run(erasures.table)
 
-    async def _check_keys(self) -> None:
-        await self._deployment.encryption_check.watch(self._outages)
+    def once_ready(run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        async def wait_and_run() -> None:
+            await subscriptions.wait_until_ready()
+            await run()
 
-    async def _hold_lease(self) -> None:
-        await self._lease.hold(
-            self._run_jobs, self._finish_erasures, self._prune, self._send_overdue_again, self._expose_backlog
-        )
+        return wait_and_run
 
-    async def _run_jobs(self) -> None:
-        await run_jobs(self._jobs, self._backfill, self._telemetry, self._postponed_work)
-
-    async def _finish_erasures(self) -> None:
-        deployment = self._deployment
-        await finish_erasures(deployment.erasures(), deployment.clock, self._telemetry, self._postponed_work)
-
-    async def _expose_backlog(self) -> None:
-        deployment = self._deployment
-        backlogs, lags = deployment.backlogs(), deployment.group_lags()
-        await expose_backlog(backlogs, lags, deployment.clock, self._telemetry, self._postponed_work)
-
-    async def _send_overdue_again(self) -> None:
-        deployment, longest_wait = self._deployment, self._deployment.settings.retry_schedule.tiers[-1].wait
-        overdue, lags = deployment.overdue_retries(), deployment.group_lags()
-        await resend_overdue(overdue, lags, longest_wait, deployment.clock, self._telemetry, self._postponed_work)
-
-    async def _prune(self) -> None:
-        deployment = self._deployment
-        await prune_regularly(
-            deployment.pruning(),
-            deployment.retention_by_kind(),
-            deployment.clock,
-            self._telemetry,
-            self._postponed_work,
-        )
-
-    async def drain(self) -> None:
-        return
-
-    def readiness_problems(self) -> list[str]:
-        return [*self._deployment.encryption_check.problems(), *self._deployment.database.readiness_problems()]
-
-
-class MeterProcess:
-    """The `meter` stage."""
-
-    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain_seconds
-        self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
-        self._database = deployment.database
-        admin, outages = deployment.topics_admin(), deployment.outages(telemetry)
-        self._stage = Meter(
-            self._consumer,
-            deployment.event_codec,
-            deployment.usage_meter(),
-            AccountCheck(deployment.unknown_accounts(), telemetry, outages, deployment.postponed_work(telemetry)),
-            lambda: run_in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
-            deployment.clock,
-            telemetry,
-            outages,
-        )
-
-    async def run(self) -> None:
-        try:
-            await self._stage.run()
-        finally:
-            await self._database.close()
-
-    async def drain(self) -> None:
-        await self._stage.drain(self._drain_seconds)
-
-    def readiness_problems(self) -> list[str]:
-        return [*self._database.readiness_problems(), *self._consumer.readiness_problems()]
+    return Stage(
+        tasks=[
+            partial(deployment.encryption_check.watch, publishing.outages),
+            partial(
+                publishing.lease.hold,
+                # Read the topics only when no other process writes to them.
+                subscriptions.run,
+                erasures.run,
+                write_webhooks,
+                write_erasures,
+                once_ready(release_held.run),
+                once_ready(ProbePaused(*held_ports).run),
+                once_ready(end_pulls.run),
+                lambda: send_outgoing_events(
+                    deployment.outgoing_events(), producer, telemetry, publishing.outages, postponed_work
+                ),
+                reports.report_scores,
+                reports.report_ends,
+            ),
+        ],
+        closes=[publishing.close],
+        problems=[
+            deployment.encryption_check.problems,
+            deployment.database.readiness_problems,
+            producer.readiness_problems,
+        ],
+    )
 
 
-class NotifyProcess:
-    """The `notify` stage."""
+async def reconcile_topics(deployment: SqlParts, telemetry: Telemetry, may_delete: ConfirmDeletion) -> Reconciled:
+    """Make `subscriptions` match SQL, and merge `erasures` with SQL. Runs once, as the only publisher.
 
-    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain_seconds
-        self._database = deployment.database
-        self._stage = Notify(
-            deployment.stored_mails(),
-            deployment.mail_transport(),
-            deployment.lease("notify"),
-            deployment.encryption,
-            deployment.clock,
-            telemetry,
-            deployment.outages(telemetry),
-            deployment.postponed_work(telemetry),
-            deployment.settings.public_url,
-        )
+    Webhooks whose deletion only the topic knows are deleted in SQL, too.
+    """
+    publishing, results = Publishing(deployment, telemetry), list[Reconciled]()
 
-    async def run(self) -> None:
-        try:
-            await self._stage.run()
-        finally:
-            await self._database.close()
+    async def reconcile_once() -> None:
+        await publishing.erasures.wait_until_read()
+        erasures = await publishing.erasures_writer.reconcile(publishing.erasures.table)
+        await publishing.subscriptions.wait_until_read()
+        table = publishing.subscriptions.table
+        # First, because the stage raises the version of every webhook above that of its tombstone.
+        deleted_count = await deployment.stored_webhooks().delete_again(table.tombstones or {})
+        webhooks = await publishing.webhooks_writer.reconcile(table, may_delete)
+        results.append(Reconciled(webhooks, erasures, deleted_count))
 
-    async def drain(self) -> None:
-        await self._stage.drain(self._drain_seconds)
+    try:
+        await publishing.lease.hold(publishing.subscriptions.run, publishing.erasures.run, reconcile_once)
+    finally:
+        await publishing.close()
+    return results[0]
 
-    def readiness_problems(self) -> list[str]:
-        return self._database.readiness_problems()
+
+def maintain(deployment: SqlParts, telemetry: Telemetry) -> Stage:
+    """The stage `maintain`. No event or webhook change waits for it."""
+    outages, postponed_work = deployment.outages(telemetry), deployment.postponed_work(telemetry)
+    jobs, clock, lags = deployment.jobs(), deployment.clock, deployment.group_lags()
+    longest_wait = deployment.settings.retry_schedule.tiers[-1].wait
+    backfill = HistoryBackfill(
+        jobs, deployment.stored_webhooks(), deployment.event_history(), deployment.event_codec, clock, outages
+    )
+    overdue, backlogs = deployment.overdue_retries(), deployment.backlogs()
+    return Stage(
+        tasks=[
+            partial(deployment.encryption_check.watch, outages),
+            partial(
+                _lease_keeper("maintain", deployment, telemetry).hold,
+                partial(run_jobs, jobs, backfill, telemetry, postponed_work),
+                partial(finish_erasures, deployment.erasures(), clock, telemetry, postponed_work),
+                partial(
+                    prune_regularly,
+                    deployment.pruning(),
+                    deployment.retention_by_kind(),
+                    clock,
+                    telemetry,
+                    postponed_work,
+                ),
+                partial(resend_overdue, overdue, lags, longest_wait, clock, telemetry, postponed_work),
+                partial(expose_backlog, backlogs, lags, clock, telemetry, postponed_work),
+            ),
+        ],
+        closes=[deployment.database.close],
+        problems=[deployment.encryption_check.problems, deployment.database.readiness_problems],
+    )
+
+
+def meter(deployment: SqlParts, telemetry: Telemetry) -> Stage:
+    """The stage `meter`."""
+    consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
+    admin, outages, database = deployment.topics_admin(), deployment.outages(telemetry), deployment.database
+    work = Meter(
+        consumer,
+        deployment.event_codec,
+        deployment.usage_meter(),
+        AccountCheck(deployment.unknown_accounts(), telemetry, outages, deployment.postponed_work(telemetry)),
+        lambda: run_in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
+        deployment.clock,
+        telemetry,
+        outages,
+    )
+    return Stage(
+        tasks=[work.run],
+        closes=[database.close],
+        problems=[database.readiness_problems, consumer.readiness_problems],
+        drain=lambda: work.drain(deployment.settings.time_limits.drain_seconds),
+    )
+
+
+def notify(deployment: SqlParts, telemetry: Telemetry) -> Stage:
+    """The stage `notify`."""
+    work = Notify(
+        deployment.stored_mails(),
+        deployment.mail_transport(),
+        deployment.lease("notify"),
+        deployment.encryption,
+        deployment.clock,
+        telemetry,
+        deployment.outages(telemetry),
+        deployment.postponed_work(telemetry),
+        deployment.settings.public_url,
+    )
+    return Stage(
+        tasks=[work.run],
+        closes=[deployment.database.close],
+        problems=[deployment.database.readiness_problems],
+        drain=lambda: work.drain(deployment.settings.time_limits.drain_seconds),
+    )

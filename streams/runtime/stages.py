@@ -16,6 +16,7 @@ from streams.core.queues.slots import SLOW_SLOTS, Slots
 from streams.outage import BROKER, EGRESS_PROXY, Outages
 from streams.ports.runtime import Telemetry
 from streams.runtime.deployment import Deployment
+from streams.runtime.running_stage import Stage
 from streams.runtime.startup_checks import check_group, missing_topics_message, wait_until_met
 from streams.settings import Settings
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 # The event is delivered, so the records about it may be batched, which saves the broker requests.
 PRODUCER_LINGER_MS = 20
 
+# A request has a slot, or a slow one.
+_PER_SLOT = 1 + SLOW_SLOTS
+
 # The topics that `deliver` reads in addition to the retry topics.
 DELIVER_TOPICS = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
 
@@ -59,51 +63,41 @@ def watch_topics(
     return TopicsWatch(deployment.topics_admin().partition_counts, consumer.subscribe, is_read, required_topics)
 
 
-class FanOutProcess:
-    """The `fan-out` stage. A drain finishes the current batch and starts no other."""
+def fan_out(deployment: Deployment, telemetry: Telemetry) -> Stage:
+    """The stage `fan-out`. A drain finishes the current batch and starts no other."""
+    settings, outages = deployment.settings, deployment.outages(telemetry)
+    subscriptions, producer = deployment.subscriptions_reader(telemetry), deployment.producer(telemetry)
+    # Faust makes its fetches wait. librdkafka cannot, so the batches wait instead.
+    gather_seconds = settings.latency_budget_ms / 1000 if settings.fan_out_consumer == "librdkafka" else 0
+    client = deployment.event_client(telemetry)
+    reader = EventReader(client, deployment.event_codec, telemetry, outages, gather_seconds)
+    work = FanOut(deployment.event_codec, subscriptions, producer, telemetry, outages)
+    group_name, client_name = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
+    check = partial(check_group, deployment.client_ids(group_name), group_name, client_name)
+    # Why this stage does not join its group yet.
+    start_problems: list[str] = []
 
-    def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
-        self._subscriptions = deployment.subscriptions_reader(telemetry)
-        self._producer = deployment.producer(telemetry)
-        self._outages = deployment.outages(telemetry)
-        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, self._outages)
-        client = deployment.event_client(telemetry)
-        settings = deployment.settings
-        # Faust makes its fetches wait. librdkafka cannot, so the batches wait instead.
-        gather_seconds = settings.latency_budget_ms / 1000 if settings.fan_out_consumer == "librdkafka" else 0
-        self._reader = EventReader(client, deployment.event_codec, telemetry, self._outages, gather_seconds)
-        group_name, client_name = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
-        self._check_group = partial(check_group, deployment.client_ids(group_name), group_name, client_name)
-        # Why this stage does not join its group yet.
-        self._start_problem: str | None = None
-        self._drain_seconds = deployment.settings.time_limits.drain_seconds
+    def set_start_problem(reason: str) -> None:
+        start_problems[:] = [reason]
 
-    async def run(self) -> None:
-        try:
-            await run_until_first_ends(self._subscriptions.run, self._consume)
-        finally:
-            await self._producer.close()
-
-    async def _consume(self) -> None:
+    async def consume() -> None:
         # The first request for the end of the topic opens a connection. Do it before the first event.
-        await self._subscriptions.catch_up()
+        await subscriptions.catch_up()
         # A member that joined anyway would fail again and again.
-        await wait_until_met(self._check_group, BROKER, self._outages, self._set_start_problem)
-        self._start_problem = None
-        await run_until_first_ends(self._reader.run, lambda: self._fan_out.run(self._reader))
+        await wait_until_met(check, BROKER, outages, set_start_problem)
+        start_problems.clear()
+        await run_until_first_ends(reader.run, lambda: work.run(reader))
 
-    def _set_start_problem(self, reason: str) -> None:
-        self._start_problem = reason
-
-    async def drain(self) -> None:
-        await self._reader.drain(self._drain_seconds)
-
-    def readiness_problems(self) -> list[str]:
-        return [
-            *self._subscriptions.readiness_problems(),
-            *self._producer.readiness_problems(),
-            *([self._start_problem] if self._start_problem else self._reader.readiness_problems()),
-        ]
+    return Stage(
+        tasks=[subscriptions.run, consume],
+        closes=[producer.close],
+        problems=[
+            subscriptions.readiness_problems,
+            producer.readiness_problems,
+            lambda: start_problems or reader.readiness_problems(),
+        ],
+        drain=lambda: reader.drain(settings.time_limits.drain_seconds),
+    )
 
 
 def _egress_proxy(settings: Settings, outages: Outages) -> EgressProxy | None:
@@ -120,132 +114,123 @@ def _egress_proxy(settings: Settings, outages: Outages) -> EgressProxy | None:
     )
 
 
-class DeliverProcess:
-    """The `deliver` stage."""
+def deliver(deployment: Deployment, telemetry: Telemetry) -> Stage:
+    """The stage `deliver`."""
+    settings, outages = deployment.settings, deployment.outages(telemetry)
+    subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
+    erasures = deployment.erasures_reader(telemetry)
+    producer = deployment.producer(telemetry, PRODUCER_LINGER_MS)
+    retry_topics = [retry_topic(tier) for tier in deployment.tiers]
+    consumer = deployment.consumer(DELIVER_GROUP, [*DELIVER_TOPICS, *retry_topics], telemetry)
+    # Read every existing tier, so that a changed schedule leaves no record behind.
+    topics_watch = watch_topics(
+        deployment, consumer, lambda name: name in DELIVER_TOPICS or bool(tier_of(name)), retry_topics
+    )
+    max_connections = limit_connections(max(MAX_CONNECTIONS, _PER_SLOT * settings.slots))
+    sender = _sender(settings, max_connections, outages)
+    loop_clock = LoopClock()
+    limiter = SlotLimiter(Slots(_slot_count(settings, max_connections, telemetry), time.monotonic), loop_clock.now)
+    ports = DeliverPorts(
+        codec=deployment.codec,
+        subscriptions=subscriptions,
+        replay_lookup=deployment.replay_lookup(telemetry),
+        erased_learners=erasures,
+        encryption=deployment.encryption,
+        sender=sender,
+        producer=producer,
+        clock=deployment.clock,
+        telemetry=telemetry,
+    )
+    work = Deliver(ports, _delivery_policy(settings), limiter, outages)
+    partition_consumer = PartitionConsumer(consumer, work, producer, deployment.clock, telemetry, outages)
 
-    def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
-        settings = deployment.settings
-        self._prefix = settings.topic_prefix
-        self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
-        self._producer = deployment.producer(telemetry, PRODUCER_LINGER_MS)
-        retry_topics = [retry_topic(tier) for tier in deployment.tiers]
-        self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVER_TOPICS, *retry_topics], telemetry)
-        # Read every existing tier, so that a changed schedule leaves no record behind.
-        self._topics_watch = watch_topics(
-            deployment, self._consumer, lambda name: name in DELIVER_TOPICS or bool(tier_of(name)), retry_topics
+    async def consume() -> None:
+        await subscriptions.wait_until_ready()
+        await erasures.wait_until_ready()
+        await topics_watch.check()
+        await run_until_first_ends(topics_watch.run, partition_consumer.run)
+
+    async def drain() -> None:
+        limiter.close()
+        await partition_consumer.drain(REQUESTS_DRAIN_SECONDS, DELIVER_DRAIN_SECONDS)
+
+    def topic_problems() -> list[str]:
+        absent_topics = topics_watch.missing_topics
+        return [missing_topics_message(absent_topics, settings.topic_prefix)] if absent_topics else []
+
+    return Stage(
+        tasks=[
+            subscriptions.run,
+            erasures.run,
+            consume,
+            lambda: loop_clock.run(lambda: limiter.is_used),
+            lambda: limiter.run(telemetry, deployment.clock),
+        ],
+        closes=[sender.close, producer.close],
+        problems=[
+            topic_problems,
+            subscriptions.readiness_problems,
+            erasures.readiness_problems,
+            producer.readiness_problems,
+            consumer.readiness_problems,
+            partition_consumer.readiness_problems,
+        ],
+        drain=drain,
+    )
+
+
+def _slot_count(settings: Settings, max_connections: int, telemetry: Telemetry) -> int:
+    slot_count = min(settings.slots, max(2, max_connections // _PER_SLOT))
+    if slot_count < settings.slots:
+        telemetry.warning(
+            "fewer_slots_than_set", slots=slot_count, why="the limit of open files (ulimit -n) is too low"
         )
-        # A request has a slot, or a slow one.
-        per_slot = 1 + SLOW_SLOTS
-        max_connections = limit_connections(max(MAX_CONNECTIONS, per_slot * settings.slots))
-        outages = deployment.outages(telemetry)
-        self._sender = HttpSender(
-            connections=max_connections,
-            timeout_seconds=settings.attempt_timeout_seconds,
-            allowed_networks=settings.allowed_networks,
-            ca_file=settings.ca_file,
-            dns_probe_host=settings.dns_probe_host,
-            proxy=_egress_proxy(settings, outages),
-        )
-        self._telemetry, self._clock = telemetry, deployment.clock
-        self._loop_clock = LoopClock()
-        slot_count = min(settings.slots, max(2, max_connections // per_slot))
-        if slot_count < settings.slots:
-            telemetry.warning(
-                "fewer_slots_than_set", slots=slot_count, why="the limit of open files (ulimit -n) is too low"
-            )
-        self._limiter = SlotLimiter(Slots(slot_count, time.monotonic), self._loop_clock.now)
-        self._erasures = deployment.erasures_reader(telemetry)
-        ports = DeliverPorts(
-            codec=deployment.codec,
-            subscriptions=self._subscriptions,
-            replay_lookup=deployment.replay_lookup(telemetry),
-            erased_learners=self._erasures,
-            encryption=deployment.encryption,
-            sender=self._sender,
-            producer=self._producer,
-            clock=deployment.clock,
-            telemetry=telemetry,
-        )
-        policy = DeliveryPolicy(
-            settings.retry_schedule,
-            settings.attempt_timeout_seconds,
-            settings.signature_header,
-            settings.send_traceparent,
-            settings.user_agent,
-        )
-        deliver = Deliver(ports, policy, self._limiter, outages)
-        self._partition_consumer = PartitionConsumer(
-            self._consumer, deliver, self._producer, deployment.clock, telemetry, outages
-        )
-
-    async def run(self) -> None:
-        try:
-            await run_until_first_ends(
-                self._subscriptions.run,
-                self._erasures.run,
-                self._consume,
-                lambda: self._loop_clock.run(lambda: self._limiter.is_used),
-                lambda: self._limiter.run(self._telemetry, self._clock),
-            )
-        finally:
-            await self._sender.close()
-            await self._producer.close()
-
-    async def _consume(self) -> None:
-        await self._subscriptions.wait_until_ready()
-        await self._erasures.wait_until_ready()
-        await self._topics_watch.check()
-        await run_until_first_ends(self._topics_watch.run, self._partition_consumer.run)
-
-    async def drain(self) -> None:
-        self._limiter.close()
-        await self._partition_consumer.drain(REQUESTS_DRAIN_SECONDS, DELIVER_DRAIN_SECONDS)
-
-    def readiness_problems(self) -> list[str]:
-        absent_topics = self._topics_watch.missing_topics
-        return [
-            *([missing_topics_message(absent_topics, self._prefix)] if absent_topics else []),
-            *self._subscriptions.readiness_problems(),
-            *self._erasures.readiness_problems(),
-            *self._producer.readiness_problems(),
-            *self._consumer.readiness_problems(),
-            *self._partition_consumer.readiness_problems(),
-        ]
+    return slot_count
 
 
-class RecordProcess:
-    """The `record` stage."""
+def _sender(settings: Settings, max_connections: int, outages: Outages) -> HttpSender:
+    return HttpSender(
+        connections=max_connections,
+        timeout_seconds=settings.attempt_timeout_seconds,
+        allowed_networks=settings.allowed_networks,
+        ca_file=settings.ca_file,
+        dns_probe_host=settings.dns_probe_host,
+        proxy=_egress_proxy(settings, outages),
+    )
 
-    def __init__(self, deployment: "SqlParts", telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain_seconds
-        self._producer = deployment.producer(telemetry)
-        self._consumer = deployment.consumer(RECORD_GROUP, RECORD_INPUTS, telemetry, in_bulk=True)
-        self._topics_watch = watch_topics(deployment, self._consumer, lambda name: name in RECORD_INPUTS, ())
-        self._database = deployment.database
-        self._stage = RecordStage(
-            self._consumer,
-            deployment.codec,
-            deployment.recorder(telemetry),
-            self._producer,
-            deployment.clock,
-            telemetry,
-            deployment.outages(telemetry),
-        )
 
-    async def run(self) -> None:
-        try:
-            await run_until_first_ends(self._topics_watch.run, self._stage.run)
-        finally:
-            await self._producer.close()
-            await self._database.close()
+def _delivery_policy(settings: Settings) -> DeliveryPolicy:
+    return DeliveryPolicy(
+        settings.retry_schedule,
+        settings.attempt_timeout_seconds,
+        settings.signature_header,
+        settings.send_traceparent,
+        settings.user_agent,
+    )
 
-    async def drain(self) -> None:
-        await self._stage.drain(self._drain_seconds)
 
-    def readiness_problems(self) -> list[str]:
-        return [
-            *self._database.readiness_problems(),
-            *self._producer.readiness_problems(),
-            *self._consumer.readiness_problems(),
-            *self._stage.readiness_problems(),
-        ]
+def record(deployment: "SqlParts", telemetry: Telemetry) -> Stage:
+    """The stage `record`."""
+    producer, database = deployment.producer(telemetry), deployment.database
+    consumer = deployment.consumer(RECORD_GROUP, RECORD_INPUTS, telemetry, in_bulk=True)
+    topics_watch = watch_topics(deployment, consumer, lambda name: name in RECORD_INPUTS, ())
+    work = RecordStage(
+        consumer,
+        deployment.codec,
+        deployment.recorder(telemetry),
+        producer,
+        deployment.clock,
+        telemetry,
+        deployment.outages(telemetry),
+    )
+    return Stage(
+        tasks=[topics_watch.run, work.run],
+        closes=[producer.close, database.close],
+        problems=[
+            database.readiness_problems,
+            producer.readiness_problems,
+            consumer.readiness_problems,
+            work.readiness_problems,
+        ],
+        drain=lambda: work.drain(deployment.settings.time_limits.drain_seconds),
+    )

@@ -2,18 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from streams.adapters.kafka.connection.tokens import TokenSource, keep_token
+from streams.adapters.kafka.connection.tokens import keep_token
 from streams.adapters.threads import run_in_daemon_thread
-from streams.outage import Outages
 from streams.runtime.deployment import Deployment
-from streams.runtime.running_stage import Runnable
+from streams.runtime.running_stage import Stage
 from streams.runtime.startup_checks import StartupChecks
-from streams.tasks import run_until_first_ends
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import (
     BULK_DELIVERIES,
@@ -31,18 +29,18 @@ from streams.topics import (
 if TYPE_CHECKING:
     from streams.runtime.sql_parts import SqlParts
 
-StageFactory = Callable[[Deployment, PrometheusTelemetry], Runnable]
+StageFactory = Callable[[Deployment, PrometheusTelemetry], Stage]
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """The prerequisites of a stage, and its classes as `module:Class` in this folder, imported when the stage starts.
+    """The prerequisites of a stage, and its names as `module:name` in this folder, imported when the stage starts.
 
-    `process` is made of a deployment, which is `database_deployment` if the stage needs the database. `check_settings`
+    `factory` takes a deployment, which is `database_deployment` if the stage needs the database. `check_settings`
     raises `Misconfigured` for a wrong setting at once.
     """
 
-    process: str
+    factory: str
     required_topics: Callable[[Deployment], Sequence[str]]
     database_deployment: str | None = None
     check_settings: Callable[[Deployment], object] = lambda _: None
@@ -54,10 +52,10 @@ class StageSpec:
 
     def load_factory(self) -> StageFactory:
         """Import the parts, which may take a second."""
-        make_process: StageFactory = _load(self.process)
+        make_stage: StageFactory = _load(self.factory)
         if self.database_deployment is None:
-            return make_process
-        return partial(_make_with_database, _load(self.database_deployment), make_process)
+            return make_stage
+        return partial(_make_with_database, _load(self.database_deployment), make_stage)
 
 
 async def prepare_stage(
@@ -66,7 +64,7 @@ async def prepare_stage(
     telemetry: PrometheusTelemetry,
     on_wait: Callable[[str], None],
     import_lock: asyncio.Lock | None = None,
-) -> Runnable:
+) -> Stage:
     """Wait for the prerequisites, then make the stage. `on_wait` takes each wait's reason. Raises `Misconfigured`.
 
     The stages of a process share `import_lock`: a thread must not see a module that another has half imported.
@@ -79,20 +77,10 @@ async def prepare_stage(
     await spec.startup_checks(deployment).wait_until_met(deployment, deployment.outages(telemetry), on_wait)
     factory = await run_in_daemon_thread(spec.load_factory)
     stage = factory(deployment, telemetry)
-    source = deployment.token_source
-    return StageWithToken(stage, source, deployment.outages(telemetry)) if source else stage
-
-
-class StageWithToken:
-    """A stage that renews the token of its Kafka clients."""
-
-    def __init__(self, stage: Runnable, token_source: TokenSource, outages: Outages) -> None:
-        self._stage = stage
-        self._renew_token = partial(keep_token, token_source, outages)
-        self.drain, self.readiness_problems = stage.drain, stage.readiness_problems
-
-    async def run(self) -> None:
-        await run_until_first_ends(self._stage.run, self._renew_token)
+    if source := deployment.token_source:
+        renew_token = partial(keep_token, source, deployment.outages(telemetry))
+        return replace(stage, tasks=[*stage.tasks, renew_token])
+    return stage
 
 
 def _load(path: str) -> Any:
@@ -102,10 +90,10 @@ def _load(path: str) -> Any:
 
 def _make_with_database(
     deployment_type: "type[SqlParts]",
-    make_process: Callable[["SqlParts", PrometheusTelemetry], Runnable],
+    make_stage: Callable[["SqlParts", PrometheusTelemetry], Stage],
     deployment: Deployment,
     telemetry: PrometheusTelemetry,
-) -> Runnable:
+) -> Stage:
     with_sql = deployment_type(
         deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
     )
@@ -114,7 +102,7 @@ def _make_with_database(
     if "kafka" in vars(deployment):
         vars(with_sql)["kafka"] = deployment.kafka
     telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
-    return make_process(with_sql, telemetry)
+    return make_stage(with_sql, telemetry)
 
 
 def _report_pool(deployment: "SqlParts", telemetry: PrometheusTelemetry) -> None:
@@ -132,47 +120,45 @@ def _check_fan_out(deployment: Deployment) -> None:
 
 STAGES: dict[str, StageSpec] = {
     "fan-out": StageSpec(
-        "stages:FanOutProcess",
+        "stages:fan_out",
         required_topics=lambda _: [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES, BULK_DELIVERIES],
         check_settings=_check_fan_out,
     ),
     "deliver": StageSpec(
-        "stages:DeliverProcess",
+        "stages:deliver",
         required_topics=lambda deployment: [SUBSCRIPTIONS, ERASURES, *delivery_family(deployment.tiers), INVALID],
         check_settings=lambda deployment: deployment.encryption,
     ),
     # It recognizes erased learners by an encrypted key.
     "record": StageSpec(
-        "stages:RecordProcess",
+        "stages:record",
         required_topics=lambda _: [*RECORD_INPUTS, INVALID],
         database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.encryption,
     ),
     # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`, and sends our own events.
     "publish": StageSpec(
-        "sql_stages:PublishProcess",
+        "sql_stages:publish",
         required_topics=lambda _: [SUBSCRIPTIONS, ERASURES, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
         database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.event_codec,
     ),
     # It reads past events for backfills.
     "maintain": StageSpec(
-        "sql_stages:MaintainProcess",
+        "sql_stages:maintain",
         required_topics=lambda _: [SESSION_EVENTS],
         database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.event_codec,
     ),
     "meter": StageSpec(
-        "sql_stages:MeterProcess",
+        "sql_stages:meter",
         required_topics=lambda _: [SESSION_EVENTS],
         database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.event_codec,
     ),
-    "notify": StageSpec(
-        "sql_stages:NotifyProcess", required_topics=lambda _: [], database_deployment="sql_parts:SqlParts"
-    ),
+    "notify": StageSpec("sql_stages:notify", required_topics=lambda _: [], database_deployment="sql_parts:SqlParts"),
     "api": StageSpec(
-        "api_stage:ApiProcess",
+        "api_stage:api",
         required_topics=lambda _: [SESSION_EVENTS, TEST_DELIVERIES],
         database_deployment="bootstrap:SqlDeployment",
         check_settings=lambda deployment: deployment.encryption,

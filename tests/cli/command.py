@@ -1,12 +1,30 @@
 """Runs a command beside an API in the same process."""
 
 import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import uvicorn
+from starlette.types import ASGIApp
 from typer.testing import CliRunner, Result
 
 from rest.api_fixture import ApiFixture
 from streams.adapters.clock import SystemClock
 from streams.cli.app import app
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[str]:
+    """Serve an application on loopback; yields its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
 
 
 async def run(*arguments: str, answer: str = "") -> Result:

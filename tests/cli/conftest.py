@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from cli.command import served
 
 from rest.api_fixture import ApiFixture, open_api
-from streams.adapters.encryption import generate_key
 from streams.cli import output
+from streams.local_key import make_local_key, write_local_key
 
 
 @pytest.fixture
@@ -23,10 +24,11 @@ def terminal(is_at_terminal: Callable[[bool], None]) -> None:
 
 @pytest.fixture
 async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiFixture]:
-    """An API on the database that the commands use."""
-    url, keys = f"sqlite:///{tmp_path}/db.sqlite", generate_key()
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", keys)
+    """An API on this machine, whose local key the commands have."""
+    file = tmp_path / "api.json"
+    monkeypatch.setenv("SCORM_WEBHOOKS_LOCAL_KEY_FILE", str(file))
     monkeypatch.chdir(tmp_path)
-    async with open_api(url, settings={"SCORM_WEBHOOKS_ENCRYPTION_KEYS": keys}) as api:
+    settings = {"SCORM_WEBHOOKS_LOCAL_KEY_FILE": str(file)}
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=settings) as api, served(api.app) as url:
+        write_local_key(file, make_local_key(url))
         yield api

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.command import run
-from cli.test_remote import served
+from cli.command import run, served
 
 from builders import NOON, attempt
 from rest.api_fixture import ApiFixture, open_api

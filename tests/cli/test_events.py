@@ -122,7 +122,7 @@ def test_without_any_address_nothing_is_published(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "events"
     file.write_text(line(id="evt_1"))
-    with pytest.raises(Misconfigured, match="has no system"):
+    with pytest.raises(Misconfigured, match="SCORM_WEBHOOKS_API_URL: is required"):
         events.events_publish(str(file))
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
 

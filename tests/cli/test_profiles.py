@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cli.command import run
-from cli.test_remote import served
+from cli.command import run, served
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rest.api_fixture import OPERATOR_KEY, ApiFixture, open_api
 from streams.cli.profiles import find_target, profiles_path
 from streams.core.errors import Invalid, Misconfigured, Unavailable
+from streams.local_key import make_local_key, write_local_key
 
 pytestmark = pytest.mark.slow
-SET = ("SCORM_WEBHOOKS_API_URL", "SCORM_WEBHOOKS_API_KEY", "SCORM_WEBHOOKS_PROFILE", "DATABASE_URL")
+SET = ("SCORM_WEBHOOKS_API_URL", "SCORM_WEBHOOKS_API_KEY", "SCORM_WEBHOOKS_PROFILE")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,8 @@ async def test_commands_use_what_login_stored(api: ApiFixture, monkeypatch: pyte
         assert stat.S_IMODE(profiles_path().stat().st_mode) == 0o600
         assert (await run("webhooks", "list", "--json")).stdout == "[]\n"
         assert (await run("logout")).exit_code == 0
-        assert find_target() is None
+        with pytest.raises(Misconfigured, match="SCORM_WEBHOOKS_API_URL: is required"):
+            find_target()
 
 
 async def test_a_key_that_the_api_refuses_is_not_stored(api: ApiFixture) -> None:
@@ -96,7 +97,8 @@ async def test_several_profiles_have_names(api: ApiFixture, monkeypatch: pytest.
     async with served(api.app) as url:
         await run("--profile", "acme", "login", url, answer=f"{api.acme.key}\n")
         forget_environment(monkeypatch)
-        assert find_target() is None
+        with pytest.raises(Misconfigured, match="SCORM_WEBHOOKS_API_URL: is required"):
+            find_target()
         listed = await run("--profile", "acme", "webhooks", "list", "--json")
         assert listed.stdout == "[]\n"
         forget_environment(monkeypatch)
@@ -110,24 +112,15 @@ def write(path: Path, profiles: object, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
-def test_the_environment_and_a_system_nearby_are_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_and_an_api_nearby_are_first(monkeypatch: pytest.MonkeyPatch) -> None:
     write(profiles_path(), {"default": {"url": "https://one.example.com", "key": "sk_1"}})
-    target = find_target()
-    assert target
-    assert (target.url, target.key_name) == ("https://one.example.com", "profile default")
-    # Of another project.
-    monkeypatch.setenv("DATABASE_URL", "sqlite:///db")
-    assert find_target() is not None
-    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", "k")
-    assert find_target() is None
-    monkeypatch.delenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS")
-    (home / "elsewhere" / ".scorm-webhooks").mkdir()
-    assert find_target() is None
+    assert (find_target().url, find_target().key_name) == ("https://one.example.com", "profile default")
+    file = Path(".scorm-webhooks/api.json")
+    write_local_key(file, make_local_key("http://127.0.0.1:1"))
+    assert (find_target().url, find_target().url_name) == ("http://127.0.0.1:1", str(file))
     monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", "https://two.example.com")
     monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", "sk_2")
-    target = find_target()
-    assert target
-    assert target.url == "https://two.example.com"
+    assert find_target().url == "https://two.example.com"
 
 
 def test_a_file_that_others_may_read_is_refused() -> None:

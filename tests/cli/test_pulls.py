@@ -1,7 +1,7 @@
 """A person pulls events at a terminal, as a program would."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from cli.command import run
@@ -15,9 +15,8 @@ pytestmark = pytest.mark.slow
 
 async def hold(api: ApiFixture, webhook_id: str, event_id: str, seconds: int) -> None:
     owed = delivery(account_id=api.acme.account_id, webhook_id=webhook_id, event_id=event_id)
-    await api.record(
-        owed.to_held(HoldReason.PULL, None, is_attempted=False), at=datetime.now(UTC) - timedelta(seconds=9 - seconds)
-    )
+    held_at = api.clock.now() - timedelta(seconds=9 - seconds)
+    await api.record(owed.to_held(HoldReason.PULL, None, is_attempted=False), at=held_at)
 
 
 async def test_a_webhook_without_a_url_is_pulled(api: ApiFixture) -> None:

@@ -1,16 +1,12 @@
 """With SCORM_WEBHOOKS_API_URL commands use that API over HTTP, with a key, and no database of their own."""
 
-import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from cli.command import run, run_with_jobs
+from cli.command import run, run_with_jobs, served
 from cli.test_api_json import store_dead_letter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -24,19 +20,6 @@ from streams.core.errors import Forbidden, Invalid, Misconfigured, NotFound, Una
 from streams.topics import SESSION_EVENTS
 
 Use = Callable[[str], None]
-
-
-@asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve an application on loopback; yields its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_a_command_in_another_folder_makes_no_second_system(tmp_path: Path, monk
     monkeypatch.delenv("DATABASE_URL", raising=False)
     ended = CliRunner().invoke(app, ["accounts", "list"])
     assert isinstance(ended.exception, Misconfigured)
-    assert f"{tmp_path}/.scorm-webhooks has no system" in str(ended.exception)
+    assert "or, on the system's own machine, start `scorm-webhooks up`" in str(ended.exception)
     assert list(tmp_path.iterdir()) == []
 
 

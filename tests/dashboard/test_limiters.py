@@ -143,7 +143,7 @@ def test_every_limiter_is_in_the_table() -> None:
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     limiting = {str(path.relative_to(ROOT)) for path in files if _IS_LIMITER.search(path.read_text())}
     # They limit their own queries or requests at once, and refuse no request.
-    limiting -= {"streams/stages/release_held.py", "streams/stages/retention.py", "api/local.py"}
+    limiting -= {"streams/stages/release_held.py", "streams/stages/retention.py"}
     assert limiting == {file for file, _ in LIMITERS.values()}
 
 

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from psycopg.rows import dict_row
 
 from e2e.commands import ForkedProcess, fork, run_forked
 from real.process import free_ports
+from streams.cli.root import CLIENT_GROUPS
 from streams.core.webhooks.subscriptions_table import PROPAGATION_SECONDS
 from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
 
@@ -41,6 +43,12 @@ def until(
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {seconds} s: {message() if callable(message) else message or condition}")
         time.sleep(every)
+
+
+# The groups and commands that are clients of the API.
+API_COMMANDS = {*CLIENT_GROUPS, "operators", "apply", "listen", "reconcile", "tail", "trigger"}
+COMMANDS_API = "commands-api"
+_ARGUMENTS = {BACKGROUND_NAME: RUN_BACKGROUND_ARGUMENTS, COMMANDS_API: ("api",)}
 
 
 class System:
@@ -79,6 +87,8 @@ class System:
         self._own_imports = own_imports or own_sessions or bool(self.env.get("PYTHONPATH")) or python != sys.executable
         self._processes: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
         self._commands: list[ForkedProcess] = []
+        self._api_environ: dict[str, str] = {}
+        self._api_lock = threading.Lock()
         self._ports: dict[str, int] = {}
 
     def run(self, *arguments: str, stdin: str | None = None) -> Any:
@@ -88,22 +98,24 @@ class System:
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run a command; its exit code and what it wrote."""
+        """Run a command; its exit code and what it wrote. One of the API gets an API that no test stops."""
+        env = {**self.env, **self.api_for(arguments)}
         if not self.env.get("PYTHONPATH") and self.python == sys.executable:
-            return run_forked(arguments, self.env, self.folder, stdin)
+            return run_forked(arguments, env, self.folder, stdin)
         command = [self.python, "-m", "streams", *arguments]
         return subprocess.run(
-            command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
+            command, env=env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
         )
 
     def answer(self, text: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a command that asks, with a terminal on which a person types `text`."""
         command = [sys.executable, "-m", "streams", *arguments]
+        env = {**self.env, **self.api_for(arguments)}
         keyboard, terminal = os.openpty()
         try:
             os.write(keyboard, text.encode())
             return subprocess.run(
-                command, env=self.env, cwd=self.folder, stdin=terminal, capture_output=True, text=True, timeout=120
+                command, env=env, cwd=self.folder, stdin=terminal, capture_output=True, text=True, timeout=120
             )
         finally:
             os.close(terminal)
@@ -111,9 +123,31 @@ class System:
 
     def launch_command(self, *arguments: str) -> None:
         """Start a command without waiting for its end."""
+        env = {**self.env, **self.api_for(arguments)}
         with (self.folder / "commands.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
             streams = [nothing.fileno(), log.fileno(), log.fileno()]
-            self._commands.append(fork(arguments, self.env, self.folder, streams))
+            self._commands.append(fork(arguments, env, self.folder, streams))
+
+    def api_for(self, arguments: Sequence[str]) -> dict[str, str]:
+        """The variable by which a command finds an API of its own. `up`, and a test of the API, have theirs."""
+        is_by_api = arguments[0] in API_COMMANDS and tuple(arguments[:2]) != ("events", "publish")
+        if not is_by_api or "KAFKA_BOOTSTRAP_SERVERS" not in self.env or "SCORM_WEBHOOKS_API_URL" in self.env:
+            return {}
+        file = self.folder / "commands-api.json"
+        variable = {"SCORM_WEBHOOKS_LOCAL_KEY_FILE": str(file)}
+        with self._api_lock:
+            self._keep_api(file, variable)
+        return variable
+
+    def _keep_api(self, file: Path, variable: dict[str, str]) -> None:
+        is_running = COMMANDS_API in self._processes and self.exit_code(COMMANDS_API) is None
+        if not is_running or self._api_environ != self.env:
+            if is_running:
+                self.kill(COMMANDS_API)
+            file.unlink(missing_ok=True)
+            self._api_environ = dict(self.env)
+            self.launch(COMMANDS_API, SCORM_WEBHOOKS_API_PORT="0", **variable)
+            until(file.exists, START_SECONDS, f"an API for commands; its log is in {self.folder}")
 
     # -- integrators -------------------------------------------------------------------------------------------
 
@@ -191,7 +225,7 @@ class System:
         """Start a stage, or `BACKGROUND`, without waiting."""
         [port] = free_ports(1)
         self._ports[stage] = port
-        arguments = [*(RUN_BACKGROUND_ARGUMENTS if stage == BACKGROUND_NAME else (stage,)), *options]
+        arguments = [*_ARGUMENTS.get(stage, (stage,)), *options]
         full_env = {**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env}
         with (self.folder / f"{stage}.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
             if not self._own_imports and "PYTHONPATH" not in env:

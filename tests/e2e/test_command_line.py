@@ -17,6 +17,7 @@ import parts
 from conftest import random_prefix
 from e2e.system import System, until
 from real.process import heed_ctrl_c
+from streams.local_key import make_local_key, write_local_key
 
 pytestmark = pytest.mark.e2e
 
@@ -27,11 +28,11 @@ EVENT = (
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> System:
-    """Commands with a SQLite database."""
-    system = System(tmp_path, {"SCORM_WEBHOOKS_TOPIC_PREFIX": random_prefix()})
-    del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
-    return system
+def bare(tmp_path: Path) -> System:
+    """Commands without a running system; a database would be SQLite."""
+    bare = System(tmp_path, {"SCORM_WEBHOOKS_TOPIC_PREFIX": random_prefix()})
+    del bare.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
+    return bare
 
 
 def one_line(done: "subprocess.CompletedProcess[str]", code: int) -> str:
@@ -41,68 +42,83 @@ def one_line(done: "subprocess.CompletedProcess[str]", code: int) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", [["accounts", "create", "Acme"], ["deliveries", "list"], ["dead-letters", "list"]])
-def test_before_a_migration_a_command_says_what_to_run(system: System, command: list[str]) -> None:
-    assert "`scorm-webhooks db upgrade` makes an empty one" in one_line(system.attempt(*command), 2)
+def test_before_a_migration_a_command_says_what_to_run(bare: System) -> None:
+    assert "`scorm-webhooks db upgrade` makes an empty one" in one_line(bare.attempt("secrets", "reencrypt"), 2)
 
 
-def test_without_kafka_a_command_says_why_in_one_line(system: System) -> None:
-    system.env["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
-    system.run("db", "upgrade")
-    account = system.account()
-    create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks", "--json")
-    test = ("webhooks", "test", system.run(*create)["id"])
-    commands = (("topics", "plan"), ("topics", "apply"), ("events", "publish", "-"), test)
-    event = EVENT.replace("acc_1", account)
+@pytest.mark.parametrize("command", [["accounts", "create", "Acme"], ["deliveries", "list"], ["operators", "sign-in"]])
+def test_without_an_api_a_command_says_what_to_start(bare: System, command: list[str]) -> None:
+    assert "start `scorm-webhooks up` or `scorm-webhooks api`" in one_line(bare.attempt(*command), 2)
+    file = bare.folder / ".scorm-webhooks" / "api.json"
+    # As a kill leaves it.
+    write_local_key(file, make_local_key("http://127.0.0.1:1"))
+    line = one_line(bare.attempt(*command), 3)
+    assert "api.json: http://127.0.0.1:1 does not answer: Connection refused; start `scorm-webhooks up`" in line
+
+
+def test_without_kafka_a_command_says_why_in_one_line(bare: System) -> None:
+    bare.env["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
+    commands = (("topics", "plan"), ("topics", "apply"), ("events", "publish", "-"))
     with ThreadPoolExecutor() as threads:
-        for done in threads.map(lambda command: system.attempt(*command, stdin=event), commands):
+        for done in threads.map(lambda command: bare.attempt(*command, stdin=EVENT), commands):
             error = one_line(done, 3)
             assert "Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 (" in error
             assert error.endswith("Connection refused)")
             assert done.stdout == ""
 
 
-def test_the_version_is_printed(system: System) -> None:
-    release, _, commit = system.run("--version").strip().partition("+g")
+def test_the_version_is_printed(bare: System) -> None:
+    release, _, commit = bare.run("--version").strip().partition("+g")
     assert release == version("scorm-webhooks")
     # A wheel names its commit; a checkout has none.
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=parts.ROOT, capture_output=True, text=True)
     assert head.stdout.startswith(commit.removesuffix(".dirty"))
 
 
-def test_the_address_of_a_killed_up_is_not_used(system: System) -> None:
-    (system.folder / ".scorm-webhooks").mkdir()
-    broker = system.folder / ".scorm-webhooks" / "broker.json"
+def test_the_address_of_a_killed_up_is_not_used(bare: System) -> None:
+    (bare.folder / ".scorm-webhooks").mkdir()
+    broker = bare.folder / ".scorm-webhooks" / "broker.json"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     broken: list[object] = [{"bootstrap": f"127.0.0.1:{port}", "pid": 1}, {}, [], {"bootstrap": None}]
     for left in broken:
         broker.write_text(json.dumps(left))
-        error = one_line(system.attempt("events", "publish", "-", stdin=EVENT), 2)
-        assert "start `scorm-webhooks up` first" in error
+        assert "start `scorm-webhooks up` first" in one_line(bare.attempt("topics", "plan"), 2)
 
 
-def test_an_unwritable_data_directory_is_named(system: System) -> None:
-    system.env["SCORM_WEBHOOKS_DATA_DIR"] = "/proc/self"
-    for command in (["up"], ["webhooks", "list"]):
-        error = system.attempt(*command)
+def test_an_unwritable_data_directory_is_named(bare: System) -> None:
+    bare.env["SCORM_WEBHOOKS_DATA_DIR"] = "/proc/self"
+    for command in (["up"], ["secrets", "reencrypt"]):
+        error = bare.attempt(*command)
         assert error.returncode in (2, 3)
         assert "Traceback" not in error.stderr
         assert error.stderr.splitlines()[-1].startswith("error: SCORM_WEBHOOKS_DATA_DIR: /proc/self")
 
 
-@pytest.mark.parametrize("command", ["accounts list", "accounts list --json", "--help", "keys generate"])
-def test_a_full_output_is_one_line(system: System, command: str) -> None:
-    system.run("db", "upgrade")
+@pytest.mark.parametrize("command", ["--help", "keys generate"])
+def test_a_full_output_is_one_line(bare: System, command: str) -> None:
+    fails_on_a_full_output(bare, command)
+
+
+def test_a_list_to_a_broken_output_is_one_line(system: System) -> None:
+    system.account()
+    for command in ("accounts list", "accounts list --json"):
+        fails_on_a_full_output(system, command)
+        ends_on_a_closed_output(system, command)
+
+
+def test_a_closed_output_is_quiet(bare: System) -> None:
+    ends_on_a_closed_output(bare, "--help")
+
+
+def fails_on_a_full_output(system: System, command: str) -> None:
     with open("/dev/full", "w") as full:
         done = running(system, command, stdout=full)
         _, error = done.communicate(timeout=60)
     assert (done.returncode, error) == (3, b"error: standard output: No space left on device\n")
 
 
-@pytest.mark.parametrize("command", ["accounts list", "--help"])
-def test_a_closed_output_is_quiet(system: System, command: str) -> None:
-    system.run("db", "upgrade")
+def ends_on_a_closed_output(system: System, command: str) -> None:
     done = running(system, command, stdout=subprocess.PIPE)
     assert done.stdout
     done.stdout.close()
@@ -112,18 +128,14 @@ def test_a_closed_output_is_quiet(system: System, command: str) -> None:
     assert done.returncode == 1
 
 
-def test_ctrl_c_is_quiet(system: System) -> None:
-    (system.folder / ".scorm-webhooks").mkdir()
-    fifo = system.folder / "events"
+def test_ctrl_c_is_quiet(bare: System) -> None:
+    fifo = bare.folder / "events"
     os.mkfifo(fifo)
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        left = {"bootstrap": f"127.0.0.1:{broker.getsockname()[1]}"}
-        (system.folder / ".scorm-webhooks" / "broker.json").write_text(json.dumps(left))
-        done = running(system, f"events publish {fifo}", stdout=subprocess.PIPE)
-        with open(fifo, "w"):  # returns once the command opens it
-            done.send_signal(signal.SIGINT)
-        # The end of the file wakes a read that began just after the signal came.
-        error = done.communicate(timeout=20)
+    done = running(bare, f"events publish {fifo}", stdout=subprocess.PIPE)
+    with open(fifo, "w"):  # returns once the command opens it
+        done.send_signal(signal.SIGINT)
+    # The end of the file wakes a read that began just after the signal came.
+    error = done.communicate(timeout=20)
     assert (done.returncode, error) == (130, (b"", b""))
 
 
@@ -132,8 +144,6 @@ def actions(system: System) -> list[str]:
 
 
 def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
-    system.env["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
-    system.run("db", "upgrade")
     url = "http://127.0.0.1:9/hook"
     made = system.run("webhooks", "create", "--account", system.account(), "--url", url, "--json")
     done = running(system, f"deliveries replay {made['id']} --since 2026-04-10T10:00:00Z --yes", stdout=subprocess.PIPE)
@@ -151,7 +161,13 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
 
 
 def running(system: System, command: str, **streams: Any) -> "subprocess.Popen[bytes]":
-    arguments = [sys.executable, "-m", "streams", *command.split()]
+    words = command.split()
+    env = {**system.env, **system.api_for(words)}
     return subprocess.Popen(
-        arguments, env=system.env, cwd=system.folder, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c, **streams
+        [sys.executable, "-m", "streams", *words],
+        env=env,
+        cwd=system.folder,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_ctrl_c,
+        **streams,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CONTAINERS = {
     *("dict", "list", "set", "deque", "OrderedDict", "defaultdict", "Counter"),
-    *("Queue", "WeakSet", "WeakKeyDictionary", "WeakValueDictionary", "TTLCache"),
+    *("Queue", "WeakSet", "WeakKeyDictionary", "WeakValueDictionary", "TTLCache", "LRUCache"),
 }
 CACHES = {"cache", "lru_cache"}
 
@@ -24,7 +24,6 @@ TABLES = {
     "api/documentation/pages.py api_page_files": FIXED,
     "api/documentation/site.py BuiltSite._files": "the files of the built site",
     "api/documentation/site.py built_site": FIXED,
-    "api/local.py LocalApp._included_features": FIXED,
     "api/shell/assets.py assets": FIXED,
     "streams/adapters/avro/codec.py _fingerprint": "64 schemas",
     "streams/adapters/avro/codec.py AvroCodec._newest_schemas": FIXED,
@@ -129,6 +128,7 @@ TABLES = {
     "streams/producer.py EventProducer._unacknowledged": "most_unacknowledged of the caller's own process",
     "streams/runtime/supervisor.py Supervisor.children": FIXED,
     "streams/features/accounts/access.py AccessService._key_cache": "MAX_REMEMBERED_KEYS",
+    "streams/features/accounts/access.py AccessService._known_accounts": "MAX_REMEMBERED_KEYS",
     "streams/features/accounts/access.py AccessService._recent_keys": "MAX_REMEMBERED_KEYS",
     "streams/features/accounts/access.py AccessService._use_updates": "MAX_REMEMBERED_KEYS",
     "streams/features/events/recipients.py RecipientService._existing_accounts": "MAX_REMEMBERED_ACCOUNTS",

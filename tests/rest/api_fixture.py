@@ -28,6 +28,7 @@ from streams.adapters.sql.deliveries.jobs import SqlJobs
 from streams.adapters.sql.deliveries.recorder import SqlRecorder
 from streams.adapters.sql.engine.database import Database, database_url
 from streams.adapters.sql.tables.accounts import mails
+from streams.api_variables import ACCOUNT_HEADER
 from streams.core.accounts.mail import MailKind
 from streams.core.accounts.session import format_code
 from streams.core.deliveries.attempt import Attempt, DeadLetter
@@ -102,14 +103,19 @@ class FakeDnsCheck:
 
 @dataclass
 class ApiClient:
-    """An HTTP client, with or without an API key."""
+    """An HTTP client, with or without an API key. An operator's may act for an account."""
 
     client: httpx.AsyncClient
     key: str | None = None
     account_id: str = ""
+    acts_for: str | None = None
 
     async def request(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
-        headers = {**({"Authorization": f"Bearer {self.key}"} if self.key else {}), **more.pop("headers", {})}
+        headers = {
+            **({"Authorization": f"Bearer {self.key}"} if self.key else {}),
+            **({} if self.acts_for is None else {ACCOUNT_HEADER: self.acts_for}),
+            **more.pop("headers", {}),
+        }
         return await self.client.request(method, path, json=json, headers=headers, **more)
 
     async def get(self, path: str, **params: Any) -> Any:
@@ -165,6 +171,9 @@ class ApiFixture:
     @property
     def acme(self) -> ApiClient:
         return self.clients["acme"]
+
+    def operator_for(self, account_id: str) -> ApiClient:
+        return replace(self.operator, acts_for=account_id)
 
     @property
     def globex(self) -> ApiClient:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.routing import APIRoute
 from api.shell.page_route import PageRoute
 from builders import attempt, delivery
 from rest.api_fixture import ApiClient, ApiFixture
+from streams.api_variables import ALL_ACCOUNTS
 from streams.core.accounts.access import OPERATOR, Scope
 from streams.features.shared.accounts import SqlApiKeys
 
@@ -87,6 +89,7 @@ NEEDS = {
     "PATCH /v1/accounts/{account_id}/users/{user_id}": OPERATOR,
     "POST /v1/accounts/{account_id}/users/{user_id}/sign-in-links": OPERATOR,
     "POST /v1/accounts/{account_id}/portal-links": OPERATOR,
+    "POST /v1/operators/sign-in-links": OPERATOR,
     "GET /v1/accounts/{account_id}/sessions": OPERATOR,
     "DELETE /v1/accounts/{account_id}/sessions/{session_id}": OPERATOR,
 }
@@ -179,10 +182,18 @@ async def test_every_route_accepts_a_key_with_its_scope_only(api: ApiFixture) ->
         assert status not in (401, 403), route
 
 
-async def test_an_operator_cannot_act_within_accounts(api: ApiFixture) -> None:
+async def test_an_operator_acts_only_within_a_named_account(api: ApiFixture) -> None:
     for route, needed in NEEDS.items():
         if needed not in (OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE):
             assert await call(api.operator, route) == (403, "/docs/problems#forbidden"), route
+            status, _ = await call(api.operator_for(api.acme.account_id), route)
+            assert status not in (401, 403), route
+
+
+async def test_an_accounts_key_acts_for_no_other_account(api: ApiFixture) -> None:
+    for route in NEEDS:
+        for account_id in (api.globex.account_id, api.acme.account_id, ALL_ACCOUNTS):
+            assert await call(replace(api.acme, acts_for=account_id), route) == (403, "/docs/problems#forbidden"), route
 
 
 async def test_objects_of_another_account_are_not_found(api: ApiFixture) -> None:

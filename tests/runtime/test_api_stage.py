@@ -1,6 +1,7 @@
 """The process `api` ends when it cannot go on."""
 
 import asyncio
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,43 @@ from confluent_kafka import KafkaError
 
 from contract.clusters import numbered
 from contract.refusing_broker import INIT_PRODUCER_ID_REQUEST, RefusingBroker
+from fakes import until
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
-from streams.adapters.kafka.producing.record_producer import ProducerFailed
-from streams.runtime.api_stage import ApiProcess, GracefulServer
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer, ProducerFailed
+from streams.ports.runtime import Telemetry
+from streams.runtime.api_stage import GracefulServer, api, url_on_this_machine
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import SESSION_EVENTS, Topic
 
 SECONDS = 20.0
+
+
+class OneProducer(SqlDeployment):
+    """Lets a test use the producer of a stage."""
+
+    @cached_property
+    def producers(self) -> list[KafkaRecordProducer]:
+        return []
+
+    def producer(self, telemetry: Telemetry, linger_ms: float = 0) -> KafkaRecordProducer:
+        self.producers.append(super().producer(telemetry, linger_ms))
+        return self.producers[-1]
+
+
+def url_of(host: str) -> str:
+    return url_on_this_machine(host, 8080)
+
+
+def test_a_command_beside_the_api_finds_its_address() -> None:
+    assert [url_of("0.0.0.0"), url_of("::"), url_of("10.0.0.5"), url_of("fd00::1")] == [
+        "http://127.0.0.1:8080",
+        "http://[::1]:8080",
+        "http://10.0.0.5:8080",
+        "http://[fd00::1]:8080",
+    ]
 
 
 async def test_the_api_ends_when_its_producer_has_failed_for_good(tmp_path: Path) -> None:
@@ -29,12 +57,14 @@ async def test_the_api_ends_when_its_producer_has_failed_for_good(tmp_path: Path
             "SCORM_WEBHOOKS_API_PORT": "0",
             "SCORM_WEBHOOKS_DATA_DIR": str(tmp_path),
         }
-        process = ApiProcess(SqlDeployment.from_environment(environ), PrometheusTelemetry("api"))
-        running = asyncio.create_task(process.run())
+        deployment = OneProducer.from_environment(environ)
+        running = asyncio.create_task(api(deployment, PrometheusTelemetry("api")).run())
+        await until(lambda: (tmp_path / "api.json").exists())
         with pytest.raises(ProducerFailed):
-            await process._producer.produce(numbered(SESSION_EVENTS, 1))
+            await deployment.producers[0].produce(numbered(SESSION_EVENTS, 1))
         with pytest.raises(ProducerFailed):
             await asyncio.wait_for(running, SECONDS)
+        assert not (tmp_path / "api.json").exists()
 
 
 @pytest.mark.parametrize("is_cut", [True, False])

@@ -26,6 +26,9 @@ class Scope(StrEnum):
 
 # Creates accounts and gives access to them: only the platform's own operators have this scope.
 OPERATOR = "operator"
+# The operator of commands on the API's own machine. An operator's key cannot have this name.
+LOCAL_NAME = "local"
+LOCAL_ACTOR = f"operator:{LOCAL_NAME}"
 
 ALL_SCOPES = frozenset(Scope)
 # Manages an account's people and keys: only its owners have this scope.
@@ -86,13 +89,22 @@ class NewKey:
 class Caller:
     """The sender of a request; `actor` is its name in the audit log. A caller without an account is an operator.
 
-    A local caller is a command in this process, whose user has the settings of the whole system.
+    An operator may act for one account, or, with `is_for_all`, read and change things of any account by their ids.
     """
 
     actor: str
     permissions: frozenset[str]
     account_id: str | None = None
-    is_local: bool = False
+    is_for_all: bool = False
+
+    @property
+    def is_operator(self) -> bool:
+        return OPERATOR in self.permissions
+
+    @property
+    def sender(self) -> str:
+        """Whose keys of idempotency a request's is among: an operator has some for each account it acts for."""
+        return f"{self.actor} {self.account_id}" if self.is_operator and self.account_id else self.actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,8 @@ def parse_operator_key(text: str) -> OperatorKey:
         )
     if name and not _OPERATOR_NAME.fullmatch(name):
         raise ValueError("a key's name must be 1 to 32 of a-z A-Z 0-9 . _ -, as in ada=<key>")
+    if name == LOCAL_NAME:
+        raise ValueError(f"the name {LOCAL_NAME} is that of commands on the API's own machine: choose another")
     sha256 = digest(key)
     return OperatorKey(name or sha256[:8], sha256)
 

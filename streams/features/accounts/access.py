@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from hmac import compare_digest
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
+from streams.api_variables import ACCOUNT_HEADER, ALL_ACCOUNTS
 from streams.core.accounts.access import (
+    ALL_SCOPES,
+    LOCAL_ACTOR,
     OPERATOR,
     ApiKey,
     Caller,
@@ -23,7 +26,7 @@ from streams.core.accounts.access import (
     scope_errors,
 )
 from streams.core.accounts.account import User
-from streams.core.errors import Conflict, FieldError, Invalid, NotFound, Unauthorized, Unavailable
+from streams.core.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
 from streams.core.times import format_time
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.shared.audit_trail import new_entry
@@ -43,7 +46,10 @@ MAX_REMEMBERED_KEYS = 10_000
 
 
 class AccessService:
-    """`operator_keys` are the values of the setting; `new_token` makes a random text."""
+    """`operator_keys` are the values of the setting; `new_token` makes a random text.
+
+    `is_local_key` knows the key of the commands on this machine.
+    """
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class AccessService:
         new_token: Callable[[], str],
         operator_keys: Sequence[str] = (),
         monotonic: Callable[[], float] = time.monotonic,
+        is_local_key: Callable[[str], bool] = lambda token: False,
     ) -> None:
         self._accounts = accounts
         self._keys = keys
@@ -64,28 +71,56 @@ class AccessService:
         self._key_cache: TTLCache[str, ApiKey] = TTLCache(MAX_REMEMBERED_KEYS, KEY_CACHE_SECONDS, monotonic)
         self._recent_keys: TTLCache[str, ApiKey] = TTLCache(MAX_REMEMBERED_KEYS, OFFLINE_KEY_SECONDS, monotonic)
         self._use_updates: dict[str, asyncio.Task[None]] = {}
+        self._is_local_key = is_local_key
+        # Accounts are never deleted.
+        self._known_accounts: LRUCache[str, bool] = LRUCache(MAX_REMEMBERED_KEYS)
 
     async def caller(
-        self, token: str, work: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        self,
+        token: str,
+        account_id: str | None = None,
+        work: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> Caller:
-        """The caller with this key. The database is asked in a block of `work`.
+        """The caller with this key; with `account_id` an operator who acts for an account, or for `ALL_ACCOUNTS`.
 
-        Raises `Unauthorized`, and `Unavailable` for a key that was not used recently.
+        The database is asked in a block of `work`. Raises `Unauthorized`, `Forbidden`, `NotFound`, and `Unavailable`
+        for a key that was not used recently.
         """
+        if operator := self._operator_actor(token):
+            return await self._operator(operator, account_id, work)
+        now = self._clock.now()
+        key = await self._find_key(digest(token), now, work)
+        if key is None or not key.is_valid(now):
+            raise Unauthorized("the API key is unknown, revoked or expired")
+        if account_id is not None:
+            raise Forbidden(f"{ACCOUNT_HEADER}: only an operator's key acts for an account that the header names")
+        return Caller(f"key:{key.id}", key.scopes, key.account_id)
+
+    def _operator_actor(self, token: str) -> str | None:
+        """The operator with this key, as an actor."""
         sha256 = digest(token)
         # Compare all keys, so that the time does not reveal which one matched.
         if operators := [operator for operator in self._operators if compare_digest(sha256, operator.sha256)]:
-            permissions = frozenset({OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE})
-            return Caller(f"operator:{operators[0].name}", permissions)
-        now = self._clock.now()
-        key = await self._find_key(sha256, now, work)
-        if key is None or not key.is_valid(now):
-            raise Unauthorized("the API key is unknown, revoked or expired")
-        return Caller(f"key:{key.id}", key.scopes, key.account_id)
+            return f"operator:{operators[0].name}"
+        return LOCAL_ACTOR if self._is_local_key(token) else None
+
+    async def _operator(
+        self, actor: str, account_id: str | None, work: Callable[[], AbstractContextManager[None]]
+    ) -> Caller:
+        if account_id is None:
+            return Caller(actor, frozenset({OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE}))
+        permissions = ALL_SCOPES | {OPERATOR}
+        if account_id == ALL_ACCOUNTS:
+            return Caller(actor, permissions, is_for_all=True)
+        if account_id not in self._known_accounts:
+            with work():
+                await self._accounts.require(account_id)
+            self._known_accounts[account_id] = True
+        return Caller(actor, permissions, account_id)
 
     def is_operator(self, actor: str) -> bool:
-        """Whether this operator's key is still among the keys of the setting."""
-        return actor in {f"operator:{operator.name}" for operator in self._operators}
+        """Whether this operator's key is still among the keys of the setting, or is the local one."""
+        return actor in {LOCAL_ACTOR, *(f"operator:{operator.name}" for operator in self._operators)}
 
     async def _find_key(
         self, sha256: str, now: datetime, work: Callable[[], AbstractContextManager[None]]

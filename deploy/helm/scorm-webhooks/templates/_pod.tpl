@@ -65,6 +65,11 @@ containers:
     volumeMounts:
       - name: tmp
         mountPath: /tmp
+      {{- if eq .name "api" }}
+      # For the commands of operators in this pod.
+      - name: local-key
+        mountPath: /run/scorm-webhooks
+      {{- end }}
       {{- range $files }}
       - name: {{ .volume }}
         mountPath: /etc/scorm-webhooks/{{ .volume }}
@@ -77,6 +82,12 @@ volumes:
   - name: tmp
     emptyDir:
       sizeLimit: 64Mi
+  {{- if eq .name "api" }}
+  - name: local-key
+    emptyDir:
+      medium: Memory
+      sizeLimit: 1Mi
+  {{- end }}
   {{- range $files }}
   - name: {{ .volume }}
     {{- if .secret }}
