@@ -176,8 +176,8 @@ class Settings(BaseModel):
     local_key_file: Annotated[
         Path | None,
         Field(
-            description="file into which `api` writes its address and an operator's key, for commands on its machine "
-            "(default: `api.json` in the folder of `SCORM_WEBHOOKS_DATA_DIR`)"
+            description="file with the address of `api` and an operator's key, for commands on its machine; without "
+            "it: `api.json` in the folder of `SCORM_WEBHOOKS_DATA_DIR`"
         ),
     ] = None
     webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="limit of webhooks of an account")] = (

@@ -21,6 +21,7 @@ VALUES, SCHEMA, DOCUMENT = CHART / "values.yaml", CHART / "values.schema.json", 
 # Settings that other values of the chart set, or that the chart fixes.
 OTHERS = {
     "data_dir": "not used: there is a database, and keys are given",
+    "local_key_file": "fixed: a volume of the `api` pod",
     "encryption_keys": "encryptionKeys.existingSecret",
     "operator_keys": "operatorKeys.existingSecret",
     "oidc_client_secret": "oidcClientSecret.existingSecret",

@@ -91,6 +91,7 @@ TABLES = {
     "streams/adapters/lookups.py Lookups._in_use": "LOOKUPS_AT_ONCE",
     "streams/adapters/lookups.py Lookups._tasks": "LOOKUPS_AT_ONCE",
     "streams/stages/access_tokens.py AccessTokens._renewing": "MAX_RENEWALS",
+    "streams/stages/access_tokens.py AccessTokens._tokens": "MAX_TOKENS",
     "streams/core/queues/fair_queue.py FairQueue._queues": "MAX_EVENTS, MAX_BYTES, `max_open`, or requests in progress",
     "streams/core/records/offset_tracker.py OffsetTracker._completed_offsets": OPEN,
     "streams/core/records/offset_tracker.py OffsetTracker._open_offsets": OPEN,

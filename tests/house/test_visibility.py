@@ -45,6 +45,7 @@ NEITHER = {
     *("ReceivedRequest.headers", "ReceivedRequest.body", "Receiver.secret", "Receiver.url"),
     # The API that commands of this person use, with the person's key.
     *("ApiTarget.url", "ApiTarget.url_name", "ApiTarget.key", "ApiTarget.key_name"),
+    *("LocalKey.url", "LocalKey.key", "Settings.local_key_file"),
     # A pulled item has our signatures, and none of the customer's own headers.
     "PulledItem.headers",
     # An event's payload, which every role may read.
