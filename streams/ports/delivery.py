@@ -43,11 +43,13 @@ class ErasedLearners(Protocol):
         The answer covers every erasure that was on the topic two seconds ago. It rarely has to wait for that.
         """
 
-    def is_erased_now(self, delivery: Delivery) -> bool | None:
-        """The same without waiting: None while the erasures are not known."""
+    def is_current(self) -> bool:
+        """Whether every erasure is known that was on the topic two seconds ago."""
 
-    async def wait_until_current(self) -> None:
-        """Wait until the erasures are known."""
+    async def wait_until_current(self) -> None: ...
+
+    def is_erased_now(self, delivery: Delivery) -> bool:
+        """The answer of `is_erased` without a wait, while `is_current`."""
 
 
 class Encryption(Protocol):

@@ -15,22 +15,24 @@ from streams.core.deliveries.decision import (
     UsePrimary,
     decide,
 )
-from streams.core.deliveries.delivery import DeathReason, Delivery, Target, Trigger
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.deliveries.outcome import OutcomeKind
-from streams.core.errors import ConflictingId, InvalidRecord, RecordAbandoned, RecordsRefused, Unavailable
-from streams.core.queues.endpoint_queue import Priority, priority_of, queue_of
+from streams.core.errors import InvalidRecord, RecordAbandoned, RecordsRefused, Unavailable
+from streams.core.queues.slot_request import slot_request
 from streams.core.records.invalid_on_failure import invalid_on_failure
 from streams.core.webhooks.health import Fallbacks
-from streams.outage import RESOURCE_SHORTAGE, Outage, Outages
+from streams.outage import RESOURCE_SHORTAGE, Outages
 from streams.ports.kafka import Outgoing, Record, RecordValue
+from streams.stages.admission import Admission
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics
-from streams.stages.consuming.deduplicator import Deduplicator
 from streams.stages.consuming.partition_state import PartitionState
 from streams.stages.invalid_records import store_invalid
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
-from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of, wait_of
+from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, wait_of
 
 SHORTAGE_PAUSE_SECONDS = 1.0
+# The attempt, if one was made, and what follows; nothing follows for a learner who was erased meanwhile.
+_Result = tuple[Attempt | None, NotSent | Decision | None]
 
 
 class Deliver:
@@ -39,10 +41,10 @@ class Deliver:
     def __init__(self, ports: DeliverPorts, policy: DeliveryPolicy, slots: SlotLimiter, outages: Outages) -> None:
         self._ports = ports
         self._encode = invalid_on_failure(ports.codec.encode)
+        self._admission = Admission(ports)
         self._sender = AttemptSender(ports, policy)
         self._slots = slots
-        self._deduplicator = Deduplicator()
-        self._outages = outages
+        self._shortage = outages[RESOURCE_SHORTAGE]
         self._fallbacks = Fallbacks()
         self._decision_inputs = DecisionInputs(ports.subscriptions.find, policy.schedule, self._fallbacks)
 
@@ -60,103 +62,62 @@ class Deliver:
         Raises `InvalidRecord` for a record that our own code cannot handle, and `RecordAbandoned` when the partition
         was revoked, or the process drains, before its request left.
         """
-        ports, telemetry = self._ports, self._ports.telemetry
-        if await ports.erased_learners.is_erased(delivery):
-            # `record` reads the same record, and ends the delivery.
-            telemetry.count("deliveries_erased_total")
-            return
-        if delivery.trigger is Trigger.TEST:
-            await ports.subscriptions.catch_up()
-        else:
-            await ports.subscriptions.wait_for(delivery.subscriptions_position)
-        try:
-            record_key = await self._deduplicator.begin(delivery)
-        except ConflictingId:
-            telemetry.count("conflicting_ids_total")
-            raise
+        record_key = await self._admission.admit(record, delivery)
         if record_key is None:
-            telemetry.count("duplicates_dropped_total")
             return
-        attempt: Attempt | None = None
-        shortage: Outage | None = None
-        is_done = False
+        hold_reason, is_short, is_done = None, False, False
+        result: _Result | None = None
         try:
-            if tier_of(record.partition.topic) is not None:
-                newest_generation = await ports.replay_lookup.newest_generation(delivery.id)
-                if newest_generation is not None and newest_generation > delivery.generation:
-                    # A replay replaced the record that waited in a tier.
-                    telemetry.count("retries_superseded_total")
-                    is_done = True
-                    return
-                if delivery.waits_left:
-                    await self._wait_again(record, delivery)
-                    is_done = True
-                    return
-            now, appended_at = ports.clock.now, record.appended_at
-            due_at = appended_at + wait_of(record.partition.topic)
-            decision: SendNow | NotSent | Decision = decide(delivery, self._decision_inputs, appended_at, now())
-            queue, priority = queue_of(delivery), priority_of(delivery)
-            while isinstance(decision, SendNow):
-                webhook = decision.webhook
-                rate = None if priority is Priority.TEST else webhook.options.rate
+            while result is None:
                 try:
-                    with await self._slots.acquire(
-                        queue,
-                        priority,
-                        webhook.max_concurrency,
-                        due_at,
-                        delivery.account_id,
-                        rate,
-                        partition.assigned_at,
-                        partition.waiting,
-                    ) as slot:
-                        if partition.is_revoked:
-                            raise RecordAbandoned
-                        # It may have been erased while the delivery waited for the slot.
-                        is_erased = ports.erased_learners.is_erased_now(delivery)
-                        if is_erased:
-                            telemetry.count("deliveries_erased_total")
-                            is_done = True
-                            return
-                        if slot.has_waited:
-                            # The webhook may have been paused, changed or deleted meanwhile.
-                            decision = decide(delivery, self._decision_inputs, appended_at, now())
-                        if isinstance(decision, SendNow) and is_erased is not None:
-                            attempt, decision = await self._sender.attempt(delivery, decision, slot.give_back)
-                            slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED
-                            if delivery.target is Target.FALLBACK and attempt.outcome is not OutcomeKind.PROXY_ERROR:
-                                self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)
-                    if is_erased is None:
-                        # A slot kept while waiting for Kafka would make the endpoint seem slow.
-                        await ports.erased_learners.wait_until_current()
-                        decision = decide(delivery, self._decision_inputs, appended_at, now())
+                    result = await self._attempt_when_due(record, delivery, partition, hold_reason)
                 except EndpointBusy as error:
-                    decision = decide(delivery, self._decision_inputs, appended_at, now(), hold_reason=error.reason)
+                    hold_reason = error.reason
                 except Unavailable as error:
                     # This machine is short of a resource: the delivery waits, and no attempt counts.
-                    telemetry.count("attempts_postponed_total")
-                    shortage = self._outages[RESOURCE_SHORTAGE]
-                    shortage.begin(record_key, str(error))
+                    is_short = True
+                    self._ports.telemetry.count("attempts_postponed_total")
+                    self._shortage.begin(record_key, str(error))
                     await asyncio.sleep(SHORTAGE_PAUSE_SECONDS)
-                    decision = decide(delivery, self._decision_inputs, appended_at, now())
-            await self._produce_decision(record, delivery, decision, attempt)
+            await self._produce_decision(record, delivery, *result)
             is_done = True
         finally:
-            self._deduplicator.end(record_key, delivery, is_done=is_done)
-            if shortage is not None:
-                (shortage.end if is_done else shortage.forget)(record_key)
+            self._admission.end(record_key, delivery, is_done=is_done)
+            if is_short:
+                (self._shortage.end if is_done else self._shortage.forget)(record_key)
 
-    async def _wait_again(self, record: Record, delivery: Delivery) -> None:
-        """Produce the record that waits once more in the tier of `record`."""
-        value = self._encode(delivery.to_next_wait())
-        try:
-            await self._ports.producer.produce([Outgoing(record.partition.topic, record.key, value)])
-        except RecordsRefused as error:
-            reason_text = f"Kafka refuses what follows from it: {error}"
-            await store_invalid(self._ports.producer, self._ports.telemetry, [(record, reason_text)])
+    async def _attempt_when_due(
+        self, record: Record, delivery: Delivery, partition: PartitionState, hold_reason: HoldReason | None
+    ) -> _Result | None:
+        """Make the attempt that is due, if any, when its endpoint has a slot; None if it was not known what is due."""
+        ports, inputs, appended_at = self._ports, self._decision_inputs, record.appended_at
+        decision = decide(delivery, inputs, appended_at, ports.clock.now(), hold_reason=hold_reason)
+        if not isinstance(decision, SendNow):
+            return None, decision
+        due_at = appended_at + wait_of(record.partition.topic)
+        request = slot_request(delivery, decision.webhook, due_at, partition.assigned_at)
+        with await self._slots.acquire(request, partition.waiting) as slot:
+            if partition.is_revoked:
+                raise RecordAbandoned
+            if ports.erased_learners.is_current():
+                if ports.erased_learners.is_erased_now(delivery):
+                    return None, None
+                if slot.has_waited:
+                    # The webhook may have been paused, changed or deleted meanwhile.
+                    decision = decide(delivery, inputs, appended_at, ports.clock.now())
+                    if not isinstance(decision, SendNow):
+                        return None, decision
+                attempt, what_follows = await self._sender.attempt(delivery, decision, slot.give_back)
+                slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED
+                if delivery.target is Target.FALLBACK and attempt.outcome is not OutcomeKind.PROXY_ERROR:
+                    self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)
+                return attempt, what_follows
+        # A slot kept while waiting for Kafka would make the endpoint seem slow.
+        await ports.erased_learners.wait_until_current()
+        return None
 
     async def _produce_decision(
-        self, record: Record, delivery: Delivery, decision: NotSent | Decision, attempt: Attempt | None
+        self, record: Record, delivery: Delivery, attempt: Attempt | None, decision: NotSent | Decision | None
     ) -> None:
         """Produce the record of the attempt, if one was made, and the record that the decision asks for.
 
@@ -188,6 +149,8 @@ class Deliver:
         if not is_acknowledged:
             return
         match decision:
+            case None:
+                telemetry.count("deliveries_erased_total")
             case Hold(next_delivery):
                 telemetry.count("deliveries_held_total", reason=str(next_delivery.hold_reason))
                 if telemetry.is_debug_enabled:

@@ -184,7 +184,7 @@ async def test_a_reader_without_a_broker_decides_nothing(own_kafka: Kafka, topic
     async with reading(cluster, key(), sentinel(0)) as reader:
         assert not await is_erased(reader)
         own_kafka.kill()
-        await until(lambda: not reader._is_current())
+        await until(lambda: not reader.is_current())
         decision = asyncio.create_task(is_erased(reader))
         await quiet()
         assert not decision.done()

@@ -93,15 +93,15 @@ class FakeErasedLearners:
 
     async def is_erased(self, delivery: Delivery) -> bool:
         await self.wait_until_current()
-        return self._is_erased(delivery)
+        return self.is_erased_now(delivery)
 
-    def is_erased_now(self, delivery: Delivery) -> bool | None:
-        return self._is_erased(delivery) if self.current.is_set() else None
+    def is_current(self) -> bool:
+        return self.current.is_set()
 
     async def wait_until_current(self) -> None:
         await self.current.wait()
 
-    def _is_erased(self, delivery: Delivery) -> bool:
+    def is_erased_now(self, delivery: Delivery) -> bool:
         learner_id = delivery.subjects.learner_id
         return is_erased(self.erased_at.get(learner_id or ""), delivery.first_seen_at, delivery.body)
 

@@ -28,7 +28,7 @@ MODULES = ("streams.stages.", "streams.outage")
 MAX_ENTERED_OF_FAN_OUT = 28
 MAX_RETURNS_OF_FAN_OUT = 10
 # An event that is delivered at its first attempt.
-MAX_ENTERED = 20
+MAX_ENTERED = 21
 MAX_RETURNS = 6
 # Every rule that a webhook may have: the limiter keeps its rate, and the sender adds its credentials.
 EVERY_RULE = {

@@ -16,7 +16,8 @@ from streams.core.deliveries.held import HeldChoice
 from streams.core.deliveries.outcome import Response
 from streams.core.deliveries.request import Request
 from streams.core.errors import Conflict, Invalid, NotFound, Unavailable
-from streams.core.queues.endpoint_queue import SLOW_SECONDS, Priority
+from streams.core.queues.endpoint_queue import SLOW_SECONDS
+from streams.core.queues.slot_request import SlotRequest
 from streams.core.webhooks.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
 from streams.core.webhooks.webhook import PauseReason
 from streams.features.deliveries.service import AffectedIds, DeliveryService
@@ -348,9 +349,9 @@ async def test_a_retry_is_due_at_the_end_of_its_wait(pipeline: Pipeline, monkeyp
     due: list[datetime] = []
     acquire = pipeline.slots.acquire
 
-    async def noting(queue: str, priority: Priority, ceiling: int, due_at: datetime, *others: Any) -> AcquiredSlot:
-        due.append(due_at)
-        return await acquire(queue, priority, ceiling, due_at, *others)
+    async def noting(request: SlotRequest, waiting: Any) -> AcquiredSlot:
+        due.append(request.due_at)
+        return await acquire(request, waiting)
 
     monkeypatch.setattr(pipeline.slots, "acquire", noting)
     pipeline.sender.responses(URL, BROKEN)

@@ -9,6 +9,7 @@ import pytest
 from builders import NOON
 from fakes import quiet
 from streams.core.queues.endpoint_queue import SLOW_SECONDS, Priority
+from streams.core.queues.slot_request import SlotRequest
 from streams.core.queues.slots import Slots
 from streams.stages.limiting.loop_clock import TICK_SECONDS, TIMER_TOLERANCE_SECONDS, LoopClock
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
@@ -82,7 +83,7 @@ async def test_only_a_slow_endpoint_sheds_its_queue() -> None:
 
     async def send() -> None:
         try:
-            with await limiter.acquire("webhook", Priority.FIRST, 32, NOON, "acme"):
+            with await limiter.acquire(SlotRequest("webhook", Priority.FIRST, 32, NOON, "acme")):
                 await asyncio.Event().wait()
         except EndpointBusy as error:
             shed.append(error)

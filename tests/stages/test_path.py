@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -32,6 +32,7 @@ from streams.core.errors import Unavailable
 from streams.core.events.event import render
 from streams.core.events.event_filter import parse_filter
 from streams.core.queues.endpoint_queue import Priority
+from streams.core.queues.slot_request import SlotRequest
 from streams.core.records.offset_tracker import Commit, OffsetTracker
 from streams.core.webhooks.webhook import PauseReason
 from streams.outage import Outages
@@ -304,9 +305,9 @@ async def test_the_headers_of_an_endpoint_go_to_no_other_host(
 async def test_each_endpoint_waits_for_slots_by_itself(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     acquire, asked = pipeline.slots.acquire, list[tuple[str, Priority]]()
 
-    async def noted(queue: str, priority: Priority, ceiling: int, due_at: datetime, *others: Any) -> AcquiredSlot:
-        asked.append((queue, priority))
-        return await acquire(queue, priority, ceiling, due_at, *others)
+    async def noted(request: SlotRequest, waiting: Any) -> AcquiredSlot:
+        asked.append((request.queue, request.priority))
+        return await acquire(request, waiting)
 
     monkeypatch.setattr(pipeline.slots, "acquire", noted)
     pipeline.sender.responses(URL, BROKEN, Response(410, {}))

@@ -13,6 +13,7 @@ from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import RecordAbandoned
 from streams.core.queues.endpoint_queue import EndpointClass, Priority
 from streams.core.queues.rate import Rate
+from streams.core.queues.slot_request import SlotRequest
 from streams.core.queues.slots import Slots
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
@@ -45,7 +46,7 @@ class LimiterFixture:
     async def _hold(self, name: str, webhook: str, cap: int, priority: Priority, due_at: datetime) -> None:
         self._leave[name] = asyncio.Event()
         try:
-            with await self.limiter.acquire(webhook, priority, cap, due_at, "acme") as turn:
+            with await self.limiter.acquire(SlotRequest(webhook, priority, cap, due_at, "acme")) as turn:
                 self.inside.append(name)
                 try:
                     await self._leave[name].wait()
@@ -87,10 +88,13 @@ async def test_no_webhook_has_more_than_its_cap() -> None:
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
     limiter = SlotLimiter(Slots(2))
-    with pytest.raises(RuntimeError, match="broken"), await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON, "acme"):
+    with (
+        pytest.raises(RuntimeError, match="broken"),
+        await limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 1, NOON, "acme")),
+    ):
         raise RuntimeError("broken")
     async with asyncio.timeout(10):
-        with await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON, "acme"):
+        with await limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 1, NOON, "acme")):
             pass
 
 
@@ -117,7 +121,7 @@ async def test_a_cancelled_waiter_does_not_block_the_next() -> None:
 
 async def test_a_cancelled_waiter_gives_its_slot_back() -> None:
     async with limiter_fixture(total=1) as fixture:
-        with await fixture.limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme"):
+        with await fixture.limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 8, NOON, "acme")):
             cancelled = fixture.enter("a")
             fixture.enter("b")
             await quiet()
@@ -261,7 +265,7 @@ async def test_what_waits_for_a_rate_goes_when_it_is_allowed() -> None:
     started = loop.time()
     sent_at = []
     for _ in range(3):
-        with await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(20, 1)) as slot:
+        with await limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(20, 1))) as slot:
             sent_at.append(loop.time() - started)
             slot.is_delivered = True
     assert sent_at[1] >= 0.05
@@ -271,10 +275,10 @@ async def test_what_waits_for_a_rate_goes_when_it_is_allowed() -> None:
 async def test_what_would_wait_for_a_rate_for_long_is_held() -> None:
     loop = asyncio.get_running_loop()
     limiter = SlotLimiter(Slots(9, loop.time), loop.time)
-    with await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(0.1, 1)) as slot:
+    with await limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(0.1, 1))) as slot:
         slot.is_delivered = True
     with pytest.raises(EndpointBusy) as caught:
-        await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(0.1, 1))
+        await limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 8, NOON, "acme", Rate(0.1, 1)))
     assert caught.value.reason is HoldReason.RATE
 
 
@@ -282,17 +286,19 @@ async def test_a_revoked_waiter_is_abandoned_and_uses_no_rate() -> None:
     now = 100.0
     limiter = SlotLimiter(Slots(9, lambda: now), lambda: now)
     rate = Rate(1, 1)
-    with await limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", rate) as slot:
+    with await limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 8, NOON, "acme", rate)) as slot:
         slot.is_delivered = True
     waiting: set[asyncio.Future[None]] = set()
-    abandoned = asyncio.create_task(limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", rate, 0.0, waiting))
+    abandoned = asyncio.create_task(
+        limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 8, NOON, "acme", rate), waiting)
+    )
     await quiet()
     for future in waiting:
         future.set_exception(RecordAbandoned())
     with pytest.raises(RecordAbandoned):
         await abandoned
     assert waiting == set()
-    following = asyncio.create_task(limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme", rate))
+    following = asyncio.create_task(limiter.acquire(SlotRequest("wh_crm", Priority.FIRST, 8, NOON, "acme", rate)))
     await quiet()
     now += 1
     limiter.maintain()

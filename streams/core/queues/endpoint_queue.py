@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from streams.core.deliveries.delivery import Delivery, Target, Trigger
 from streams.core.queues.rate import Rate
 
 Waiter = TypeVar("Waiter", bound=Hashable)
@@ -37,19 +36,6 @@ class Priority(StrEnum):
     FIRST = "first"
     RETRY = "retry"
     TEST = "test"
-
-
-def priority_of(delivery: Delivery) -> Priority:
-    if delivery.trigger is Trigger.TEST:
-        return Priority.TEST
-    return Priority.FIRST if delivery.is_first else Priority.RETRY
-
-
-def queue_of(delivery: Delivery) -> str:
-    """Each endpoint has a queue of its own, and so have a webhook's tests."""
-    if delivery.trigger is Trigger.TEST:
-        return f"{delivery.webhook_id}/test"
-    return delivery.webhook_id if delivery.target is Target.PRIMARY else f"{delivery.webhook_id}/fallback"
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import RecordAbandoned, ScormWebhooksError
-from streams.core.queues.endpoint_queue import EndpointClass, Priority
-from streams.core.queues.rate import Rate
+from streams.core.queues.endpoint_queue import EndpointClass
+from streams.core.queues.slot_request import SlotRequest
 from streams.core.queues.slots import Slots
 from streams.ports.runtime import Clock, Telemetry
 
@@ -34,44 +34,26 @@ class SlotLimiter:
         # Grants what waits for the rate of an endpoint.
         self._rate_timer: asyncio.TimerHandle | None = None
 
-    async def acquire(
-        self,
-        queue: str,
-        priority: Priority,
-        ceiling: int,
-        due_at: datetime,
-        account_id: str,
-        rate: Rate | None = None,
-        rate_known_since: float = 0.0,
-        waiting: set[asyncio.Future[None]] | None = None,
-    ) -> "AcquiredSlot":
-        """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
+    async def acquire(self, request: SlotRequest, waiting: set[asyncio.Future[None]] | None = None) -> "AcquiredSlot":
+        """Wait for a slot, to be used in a `with`. Accounts take turns.
 
-        `due_at` is when the delivery was due. Accounts take turns. Another process may have used the `rate` until
-        `rate_known_since`, in seconds of `time.monotonic`. The caller may fail the future that it finds in `waiting`
-        during the wait. Raises that error, `EndpointBusy` when the wait would be too long, and `RecordAbandoned` when
-        the limiter closes first.
+        The caller may fail the future that it finds in `waiting` during the wait. Raises that error, `EndpointBusy`
+        when the wait would be too long, and `RecordAbandoned` when the limiter closes first.
         """
         if self._is_closed:
             raise RecordAbandoned
-        slot = AcquiredSlot(self, queue, due_at)
+        slot = AcquiredSlot(self, request)
+        queue, priority, ceiling, _, account_id, rate, rate_known_since = request
         if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling, account_id, rate, rate_known_since):
-            await self._wait(slot, priority, ceiling, account_id, set() if waiting is None else waiting)
+            await self._wait(slot, request, set() if waiting is None else waiting)
         return slot
 
-    async def _wait(
-        self,
-        slot: "AcquiredSlot",
-        priority: Priority,
-        ceiling: int,
-        account_id: str,
-        waiting: set[asyncio.Future[None]],
-    ) -> None:
+    async def _wait(self, slot: "AcquiredSlot", request: SlotRequest, waiting: set[asyncio.Future[None]]) -> None:
         slot.has_waited = True
         slot.granted = asyncio.get_running_loop().create_future()
         self._waiting_slots.add(slot)
         waiting.add(slot.granted)
-        self._slots.enqueue(slot.queue, slot, priority, ceiling, account_id)
+        self._slots.enqueue(slot.queue, slot, request.priority, request.ceiling, request.account_id)
         self._grant()
         if not slot.granted.done():
             self._shed([slot.queue])
@@ -176,10 +158,10 @@ class AcquiredSlot:
 
     granted: asyncio.Future[None]
 
-    def __init__(self, limiter: SlotLimiter, queue: str, due_at: datetime) -> None:
+    def __init__(self, limiter: SlotLimiter, request: SlotRequest) -> None:
         self._limiter = limiter
-        self.queue = queue
-        self.due_at = due_at
+        self.queue = request.queue
+        self.due_at = request.due_at
         self.is_delivered: bool | None = None
         self.has_waited = False
 

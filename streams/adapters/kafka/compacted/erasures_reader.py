@@ -59,16 +59,16 @@ class ErasuresReader(CompactedTopicReader):
 
     async def is_erased(self, delivery: Delivery) -> bool:
         await self.wait_until_current()
-        return self._is_erased(delivery)
+        return self.is_erased_now(delivery)
 
-    def is_erased_now(self, delivery: Delivery) -> bool | None:
-        return self._is_erased(delivery) if self._is_current() else None
+    def is_current(self) -> bool:
+        return time.monotonic() <= self._current_until
 
     async def wait_until_current(self) -> None:
-        if not self._is_current():
-            await self._wait_until(self._is_current)
+        if not self.is_current():
+            await self._wait_until(self.is_current)
 
-    def _is_erased(self, delivery: Delivery) -> bool:
+    def is_erased_now(self, delivery: Delivery) -> bool:
         if not self.table.has_erasures(delivery.account_id):
             return False
         learner_id = delivery.subjects.learner_id
@@ -83,9 +83,6 @@ class ErasuresReader(CompactedTopicReader):
             self._current_until = self._caught_up_asked_at + MAX_AGE_SECONDS
             await self._notify()
             await asyncio.sleep(CATCH_UP_INTERVAL_SECONDS)
-
-    def _is_current(self) -> bool:
-        return time.monotonic() <= self._current_until
 
     def _on_messages(self, messages: Sequence[Message]) -> None:
         super()._on_messages(messages)
