@@ -21,7 +21,7 @@ from streams.ports.runtime import Span, Telemetry
 from streams.stages.consuming.event_reader import EventReader
 from streams.stages.consuming.read_ahead import LARGE_BATCH
 from streams.stages.invalid_records import produce_or_store_invalid, store_invalid
-from streams.topics import BULK_DELIVERIES, DELIVERIES
+from streams.topics import BULK_DELIVERIES, DELIVERIES, HELD
 
 RETRY_SECONDS = 1.0
 # An account's share of `deliveries`, in this process: this many deliveries in these seconds, all at once if need be.
@@ -42,7 +42,7 @@ class FanOutResult(NamedTuple):
 
 
 class FanOut:
-    """Turns one event into n deliveries.
+    """Turns one event into n deliveries. Those of pull webhooks are held at once.
 
     An account that has used up its share of `deliveries` for the moment gets its deliveries through
     `deliveries.bulk`, which `deliver` reads behind the others (docs/decisions/0020).
@@ -141,7 +141,7 @@ class FanOut:
         has_share, _ = self._shares.take(event.account_id, self._now(), len(deliveries))
         topic = DELIVERIES if has_share else BULK_DELIVERIES
         outgoing = [
-            Outgoing(topic, delivery.webhook_id.encode(), value)
+            Outgoing(HELD if delivery.hold_reason else topic, delivery.webhook_id.encode(), value)
             for delivery, value in zip(deliveries, values, strict=True)
         ]
         return FanOutResult(event, deliveries, outgoing, reason, span)
@@ -162,6 +162,9 @@ class FanOut:
         self._telemetry.count("deliveries_created_total", len(deliveries))
         if unmatched_reason is not None:
             self._telemetry.count("events_unmatched_total", reason=unmatched_reason)
+        for delivery in deliveries:
+            if delivery.hold_reason is not None:
+                self._telemetry.count("deliveries_held_total", reason=str(delivery.hold_reason))
         if self._telemetry.is_debug_enabled:
             for delivery in deliveries:
                 self._telemetry.debug("delivery_created", **delivery.ids)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from builders import NOON, event, webhook
+from builders import NOON, delivery, event, webhook
 from fakes import quiet
 from stages.pipeline import Pipeline
 from stages.test_crash_points import run_until_crash
@@ -12,6 +12,7 @@ from streams.core.deliveries.delivery import DeathReason, HoldReason, State
 from streams.core.webhooks.delivery_options import parse_options
 from streams.core.webhooks.webhook import TEMPORARY_LIFE, Pause, PauseReason, Registration, Status, Webhook
 from streams.stages.release_held import ENDED_MESSAGE, NOT_PULLED_MESSAGE
+from streams.topics import DELIVERIES
 
 DAY = timedelta(days=1)
 
@@ -26,6 +27,24 @@ async def test_a_pull_webhook_gets_no_request(pipeline: Pipeline) -> None:
     state = pipeline.delivery_state()
     assert (state.state, state.reason, state.due_at) == (State.HELD, HoldReason.PULL, NOON)
     assert await pipeline.release_held.cycle() == 0
+    assert pipeline.sent() == {}
+    # `deliver` has nothing to do with it.
+    assert pipeline.kafka.topic(DELIVERIES) == []
+    assert pipeline.telemetry.counts["deliveries_held_total"] == 1
+
+
+async def test_a_paused_pull_webhooks_event_is_held_in_its_pause(pipeline: Pipeline) -> None:
+    await pipeline.register(pulled(status=Status.PAUSED, pause=Pause("pause_1", PauseReason.MANUAL)))
+    await pipeline.fan_out_events(event())
+    state = pipeline.delivery_state()
+    assert (state.state, state.reason, state.pause_id) == (State.HELD, HoldReason.PAUSED, "pause_1")
+
+
+async def test_a_webhook_that_became_pull_meanwhile_gets_no_request(pipeline: Pipeline) -> None:
+    await pipeline.register(pulled())
+    await pipeline.put(DELIVERIES, delivery())
+    state = pipeline.delivery_state()
+    assert (state.state, state.reason) == (State.HELD, HoldReason.PULL)
     assert pipeline.sent() == {}
 
 

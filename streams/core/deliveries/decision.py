@@ -159,19 +159,18 @@ def decide_before_attempt(
         return GiveUp(DeathReason.EXPIRED, delivery.to_final(is_attempted=False), _EXPIRED_MESSAGE)
     if webhook is None:
         return GiveUp(DeathReason.DELETED, delivery.to_final(is_attempted=False), _DELETED_MESSAGE)
-    is_pulled = webhook.delivery is DeliveryMode.PULL
-    if delivery.trigger is Trigger.TEST and not is_pulled:
+    if webhook.delivery is DeliveryMode.PULL:
+        return Hold(to_held_for_readers(delivery, webhook))
+    if delivery.trigger is Trigger.TEST:
         return SendNow(webhook, _url_of(delivery, webhook))
-    if webhook.status is Status.PAUSED and delivery.trigger is not Trigger.TEST:
+    if webhook.status is Status.PAUSED:
         pause = webhook.pause
-        if delivery.is_probe and pause and pause.reason.is_automatic and not is_pulled:
+        if delivery.is_probe and pause and pause.reason.is_automatic:
             return SendNow(webhook, webhook.url)
         if not (pause and pause.reason.is_automatic and webhook.fallback_url is not None):
-            return Hold(delivery.to_held(HoldReason.PAUSED, pause.id if pause else None, is_attempted=False))
+            return Hold(_to_held_in_pause(delivery, webhook))
         if delivery.target is Target.PRIMARY:
             return UseFallback(delivery.to_fallback(is_attempted=False))
-    if is_pulled:
-        return Hold(delivery.to_held(HoldReason.PULL, None, is_attempted=False))
     if delivery.target is Target.PRIMARY:
         return SendNow(webhook, webhook.url)
     if webhook.fallback_url is None:
@@ -181,6 +180,17 @@ def decide_before_attempt(
     if is_fallback_resting:
         return _end_fallback(delivery, webhook, is_attempted=False)
     return SendNow(webhook, webhook.fallback_url)
+
+
+def to_held_for_readers(delivery: Delivery, webhook: Webhook) -> Delivery:
+    """The record of a pull webhook's delivery: it waits for a reader, or for the end of the webhook's pause."""
+    if webhook.status is Status.PAUSED and delivery.trigger is not Trigger.TEST:
+        return _to_held_in_pause(delivery, webhook)
+    return delivery.to_held(HoldReason.PULL, None, is_attempted=False)
+
+
+def _to_held_in_pause(delivery: Delivery, webhook: Webhook) -> Delivery:
+    return delivery.to_held(HoldReason.PAUSED, webhook.pause.id if webhook.pause else None, is_attempted=False)
 
 
 def _url_of(delivery: Delivery, webhook: Webhook) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from streams.core.deliveries.decision import to_held_for_readers
 from streams.core.deliveries.delivery import Delivery, SubscriptionsPosition
 from streams.core.events.event import Event, event_hash, subjects_of_event
 from streams.core.webhooks.webhook import (
@@ -26,7 +27,7 @@ def match(
     position: SubscriptionsPosition,
     trace_parent: str | None,
 ) -> tuple[Sequence[Delivery], str | None]:
-    """One delivery for each webhook that wants the event, or the reason why none does.
+    """One delivery for each webhook that wants the event, or the reason why none does; a pull webhook's is held.
 
     `appended_at` is the time of the event's record, and `position` is how far the webhooks were read.
     """
@@ -59,4 +60,8 @@ def match(
         )
         for webhook in recipients
     ]
-    return deliveries, None
+    # No request will be sent for a pull webhook's.
+    return [
+        delivery if webhook.url else to_held_for_readers(delivery, webhook)
+        for delivery, webhook in zip(deliveries, recipients, strict=True)
+    ], None
