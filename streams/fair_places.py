@@ -1,11 +1,13 @@
 """Places for what runs at once: owners take turns, and each class has places that no other takes."""
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from streams.core.errors import ScormWebhooksError
+from streams.core.queues.fair_queue import FairQueue
 from streams.core.queues.request_class import PlaceLimit, RequestClass
 
 
@@ -25,8 +27,8 @@ class FairPlaces:
         self._limits = limits
         self._in_use: Counter[RequestClass] = Counter()
         self._owners_in_use: Counter[tuple[RequestClass, str]] = Counter()
-        # Classes and owners whose turn is next come first.
-        self._waiting: dict[RequestClass, dict[str, deque[asyncio.Future[None]]]] = {}
+        # The class whose turn is next comes first; a class is here while somebody waits.
+        self._waiting: dict[RequestClass, FairQueue[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
     async def place(self, request_class: RequestClass, owner: str, seconds: float) -> AsyncIterator[None]:
@@ -39,15 +41,15 @@ class FairPlaces:
 
     async def acquire(self, request_class: RequestClass, owner: str, seconds: float) -> None:
         """Take a place, to be given back by `release`. Raises `NoPlace` if none is free after some seconds."""
-        queues = self._waiting.get(request_class, {})
-        if owner not in queues and self._has_room(request_class) and self._may_have_more(request_class, owner):
+        waiting = self._waiting.get(request_class)
+        waiting_count = waiting.count_of(owner) if waiting else 0
+        if not waiting_count and self._has_room(request_class) and self._may_have_more(request_class, owner):
             self._take(request_class, owner)
             return
-        if len(queues.get(owner, ())) >= self._limits[request_class].max_waiting:
+        if waiting_count >= self._limits[request_class].max_waiting:
             raise NoPlace("too many requests wait for a place")
-        queue = self._waiting.setdefault(request_class, {}).setdefault(owner, deque())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        self._waiting.setdefault(request_class, FairQueue()).put(owner, turn)
         try:
             async with asyncio.timeout(seconds):
                 await turn
@@ -82,17 +84,13 @@ class FairPlaces:
         """Give the class's next owner a place. Both go to the end of their turns."""
         if not self._has_room(request_class):
             return False
-        queues = self._waiting[request_class]
-        owner = next((owner for owner in queues if self._may_have_more(request_class, owner)), None)
-        if owner is None:
+        taken = self._waiting[request_class].take_one(partial(self._may_have_more, request_class))
+        if taken is None:
             return False
-        queue = queues.pop(owner)
-        turn = queue.popleft()
-        if queue:
-            queues[owner] = queue
-        del self._waiting[request_class]
-        if queues:
-            self._waiting[request_class] = queues
+        owner, turn = taken
+        waiting = self._waiting.pop(request_class)
+        if waiting:
+            self._waiting[request_class] = waiting
         # Who was cancelled in this moment needs no place: the next one gets it.
         if not turn.cancelled():
             turn.set_result(None)
@@ -100,14 +98,11 @@ class FairPlaces:
         return True
 
     def _forget(self, request_class: RequestClass, owner: str, turn: asyncio.Future[None]) -> None:
-        queues = self._waiting.get(request_class, {})
-        queue = queues.get(owner, deque())
-        if turn in queue:
-            queue.remove(turn)
-        if not queue:
-            queues.pop(owner, None)
-        if not queues:
-            self._waiting.pop(request_class, None)
+        waiting = self._waiting.get(request_class)
+        if waiting is not None:
+            waiting.remove(owner, turn)
+            if not waiting:
+                del self._waiting[request_class]
 
     def _take(self, request_class: RequestClass, owner: str) -> None:
         self._in_use[request_class] += 1

@@ -22,6 +22,9 @@ class FairQueue(Generic[Item]):
         """How many owners have items here."""
         return len(self._queues)
 
+    def count_of(self, owner: str) -> int:
+        return len(self._queues.get(owner, ()))
+
     def put(self, owner: str, item: Item) -> None:
         """Append an item to its owner's queue."""
         self._queues.setdefault(owner, deque()).append(item)
@@ -32,6 +35,14 @@ class FairQueue(Generic[Item]):
             self._queues.setdefault(owner, deque())
         for owner, item in reversed(items):
             self._queues[owner].appendleft(item)
+
+    def remove(self, owner: str, item: Item) -> None:
+        """Remove an item if it is here."""
+        queue = self._queues.get(owner, deque())
+        if item in queue:
+            queue.remove(item)
+            if not queue:
+                del self._queues[owner]
 
     def retain(self, is_kept: Callable[[Item], bool]) -> None:
         """Remove all items for which `is_kept` is false."""
