@@ -28,6 +28,19 @@ PAGES_OF_OTHER_FOLDERS = (
     *("CHANGELOG.md", "CONTRIBUTING.md", "bench/measurements.md", "schemas/README.md"),
     "examples/producers/README.md",
 )
+# Pages that are now a part of another one: their addresses lead there.
+MOVED = {
+    "compose": "docker.html",
+    "crashes": "guarantees.html#what-a-crash-costs",
+    "image": "docker.html#the-image",
+    "kafka-tokens": "kafka.html#sign-in-by-tokens",
+    "small-deployment": "stages.html#the-small-deployment",
+}
+_MOVED_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Moved</title>
+<meta http-equiv="refresh" content="0; url={page}"></head>
+<body><p>This page is now a part of <a href="{page}">another one</a>.</p></body></html>
+"""
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(\))")
 # A link whose text is the name of a file: on the site it has the title of the page.
 _FILE_NAME = re.compile(r"\[[\w./-]+\.md\]\((?=[^)]+\.md)")
@@ -99,6 +112,8 @@ def stage(folder: Path) -> None:
         if staged in texts:
             raise ValueError(f"docs/{name} has the name of a generated page; give it another one")
         texts[staged] = text.encode()
+    for name, page in MOVED.items():
+        texts[f"{EXTRA}/{name}.html"] = _MOVED_PAGE.format(page=page).encode()
     texts[f"{EXTRA}/llms.txt"] = llms_text(
         {name: texts[name].decode() for name in texts if name.endswith(".md")}
     ).encode()

@@ -118,7 +118,7 @@ def run(
     """Run several stages in one process: a third of the memory, for a small deployment.
 
     Example: `scorm-webhooks run --stages publish,meter,notify,maintain`. With `fan-out`, `deliver`, `record` and `api`,
-    each a process of its own, this is a whole deployment (docs/small-deployment.md).
+    each a process of its own, this is a whole deployment (docs/stages.md#the-small-deployment).
 
     There is one health port: `/readyz` names the stage that is not ready, and each metric has the label `stage`. A
     stage that loses its lease starts again by itself. Any other error of a stage ends the process.

@@ -1,4 +1,4 @@
-"""From the small deployment to the default one, in the order of docs/small-deployment.md."""
+"""From the small deployment to the default one, in the order of docs/stages.md."""
 
 import time
 from functools import partial

@@ -22,7 +22,7 @@ VALUES_AS_SHIPPED = yaml.safe_load(VALUES.read_text())
 PRODUCTION = yaml.safe_load((ROOT / "deploy" / "helm" / "values" / "production.yaml").read_text())
 TEXT = (ROOT / "docs" / "kubernetes.md").read_text()
 COMMANDS = blocks(TEXT)
-SMALL = ROOT / "docs" / "small-deployment.md"
+SMALL = ROOT / "docs" / "stages.md"
 
 
 def test_the_table_has_every_value() -> None:

@@ -39,5 +39,6 @@ def test_the_environment_of_systemd_names_the_numbers() -> None:
 
 
 def test_the_document_names_the_numbers() -> None:
-    commands = (ROOT / "docs" / "small-deployment.md").read_text().split("```sh")[1]
+    section = (ROOT / "docs" / "stages.md").read_text().split("## The small deployment")[1]
+    commands = section.split("```sh")[1]
     assert named_in(commands) == SIX

@@ -151,7 +151,7 @@ def test_every_page_is_in_the_index_for_language_models(staged: Path) -> None:
 def test_a_link_leads_to_the_copy_of_its_file(staged: Path) -> None:
     page = (staged / "architecture.md").read_text()
     # The name of a file becomes the page's title.
-    assert "([what a crash repeats](crashes.md)). [](pacing.md)" in page
+    assert "([what a crash repeats](guarantees.md#what-a-crash-costs)). [](pacing.md)" in page
     assert "```text\nflowchart" in page
     source = (staged / "access.md").read_text()
     [copy] = re.findall(r"\[The registry\]\((.*)\)", source)
@@ -159,6 +159,15 @@ def test_a_link_leads_to_the_copy_of_its_file(staged: Path) -> None:
     assert copy.endswith(".py.txt")
     changes = (staged / "repository" / "CHANGELOG.md").read_text()
     assert "](../receiving.md)" in changes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("old_name", "target"), docs_site.MOVED.items())
+def test_the_address_of_a_moved_page_leads_to_its_text(staged: Path, old_name: str, target: str) -> None:
+    name, _, anchor = target.partition("#")
+    headings = re.findall(r"^#+ (.+)$", (staged / name.replace(".html", ".md")).read_text(), re.MULTILINE)
+    assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings]
+    assert f'content="0; url={target}"' in (staged / docs_site.EXTRA / f"{old_name}.html").read_text()
 
 
 @pytest.mark.parametrize("link", ["missing.md", "../streams", "../README.md/x"])
