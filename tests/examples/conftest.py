@@ -44,8 +44,8 @@ def connect(running: System, endpoint: Receiver, tmp_path: Path) -> Iterator[Con
     platform = Platform(running.env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}session-events")
     with ExitStack() as programs:
 
-        def start(name: str, *event_types: str, command: tuple[str | Path, ...] = (), **env: str) -> Customer:
-            program = Program(name, tmp_path, env, command)
+        def start(name: str, *event_types: str, **env: str) -> Customer:
+            program = Program(name, tmp_path, env)
             programs.callback(program.stop)
             return Customer(running, platform, endpoint, program, event_types)
 

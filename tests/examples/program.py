@@ -49,9 +49,8 @@ class Program:
 
     def forget_last(self) -> None:
         """Make the inbox as if the process had died after its last work, before it noted that."""
-        if (self.folder / "inbox.sqlite").exists():
-            with closing(sqlite3.connect(self.folder / "inbox.sqlite", isolation_level=None)) as inbox:
-                inbox.execute("UPDATE inbox SET done_at = NULL WHERE done_at = (SELECT max(done_at) FROM inbox)")
+        with closing(sqlite3.connect(self.folder / "inbox.sqlite", isolation_level=None)) as inbox:
+            inbox.execute("UPDATE inbox SET done_at = NULL WHERE done_at = (SELECT max(done_at) FROM inbox)")
 
     def stop(self) -> None:
         if self._process is not None:
@@ -101,9 +100,6 @@ class Program:
         return (self.folder / f"{self.name}.log").read_text()
 
     def _count(self, condition: str) -> int:
-        if not (self.folder / "inbox.sqlite").exists():  # a Node without SQLite
-            places = {"TRUE": ("inbox", "done"), "done_at IS NOT NULL": ("done",)}[condition]
-            return sum(len(list((self.folder / place).iterdir())) for place in places)
         with closing(sqlite3.connect(self.folder / "inbox.sqlite", timeout=30)) as inbox:
             return int(inbox.execute(f"SELECT count(*) FROM inbox WHERE {condition}").fetchone()[0])
 

