@@ -35,6 +35,9 @@ MOVED = {
     "image": "docker.html#the-image",
     "kafka-tokens": "kafka.html#sign-in-by-tokens",
     "small-deployment": "stages.html#the-small-deployment",
+    "runbooks/ScormWebhooksDeadLettersOld": "runbooks/ScormWebhooksDeadLettersGrowing.html",
+    "runbooks/ScormWebhooksLagGrowing": "runbooks/ScormWebhooksLagHigh.html",
+    "runbooks/ScormWebhooksMaintainerMissing": "runbooks/ScormWebhooksPublisherMissing.html",
 }
 _MOVED_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Moved</title>
@@ -113,7 +116,8 @@ def stage(folder: Path) -> None:
             raise ValueError(f"docs/{name} has the name of a generated page; give it another one")
         texts[staged] = text.encode()
     for name, page in MOVED.items():
-        texts[f"{EXTRA}/{name}.html"] = _MOVED_PAGE.format(page=page).encode()
+        link = posixpath.relpath(page, posixpath.dirname(name) or ".")
+        texts[f"{EXTRA}/{name}.html"] = _MOVED_PAGE.format(page=link).encode()
     texts[f"{EXTRA}/llms.txt"] = llms_text(
         {name: texts[name].decode() for name in texts if name.endswith(".md")}
     ).encode()

@@ -24,6 +24,11 @@ class Alert:
     labels: dict[str, str]
     annotations: dict[str, str]
 
+    @property
+    def page(self) -> str:
+        """The name of its file in docs/runbooks."""
+        return self.annotations["runbook_url"].removeprefix("docs/runbooks/")
+
 
 def alerts() -> list[Alert]:
     found = (rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"])

@@ -12,11 +12,10 @@ def pages() -> list[Path]:
     return sorted(path for path in RUNBOOKS.glob("*.md") if path != TABLE)
 
 
-def rows() -> dict[str, set[str]]:
-    """The table's alerts with their severities, in its order."""
-    found = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \| ([\w, ]+) \| .+ \|$", TABLE.read_text(), re.MULTILINE)
-    assert [name for name, page, _ in found if name != page] == []
-    return {name: set(severities.split(", ")) for name, _, severities in found}
+def rows() -> dict[tuple[str, str], set[str]]:
+    """The severities by alert and page, in the order of the table."""
+    found = re.findall(r"^\| \[(\w+)\]\((\w+\.md)\) \| ([\w, ]+) \| .+ \|$", TABLE.read_text(), re.MULTILINE)
+    return {(name, page): set(severities.split(", ")) for name, page, severities in found}
 
 
 def queries(page: Path) -> list[str]:

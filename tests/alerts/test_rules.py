@@ -47,7 +47,7 @@ def test_an_alert_has_a_wait_a_severity_and_words(alert: Alert) -> None:
     assert re.fullmatch(r"\d+[mh]", alert.wait)
     assert alert.labels["severity"] in ("critical", "warning")
     assert alert.annotations.keys() == {"summary", "description", "runbook_url"}
-    assert alert.annotations["runbook_url"] == f"docs/runbooks/{alert.name}.md"
+    assert alert.annotations["runbook_url"] == f"docs/runbooks/{alert.page}"
     assert len(alert.annotations["summary"]) <= 80
     assert alert.annotations["description"].endswith(".")
 

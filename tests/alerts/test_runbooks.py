@@ -17,20 +17,26 @@ SOURCES = "".join(path.read_text() for folder in ("streams", "api") for path in 
 
 
 def test_every_alert_has_a_page_and_every_page_an_alert() -> None:
-    assert {page.stem for page in pages()} == {alert.name for alert in alerts()}
+    assert {page.name for page in pages()} == {alert.page for alert in alerts()}
 
 
 def test_the_table_has_the_alerts_in_their_order() -> None:
-    severities: dict[str, set[str]] = {}
+    severities: dict[tuple[str, str], set[str]] = {}
     for alert in alerts():
-        severities.setdefault(alert.name, set()).add(alert.labels["severity"])
+        severities.setdefault((alert.name, alert.page), set()).add(alert.labels["severity"])
     assert list(rows().items()) == list(severities.items())
+
+
+@PAGES
+def test_a_pages_title_has_the_alerts_that_lead_to_it(page: Path) -> None:
+    names = list(dict.fromkeys(alert.name for alert in alerts() if alert.page == page.name))
+    assert page.stem == names[0]
+    assert page.read_text().startswith(f"# {', '.join(names)}\n")
 
 
 @PAGES
 def test_a_page_says_what_to_do(page: Path) -> None:
     text = page.read_text()
-    assert text.startswith(f"# {page.stem}\n")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
     assert queries(page)
     assert shell_lines(page)

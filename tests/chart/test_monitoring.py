@@ -47,7 +47,7 @@ def test_an_alert_leads_to_the_pages_of_the_operator() -> None:
     values = at("monitoring.prometheusRule", {"enabled": True, "runbookUrl": pages})
     [rule] = render(values).of_kind("PrometheusRule")
     rules = [rule for group in rule["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
-    assert {rule["annotations"]["runbook_url"] for rule in rules} == {f"{pages}{alert.name}.md" for alert in alerts()}
+    assert {rule["annotations"]["runbook_url"] for rule in rules} == {f"{pages}{alert.page}" for alert in alerts()}
     assert "runbookUrl" in refusal(at("monitoring.prometheusRule.runbookUrl", "https://example.com/no-slash"))
 
 
