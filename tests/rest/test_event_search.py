@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +22,7 @@ from streams.core.queues.request_class import RequestClass
 from streams.core.webhooks.webhook import MismatchReason, Webhook
 from streams.features.events import search as event_search
 from streams.features.events.search import EventSearchService
+from streams.features.shared import event_scan
 from streams.ports.kafka import Outgoing
 from streams.request_owner import RequestOwner, work_for
 from streams.topics import SESSION_EVENTS
@@ -112,8 +112,10 @@ async def test_an_event_of_no_account_has_the_reason(fixture: SearchFixture) -> 
     assert found.reason == "no_account"
 
 
-async def test_the_wait_for_a_place_counts_in_the_seconds_of_a_search(fixture: SearchFixture) -> None:
-    fixture.service = replace(fixture.service, records_per_read=1)
+async def test_the_wait_for_a_place_counts_in_the_seconds_of_a_search(
+    fixture: SearchFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_scan, "RECORDS_PER_READ", 1)
     fixture.publish(id="evt_0")
     fixture.publish(id="evt_1")
     began_at = asyncio.get_running_loop().time() - event_search.SEARCH_TIMEOUT_SECONDS
@@ -168,8 +170,11 @@ async def test_an_id_with_an_impossible_time_is_answered(api: ApiFixture, event_
     assert (response.status_code, "set `since`" in response.text) == (404, True)
 
 
-async def test_a_search_that_takes_too_long_says_what_to_do(fixture: SearchFixture) -> None:
-    fixture.service = replace(fixture.service, timeout_seconds=0, records_per_read=1)
+async def test_a_search_that_takes_too_long_says_what_to_do(
+    fixture: SearchFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_search, "SEARCH_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(event_scan, "RECORDS_PER_READ", 1)
     fixture.publish(id="evt_0")
     fixture.publish(id="evt_1")
     with pytest.raises(NotFound, match="set `since` to when it was published"):

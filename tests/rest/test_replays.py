@@ -13,6 +13,7 @@ from streams.core.deliveries.backfill import MIN_EVENT_AGE
 from streams.core.deliveries.delivery import Delivery, HoldReason, State
 from streams.core.deliveries.delivery_state import DeliveryState
 from streams.features.replays import missing_events
+from streams.features.shared import event_scan
 from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 
@@ -181,7 +182,7 @@ async def test_a_count_without_kafka_says_so(api: ApiFixture) -> None:
 
 async def test_a_count_that_takes_too_long_says_at_least(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(missing_events, "MAX_COUNTED_RECORDS", 2)
-    monkeypatch.setattr(missing_events, "RECORDS_PER_READ", 2)
+    monkeypatch.setattr(event_scan, "RECORDS_PER_READ", 2)
     made = await api.acme.webhook()
     for number in range(5):
         published(api, number)

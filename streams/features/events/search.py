@@ -9,25 +9,22 @@ from typing import NamedTuple
 from ulid import ULID
 
 from streams.core.accounts.account import DeliveryFilter
-from streams.core.deliveries.backfill import remaining_ranges, without_empty
 from streams.core.deliveries.delivery_state import DeliveryState
-from streams.core.errors import FieldError, Invalid, InvalidRecord, NotFound
+from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.events.event import Event
 from streams.core.events.event_data import EVENT_TYPES
 from streams.core.times import format_time
 from streams.core.webhooks.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
-from streams.features.shared.in_turns import iterate_cooperatively
-from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record
+from streams.features.shared.event_scan import EventScan, events_with
+from streams.ports.kafka import Codec, EventHistory, Record
 from streams.ports.runtime import Clock
 from streams.ports.storage import DeliveryStore
-from streams.request_owner import began_at
 
 MAX_DELIVERIES = 100
 MAX_WEBHOOK_IDS = 100
 # A person waits for the response.
 SEARCH_TIMEOUT_SECONDS = 2.0
-RECORDS_PER_READ = 2000
 # An event is published soon after its id is made, but clocks differ.
 SEARCH_AFTER_ID, SEARCH_BEFORE_ID = timedelta(minutes=10), timedelta(minutes=1)
 SEARCH_AFTER_SINCE = timedelta(hours=1)
@@ -74,8 +71,6 @@ class EventSearchService:
     _history: Callable[[], EventHistory]
     _codec: Codec
     _clock: Clock
-    timeout_seconds: float = SEARCH_TIMEOUT_SECONDS
-    records_per_read: int = RECORDS_PER_READ
 
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.
@@ -105,44 +100,21 @@ class EventSearchService:
     async def _search_topic(
         self, event_id: str, account_id: str, start: datetime, end: datetime
     ) -> tuple[Record, Event]:
-        loop, history = asyncio.get_running_loop(), self._history()
-        deadline = began_at(loop.time()) + self.timeout_seconds
-        ranges = without_empty((await history.period(start, end)).ranges)
-        while ranges:
-            portion = await history.read(ranges, self.records_per_read)
-            if event := await self._search_portion(portion, event_id, account_id):
-                return event
-            ranges = remaining_ranges(ranges, portion.positions)
-            if loop.time() >= deadline:
+        scan = await EventScan.begin(self._history(), start, end, SEARCH_TIMEOUT_SECONDS)
+        while scan.unread:
+            async for record, event in events_with(event_id, await scan.read(), self._codec):
+                if (event.id, event.account_id) == (event_id, account_id):
+                    return record, event
+            # However long the search waited for its place, it reads once.
+            if scan.is_late:
                 break
         period = f"between {format_time(start)} and {format_time(end)}"
-        if ranges:
+        if scan.unread:
             raise NotFound(f"the search for {event_id} {period} took too long: set `since` to when it was published")
         raise NotFound(
             f"the account has no delivery of {event_id}, and session-events has no such event {period}; "
             "for another time set `since` to when it was published"
         )
-
-    async def _search_portion(
-        self, portion: HistoryPortion, event_id: str, account_id: str
-    ) -> tuple[Record, Event] | None:
-        async for record in iterate_cooperatively(portion.records):
-            if event := self._decode_match(record, event_id, account_id):
-                return record, event
-        return None
-
-    def _decode_match(self, record: Record, event_id: str, account_id: str) -> Event | None:
-        """The event of a record, if it is the one searched for."""
-        # Most records hold other events. Their bytes show it without decoding.
-        if event_id.encode() not in (record.value or b""):
-            return None
-        try:
-            value = self._codec.decode(record.value or b"")
-        except InvalidRecord:
-            return None
-        if isinstance(value, Event) and (value.id, value.account_id) == (event_id, account_id):
-            return value
-        return None
 
     async def _describe_event(self, record: Record, event: Event) -> PublishedEvent:
         [recipients] = await self.recipients(event.account_id, [event])

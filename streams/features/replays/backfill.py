@@ -9,13 +9,13 @@ from streams.core.deliveries.job import Job
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.webhooks.webhook import Webhook
 from streams.features.replays.missing_events import deliveries_of
+from streams.features.shared.event_scan import RECORDS_PER_READ
 from streams.outage import EVENT_HISTORY, Outages
 from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record
 from streams.ports.runtime import Clock
 from streams.ports.storage import Jobs
 from streams.ports.webhooks import Webhooks
 
-RECORDS_PER_READ = 2000
 RETRY_PAUSE_SECONDS = 1.0
 
 

@@ -1,20 +1,18 @@
 """The newest events of an account on `session-events`, including those that no webhook wanted."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from streams.core.deliveries.backfill import OffsetRange, remaining_ranges, without_empty
+from streams.core.deliveries.backfill import without_empty
 from streams.core.deliveries.delivery_state import RecordedEvent
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.events.event import Event, event_and_body, event_hash, subjects_of_event
-from streams.features.shared.in_turns import iterate_cooperatively
+from streams.features.shared.event_scan import EventScan, events_with
 from streams.ports.kafka import Codec, EventHistory, Record
 from streams.ports.runtime import Clock
 from streams.ports.storage import ErasedEvents
-from streams.request_owner import began_at
 
 # A person waits for the page.
 READ_TIMEOUT_SECONDS = 2.0
@@ -22,7 +20,6 @@ READ_TIMEOUT_SECONDS = 2.0
 MAX_AGE = timedelta(days=7)
 # Offsets of each partition, backwards from its end; each step reads four times as many.
 FIRST_STEP_OFFSETS = 250
-RECORDS_PER_READ = 2000
 
 
 class AppendedEvent(NamedTuple):
@@ -55,40 +52,35 @@ class NewestEventReader:
 
     async def read(self, account_id: str, limit: int) -> NewestEvents:
         """Read the topic backwards, until there are enough events or two seconds have passed. Raises `Unavailable`."""
-        loop, history, now = asyncio.get_running_loop(), self._history(), self._clock.now()
-        deadline = began_at(loop.time()) + READ_TIMEOUT_SECONDS
+        now = self._clock.now()
         # The brokers' clock may be ahead of this process's clock.
-        period = await history.period(now - MAX_AGE, now + timedelta(minutes=1))
-        unread = {offset_range.partition: offset_range for offset_range in without_empty(period.ranges)}
+        until = now + timedelta(minutes=1)
+        scan = await EventScan.begin(self._history(), now - MAX_AGE, until, READ_TIMEOUT_SECONDS)
+        unread = scan.unread
         # The oldest record read so far, by partition.
         read_since: dict[int, datetime] = {}
         found: list[AppendedEvent] = []
         bodies: dict[tuple[str, str], RecordedEvent] = {}
         step = self.first_step_offsets
-        while unread and len(found) < limit and loop.time() < deadline:
-            ranges = tuple(
-                offset_range._replace(start=max(offset_range.start, offset_range.end - step))
-                for offset_range in unread.values()
-            )
-            started = {offset_range.partition: offset_range.start for offset_range in ranges}
-            while ranges and loop.time() < deadline:
-                portion = await history.read(ranges, RECORDS_PER_READ)
-                async for record in iterate_cooperatively(portion.records):
+        while unread and len(found) < limit and not scan.is_late:
+            scan.unread = tuple(one._replace(start=max(one.start, one.end - step)) for one in unread)
+            while scan.unread and not scan.is_late:
+                records = await scan.read()
+                for record in records:
                     number = record.partition.number
                     read_since[number] = min(record.appended_at, read_since.get(number, record.appended_at))
-                    if match := self._decode_match(record, account_id):
-                        event, body = match
+                async for record, event in events_with(account_id, records, self._codec):
+                    if event.account_id == account_id and (body := _valid_body(event, record)):
                         found.append(AppendedEvent(event, record.appended_at))
                         bodies[account_id, event.id] = RecordedEvent(
                             record.appended_at, body, event.trace_parent, subjects_of_event(event), event_hash(body)
                         )
-                ranges = remaining_ranges(ranges, portion.positions)
             # Within a step records come in order, so the rest of the step is newer than what was read.
-            for left in ranges:
+            for left in scan.unread:
                 read_since[left.partition] = now
-            if ranges:
+            if scan.unread:
                 break
-            unread = _before(unread, started)
+            unread = without_empty(tuple(one._replace(end=max(one.start, one.end - step)) for one in unread))
             step *= 4
         erased_keys = await self._erased.find_erased(bodies) if bodies else ()
         newest = sorted(
@@ -96,22 +88,13 @@ class NewestEventReader:
             key=lambda one: one.appended_at,
             reverse=True,
         )
-        complete_since = max((read_since.get(number, now) for number in unread), default=None)
+        complete_since = max((read_since.get(left.partition, now) for left in unread), default=None)
         return NewestEvents(newest[:limit], complete_since)
 
-    def _decode_match(self, record: Record, account_id: str) -> tuple[Event, bytes] | None:
-        """The event of a record with its body, if it belongs to this account and is valid."""
-        # Most records belong to other accounts, which their bytes show without decoding.
-        if account_id.encode() not in (record.value or b""):
-            return None
-        try:
-            event, body = event_and_body(self._codec.decode(record.value or b""), record.appended_at)
-        except (InvalidRecord, Invalid):
-            return None
-        return (event, body) if event.account_id == account_id else None
 
-
-def _before(unread: dict[int, OffsetRange], starts: dict[int, int]) -> dict[int, OffsetRange]:
-    """The rest of each partition before these offsets."""
-    left = {number: offset_range._replace(end=starts[number]) for number, offset_range in unread.items()}
-    return {number: offset_range for number, offset_range in left.items() if offset_range.start < offset_range.end}
+def _valid_body(event: Event, record: Record) -> bytes | None:
+    """The body of a record's event; None if fan-out has stored it as invalid."""
+    try:
+        return event_and_body(event, record.appended_at)[1]
+    except (InvalidRecord, Invalid):
+        return None
