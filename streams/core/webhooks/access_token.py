@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -108,7 +109,7 @@ def parse_token_response(result: Response | Failure, auth: Auth, now: float) -> 
         detail = f" ({result.detail})" if result.detail else ""
         kind = _KINDS.get(result.kind, OutcomeKind.TOKEN_UNAVAILABLE)
         return Failure(kind, message=f"{server} gave no token: {_FAILURES.get(result.kind, 'it failed')}{detail}.")
-    values = _parse_json(result.body)
+    values = parse_json(result.body) or {}
     if result.status == 200:
         token = _parse_token(values, now)
         if token is not None:
@@ -134,7 +135,7 @@ def is_invalid_client(result: Response | Failure) -> bool:
     """Whether a token server does not know the client or its secret."""
     if isinstance(result, Failure) or result.status not in (400, 401):
         return False
-    return result.status == 401 or _parse_json(result.body).get("error") == "invalid_client"
+    return result.status == 401 or (parse_json(result.body) or {}).get("error") == "invalid_client"
 
 
 # Failures that are not the token server's: a setting of the customer, and our own proxy.
@@ -159,12 +160,21 @@ def _server_of(auth: Auth) -> str:
     return f"The token server {host_of(auth.token_url or '')}"
 
 
-def _parse_json(body: bytes) -> Mapping[str, Any]:
+def parse_json(body: bytes) -> Mapping[str, Any] | None:
+    """The JSON object in a body; None for anything else."""
     try:
         values = json.loads(body)
     except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def life_of(token: str, values: Mapping[str, Any], now: float) -> float | None:
+    """For how many seconds a token of a server's response is valid; None if neither says it."""
+    life = _to_seconds(values.get("expires_in"))
+    if life is None and (end := _to_seconds(_claims(token).get("exp"))) is not None:
+        return end - now
+    return life
 
 
 def _parse_token(values: Mapping[str, Any], now: float) -> AccessToken | None:
@@ -173,9 +183,7 @@ def _parse_token(values: Mapping[str, Any], now: float) -> AccessToken | None:
         return None
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
         return None
-    life = _to_seconds(values.get("expires_in"))
-    if life is None and (end := _to_seconds(_claims(token).get("exp"))) is not None:
-        life = end - now
+    life = life_of(token, values, now)
     if life is None:
         life = DEFAULT_LIFE_SECONDS
     return AccessToken(token, min(max(life, MIN_LIFE_SECONDS), MAX_LIFE_SECONDS))
@@ -183,12 +191,12 @@ def _parse_token(values: Mapping[str, Any], now: float) -> AccessToken | None:
 
 def _to_seconds(value: object) -> float | None:
     """A number of seconds; some servers write it as a text."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value[:18])
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
         return None
-    # No clock has such a time, and an integer may be too large for a float.
-    return float(value) if -MAX_SECONDS < value < MAX_SECONDS else None
+    # No clock has such a time.
+    return number if -MAX_SECONDS < number < MAX_SECONDS else None
 
 
 def _claims(token: str) -> Mapping[str, Any]:
@@ -197,6 +205,6 @@ def _claims(token: str) -> Mapping[str, Any]:
     if len(parts) != 3:
         return {}
     try:
-        return _parse_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return parse_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))) or {}
     except ValueError:
         return {}

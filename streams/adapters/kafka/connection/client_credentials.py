@@ -1,19 +1,16 @@
 """Fetch a token by OAuth 2.0 client credentials (RFC 6749 §4.4), as librdkafka's `oidc` method does."""
 
 import asyncio
-import json
-import math
 import os
 import ssl
 import time
-from base64 import b64encode, urlsafe_b64decode
-from collections.abc import Mapping
+from base64 import b64encode
 from dataclasses import dataclass, field
-from typing import Any
 
 from streams.adapters.kafka.connection.tokens import Token
 from streams.core.errors import ProviderFailed, TokenUnavailable
 from streams.core.text import escape_controls
+from streams.core.webhooks.access_token import life_of, parse_json
 
 ENDPOINT_NAME = "the token endpoint"
 MAX_ERROR_CHARACTERS = 100
@@ -57,45 +54,24 @@ class ClientCredentials:
 
 def parse_response(status: int, body: bytes) -> Token:
     """The token of a response. Raises `TokenUnavailable`, which shows no text of the response but its error code."""
-    try:
-        response_fields = json.loads(body)
-    except (ValueError, RecursionError):
-        response_fields = None
-    if status in (400, 401) and isinstance(response_fields, Mapping) and isinstance(response_fields.get("error"), str):
-        code = escape_controls(response_fields["error"][:MAX_ERROR_CHARACTERS])
+    values = parse_json(body)
+    if status in (400, 401) and values and isinstance(values.get("error"), str):
+        code = escape_controls(values["error"][:MAX_ERROR_CHARACTERS])
         raise TokenUnavailable(f"{ENDPOINT_NAME} refuses this client: {code}")
     if status != 200:
         raise TokenUnavailable(f"{ENDPOINT_NAME} answers with status {status}")
-    if not isinstance(response_fields, Mapping):
+    if values is None:
         raise TokenUnavailable(f"{ENDPOINT_NAME} answers with something else than a JSON object")
-    value = response_fields.get("access_token")
-    if not isinstance(value, str) or not value:
+    token = values.get("access_token")
+    if not isinstance(token, str) or not token:
         raise TokenUnavailable(f"{ENDPOINT_NAME} answers without an access_token")
-    seconds = _parse_number(response_fields.get("expires_in"))
-    return Token(value, seconds if seconds is not None else _expiry_of(value) - time.time())
-
-
-def _expiry_of(token: str) -> float:
-    """The `exp` of a JWT, whose signature is the broker's to check. Raises `TokenUnavailable`."""
-    try:
-        claims: Any = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
-        end = _parse_number(claims["exp"])
-    except (ValueError, IndexError, KeyError, TypeError, RecursionError):
-        end = None
-    if end is None:
+    # The signature of a JWT is the broker's to check.
+    seconds = life_of(token, values, time.time())
+    if seconds is None:
         raise TokenUnavailable(
             f"{ENDPOINT_NAME} does not say how long the token is valid: it has no expires_in, the token no exp"
         )
-    return end
-
-
-def _parse_number(value: object) -> float | None:
-    """The number; some providers write numbers as texts."""
-    try:
-        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    return Token(token, seconds)
 
 
 def _host(url: str) -> str:
