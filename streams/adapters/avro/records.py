@@ -21,6 +21,7 @@ from streams.core.records.record_checks import (
     parse_recorded_filter,
     parse_recorded_options,
 )
+from streams.core.webhooks.field_rules import to_camel_case
 from streams.core.webhooks.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 Record = dict[str, Any]
@@ -41,10 +42,10 @@ class _Shape:
         names = value._fields if is_tuple else [field.name for field in fields(value)]
         self._make: Convert = value._make if is_tuple else partial(_construct, value)
         self._parts: Convert = _identity if is_tuple else attrgetter(*names)
-        self.fields = [_to_camel_case(name) for name in names]
+        self.fields = [to_camel_case(name) for name in names]
         self._values = itemgetter(*self.fields)
-        self._writes = [(_to_camel_case(name), write) for name, (write, _) in special.items() if write is not _identity]
-        self._reads = [(_to_camel_case(name), convert_back) for name, (_, convert_back) in special.items()]
+        self._writes = [(to_camel_case(name), write) for name, (write, _) in special.items() if write is not _identity]
+        self._reads = [(to_camel_case(name), convert_back) for name, (_, convert_back) in special.items()]
 
     def to_record(self, value: Any) -> Record:
         record = dict(zip(self.fields, self._parts(value), strict=True))
@@ -56,11 +57,6 @@ class _Shape:
         for name, convert_back in self._reads:
             record[name] = convert_back(record[name])
         return self._make(self._values(record))
-
-
-def _to_camel_case(name: str) -> str:
-    head, *parts = name.split("_")
-    return head + "".join(word.title() for word in parts)
 
 
 def _identity(value: Any) -> Any:
