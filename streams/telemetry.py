@@ -14,9 +14,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from streams.adapters.otel import OtelTracer
 from streams.core.events.trace import NonRecordingSpan, SpanName
 from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, KNOWN_VALUES, NAMESPACE
-from streams.ports.runtime import Span, Tracer
+from streams.ports.runtime import Span
 
 
 class _Histogram:
@@ -43,7 +44,7 @@ class PrometheusTelemetry(Collector):
     times slower. That matters for the three metrics that count each delivery.
     """
 
-    def __init__(self, stage: str, tracer: Tracer | None = None) -> None:
+    def __init__(self, stage: str, tracer: OtelTracer | None = None) -> None:
         self._tracer = tracer
         self._refreshes: list[Callable[[], None]] = []
         self.registry = CollectorRegistry()

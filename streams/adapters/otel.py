@@ -59,7 +59,7 @@ class OtelSpan:
 
 
 class OtelTracer:
-    """A `Tracer` whose spans a thread sends in batches. While the collector is away, spans are lost, but no record."""
+    """Makes spans, which a thread sends in batches. While the collector is away, spans are lost, but no record."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

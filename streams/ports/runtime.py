@@ -22,15 +22,11 @@ class Span(Protocol):
         """End the span now. With a `problem` it counts as an error."""
 
 
-class Tracer(Protocol):
-    """Makes spans."""
+class Telemetry(Protocol):
+    """Metrics by their declared names, log events with fields, and spans."""
 
     def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
         """Start a span: a child of the `traceparent` in `parent`, else a new trace. It may have started earlier."""
-
-
-class Telemetry(Tracer, Protocol):
-    """Metrics by their declared names, log events with fields, and spans."""
 
     @property
     def is_debug_enabled(self) -> bool:
