@@ -103,7 +103,6 @@ class FaustClient:
         self._commit_task: asyncio.Task[None] | None = None
 
     def readiness_problems(self) -> list[str]:
-        """Why nothing can be read at the moment."""
         if not self._app.consumer_generation_id:
             return ["it has not joined its group yet"]
         coordinator = patches.aiokafka_consumer(self._app)._coordinator

@@ -64,10 +64,6 @@ class HttpSender:
         self._cached_target = lru_cache(MAX_CACHED_TARGETS)(_to_target)
 
     async def send(self, request: Request) -> Response | Failure:
-        """Send a request. Returns the endpoint's response, or why there is none.
-
-        Raises `Unavailable` if this machine lacks a resource, which says nothing about the endpoint.
-        """
         deadline = asyncio.get_running_loop().time() + (request.timeout_seconds or self._timeout_seconds)
         trace = ConnectTrace(deadline, request.account_id)
         try:

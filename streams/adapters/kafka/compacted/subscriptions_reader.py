@@ -44,7 +44,6 @@ class SubscriptionsReader(CompactedTopicReader):
         super().__init__(config, prefix, SUBSCRIPTIONS, self.table, sentinel, outages, watchdog)
 
     async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
-        """Wait until every record that was on the topic `ago` seconds ago is read. Returns the position reached."""
         await self._catch_up(ago)
         return self.table.reached_position
 

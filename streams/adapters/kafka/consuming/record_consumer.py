@@ -90,7 +90,6 @@ class KafkaRecordConsumer:
         return {} if self.is_away else self._positions.readable_positions()
 
     def readiness_problems(self) -> list[str]:
-        """Why nothing can be read at the moment."""
         problems = ["the group still has a member of this instance id"] if self._is_id_in_use else []
         if self.is_away:
             return [*problems, BROKER_AWAY]
@@ -107,7 +106,6 @@ class KafkaRecordConsumer:
             self._send_command(lambda consumer: thread.subscribe(consumer, topics))
 
     def leave(self) -> None:
-        """Give all partitions back. `on_revoked` follows, and `run` goes on without any until it is cancelled."""
         if self._thread is not None:
             self._thread.stop()
 

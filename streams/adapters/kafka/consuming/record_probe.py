@@ -28,7 +28,6 @@ class RecordProbe:
         self._prefix = prefix
 
     async def find_readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
-        """The partitions that have a record at this offset or later. Raises `Unavailable`."""
         return await run_in_daemon_thread(partial(self._readable, positions)) if positions else set()
 
     def _readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
