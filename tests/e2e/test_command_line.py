@@ -53,7 +53,8 @@ def test_without_an_api_a_command_says_what_to_start(bare: System, command: list
     # As a kill leaves it.
     write_local_key(file, make_local_key("http://127.0.0.1:1"))
     line = one_line(bare.attempt(*command), 3)
-    assert "api.json: http://127.0.0.1:1 does not answer: Connection refused; start `scorm-webhooks up`" in line
+    assert "api.json: http://127.0.0.1:1 does not answer: nothing accepts connections there" in line
+    assert "; start `scorm-webhooks up` or `scorm-webhooks api` here" in line
 
 
 def test_without_kafka_a_command_says_why_in_one_line(bare: System) -> None:
@@ -83,7 +84,7 @@ def test_the_address_of_a_killed_up_is_not_used(bare: System) -> None:
     broken: list[object] = [{"bootstrap": f"127.0.0.1:{port}", "pid": 1}, {}, [], {"bootstrap": None}]
     for left in broken:
         broker.write_text(json.dumps(left))
-        assert "start `scorm-webhooks up` first" in one_line(bare.attempt("topics", "plan"), 2)
+        assert "start `scorm-webhooks up` first" in one_line(bare.attempt("invalid", "list"), 2)
 
 
 def test_an_unwritable_data_directory_is_named(bare: System) -> None:
