@@ -23,7 +23,7 @@ ENV_RELEASE := .venv-release/.run
 # The documentation's pages, which `api` serves and the wheel has, and what they are made of.
 SITE := api/site/index.html.gz
 SITE_SOURCES := $(wildcard *.md docs/*.md docs/*.py docs/*/*.md bench/*.md schemas/*.md schemas/*.avsc examples/*/*.md tools/docs_*.py \
-  api/*.py api/*/models.py api/*/routes.py api/events/schemas.py streams/cli/*.py streams/core/errors.py streams/core/events/event_data.py \
+  api/*.py api/*/models.py api/*/routes.py api/events/schemas.py streams/cli/*.py client/scorm_webhooks_cli/*.py streams/core/errors.py streams/core/events/event_data.py \
   streams/topics.py streams/adapters/http_server/refusals.py)
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
 # Tests often wait: six files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
@@ -162,7 +162,7 @@ client-file: $(ENV_TEST)
 	  python3 -m zipfile --extract $(CLIENT_WHEEL) $$folder && \
 	  rm -rf $$folder/bin $$folder/*.dist-info/RECORD && \
 	  .venv/bin/shiv --reproducible --compressed --site-packages $$folder --python '/usr/bin/env python3' \
-	  --entry-point scorm_webhooks_cli:main --output-file $(CLIENT_FILE)
+	  --entry-point scorm_webhooks_cli.__main__:main --output-file $(CLIENT_FILE)
 
 # Every part, also after one has failed; ARGS names parts. It ends with a line in tests/NIGHTS.md.
 nightly: | $(UV)
@@ -330,5 +330,5 @@ migration: setup
 	.venv/bin/python tools/migration.py $(ARGS)
 
 lines:
-	@git ls-files 'streams/*.py' 'api/*.py' 'schemas/*.py' | grep -v migrations/versions | xargs cat | wc -l | sed 's/$$/ of the product/'
-	@git ls-files '*.py' | grep -vE '^(streams|api|schemas)/' | xargs cat | wc -l | sed 's/$$/ of tests, tools, bench and examples/'
+	@git ls-files 'streams/*.py' 'api/*.py' 'schemas/*.py' 'client/*.py' | grep -v migrations/versions | xargs cat | wc -l | sed 's/$$/ of the product/'
+	@git ls-files '*.py' | grep -vE '^(streams|api|schemas|client)/' | xargs cat | wc -l | sed 's/$$/ of tests, tools, bench and examples/'

@@ -11,8 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from api.admission import network_work, owner_of
 from api.problems import TooManyRequests
 from api.services import services_of
-from streams.api_variables import ACCOUNT_HEADER
-from streams.core.accounts.access import OPERATOR, Caller, Scope
+from streams.core.accounts.access import ACCOUNT_HEADER, OPERATOR, Caller, Scope
 from streams.core.errors import FieldError, Forbidden, Invalid, Unauthorized
 from streams.core.queues.rate import PERIOD_SECONDS
 from streams.core.queues.request_class import RequestClass

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from streams.cli.main import run_program
+from scorm_webhooks_cli.main import run_program
 
 if TYPE_CHECKING:
     from typer import Typer
@@ -20,11 +20,11 @@ def load_commands(argv: Sequence[str]) -> "Typer":
 
     if {*argv[:1]} & {command.name for command in stage_commands.stages.registered_commands}:
         return stage_commands.app
+    from scorm_webhooks_cli.completion import typed_words
     from streams.cli.commands import create_app
-    from streams.cli.completion import typed_words
 
     # All words: options of the program may come first.
-    return create_app({*argv, *typed_words()})
+    return create_app([*argv, *typed_words()])
 
 
 if __name__ == "__main__":

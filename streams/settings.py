@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from scorm_webhooks_cli.api_variables import DEFAULT_DATA_DIR, KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams import setting_values as values
-from streams.api_variables import DEFAULT_DATA_DIR, KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams.core.deliveries.request import USER_AGENT
 from streams.core.deliveries.schedule import Schedule
 from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits

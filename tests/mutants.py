@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("api", "docs", "examples", "schemas", "streams", "tests", "tools", "README.md", "pyproject.toml")
+COPIED = ("api", "client", "docs", "examples", "schemas", "streams", "tests", "tools", "README.md", "pyproject.toml")
 SLOW_TOO = "not real and not e2e and not chaos and not kube"
 FAST = f"{SLOW_TOO} and not slow"
 # Learners' sessions are rules of core, and their tests are the player's.

@@ -1,6 +1,5 @@
 """The distribution `scorm-webhooks-cli`: the commands of an integrator, installed alone, and as one file."""
 
-import json
 import os
 import subprocess
 import tomllib
@@ -8,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-import typer
 
 from real.built_package import ROOT, Installed, build_and_install
-from streams.cli.integrator import add_commands
-from streams.cli.root import CLIENT_GROUPS
+from scorm_webhooks_cli.root import CLIENT_GROUPS, COMMANDS
 
 pytestmark = pytest.mark.slow
 
-NAME = "scorm_webhooks_cli"
 MAX_BYTES = 10 * 1024 * 1024
 SERVER = ("api", "schemas", "streams", "aiohttp", "confluent_kafka", "fastapi", "pydantic", "sqlalchemy")
 
@@ -38,7 +34,7 @@ def run(line: Sequence[str], folder: Path, variables: Mapping[str, str]) -> subp
 
 def test_every_command_explains_itself(installed: Installed) -> None:
     shown = command(installed, "--help").stdout
-    for name in (*CLIENT_GROUPS, "listen", "trigger", "tail", "verify", "doctor", "exam", "apply", "login"):
+    for name in (*CLIENT_GROUPS, *COMMANDS):
         assert f" {name} " in shown
         done = command(installed, name, "--help")
         assert (done.returncode, "Usage: scorm-webhooks" in done.stdout) == (0, True), (name, done.stderr)
@@ -97,17 +93,3 @@ def test_one_file_has_all_of_it(installed: Installed, tmp_path: Path) -> None:
     done = run([str(file), "exam", "http://127.0.0.1:1", "--secret", f"whsec_{'A' * 32}", "--json"], tmp_path, {})
     assert done.returncode == 3, done.stderr
     assert run([str(file), "--version"], tmp_path, {}).stdout == command(installed, "--version").stdout
-
-
-COMMANDS = f"""
-import json
-from {NAME} import load_commands
-print(json.dumps([command.callback.__name__ for command in load_commands([]).registered_commands]))
-"""
-
-
-def test_the_commands_are_those_of_the_server(installed: Installed) -> None:
-    program = typer.Typer()
-    add_commands(program)
-    names = [getattr(command.callback, "__name__", "") for command in program.registered_commands]
-    assert json.loads(installed.run(COMMANDS)) == names

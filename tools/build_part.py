@@ -2,8 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,23 +17,21 @@ OURS = ("streams", "schemas", "api")
 class Part:
     """What a distribution has.
 
-    `public` are the modules that others import, with their new names; the names of all other modules begin with an
-    underscore. `modules` are found by name as the program runs, so no import names them. `excluded` modules stay in the
-    server: an import of one fails. `texts` are replaced in every file.
+    `sources` is the folder of the package's own modules, if it has one. `public` are modules of the server that become
+    the package's own, with their new names. What these import is copied under names that begin with an underscore.
+    `texts` are replaced in every file.
     """
 
     package: str
-    public: Mapping[str, str]
-    modules: Sequence[str] = ()
-    excluded: Sequence[str] = ()
-    texts: Mapping[str, str] | None = None
+    sources: str = ""
+    public: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
     has_schemas: bool = False
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> "Part":
         """The part that a pyproject.toml describes."""
-        names = {"package", "public", "modules", "excluded", "texts", "has_schemas"}
-        return cls(**{name: value for name, value in config.items() if name in names})
+        return cls(**{name: value for name, value in config.items() if name in cls.__dataclass_fields__})
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -80,23 +78,26 @@ def write_package(part: Part, root: Path, target: Path) -> None:
 
 
 def needed(part: Part, root: Path) -> dict[str, Path]:
-    """The public modules and all of ours that they import, with their packages, by name."""
+    """The package's own and public modules and all of ours that they import, with their packages, by name."""
     found: dict[str, Path] = {}
-    todo = [*part.public, *part.modules]
+    sources = root / part.sources
+    own = (path.relative_to(sources.parent) for path in sources.rglob("*.py")) if part.sources else ()
+    todo = [*part.public, *(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in own)]
     while todo:
         module = todo.pop()
-        path = path_of(root, module)
-        if path is not None and module not in found and module not in part.excluded:
+        path = path_of(part, root, module)
+        if path is not None and module not in found:
             found[module] = path
             todo += [module.rpartition(".")[0], *imports(path.read_text(encoding="utf-8"))]
     return found
 
 
-def path_of(root: Path, module: str) -> Path | None:
+def path_of(part: Part, root: Path, module: str) -> Path | None:
     """The file of a module of ours. None for any other name."""
-    if module.split(".")[0] not in OURS:
+    first, *rest = module.split(".")
+    if first not in OURS and (first != part.package or not part.sources):
         return None
-    base = root.joinpath(*module.split("."))
+    base = (root / part.sources if first == part.package else root / first).joinpath(*rest)
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
@@ -112,14 +113,15 @@ def imports(text: str) -> Iterator[str]:
 
 def rewritten(part: Part, text: str) -> str:
     """A file's text with the new names of modules."""
-    for old, new in {**part.public, **(part.texts or {})}.items():
+    for old, new in {**part.public, **part.texts}.items():
         text = text.replace(old, new)
     text = re.sub(r"^import schemas$", f"from {part.package} import _schemas as schemas", text, flags=re.MULTILINE)
     return re.sub(r"^( *from )(?=(?:streams|schemas)\b)", rf"\g<1>{part.package}._", text, flags=re.MULTILINE)
 
 
 def new_name(part: Part, module: str) -> str:
-    return part.public.get(module) or f"{part.package}._{module}"
+    is_own = module.split(".")[0] == part.package
+    return module if is_own else part.public.get(module, f"{part.package}._{module}")
 
 
 def put(target: Path, module: str, is_package: bool, text: str) -> None:

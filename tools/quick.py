@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FAST = "not real and not e2e and not slow"
 HOUSE = "tests/house/"
+COMMANDS = (["cli"], ["scorm_webhooks_cli"])
 TOGETHER = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 
@@ -25,8 +26,8 @@ def changed_files() -> list[str]:
 def belonging(changed: Iterable[str], tests: Iterable[tuple[str, str]]) -> list[str]:
     """The tests to play, of all tests, which are given as path and text."""
     files = [file for file in changed if file.endswith(".py")]
-    names = [file.removesuffix(".py").removesuffix("/__init__").removeprefix("tests/") for file in files]
-    modules = [name.replace("/", ".") for name in names]
+    names = [file.removesuffix(".py").removesuffix("/__init__") for file in files]
+    modules = [name.removeprefix("tests/").removeprefix("client/").replace("/", ".") for name in names]
     features = {feature for file in files if (feature := feature_of(file))}
     return [
         path
@@ -42,7 +43,7 @@ def feature_of(file: str) -> str:
     """The feature that a file belongs to, as its folder or command names it; empty for another file."""
     parts = file.split("/")
     is_feature = parts[:2] == ["streams", "features"] or (parts[0] == "api" and len(parts) > 2)
-    return parts[-2] if is_feature else parts[-1].removesuffix(".py") if parts[:2] == ["streams", "cli"] else ""
+    return parts[-2] if is_feature else parts[-1].removesuffix(".py") if parts[1:2] in COMMANDS else ""
 
 
 def is_of_feature(path: str, feature: str) -> bool:

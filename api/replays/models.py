@@ -6,9 +6,9 @@ from pydantic import Field
 
 from api.deliveries.models import EventType
 from api.shared_models import Input, Model, Moment, Rounded, Time, at_most
-from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery import REPLAYABLE, State
 from streams.core.limits import MAX_EVENT_TYPES_LISTED
-from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, ReplayRequest
 
 _MAX_STATES = len(State)
 

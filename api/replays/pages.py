@@ -18,13 +18,13 @@ from api.shell.rendering import redirect, render
 from api.shell.times import FIELD_TIME_FORMAT, clock_text, from_zone, parse_zone, to_zone
 from api.shell.visits import MayWriteDeliveries, Visit, zone_of
 from api.webhooks.form import TYPE_DESCRIPTIONS
-from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery import REPLAYABLE, State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.queues.request_class import RequestClass
 from streams.core.times import parse_time
 from streams.core.webhooks.webhook import Registration
-from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, ReplayCount, ReplayRequest
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

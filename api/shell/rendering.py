@@ -27,8 +27,8 @@ from streams.core.accounts.access import Scope
 from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.times import parse_time
+from streams.core.webhooks.webhook import pause_cause
 from streams.features.deliveries.search_rules import MAX_COUNTED
-from streams.features.webhooks.verdict import pause_cause
 
 MIN_COMPRESSED_BYTES = 1_000
 # Where templates are.

@@ -29,9 +29,17 @@ from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.queues.rate import seconds_to_send
 from streams.core.queues.request_class import RequestClass
 from streams.core.times import format_time
-from streams.core.webhooks.webhook import DeliveryMode, PauseReason, Registration, Status, Webhook, to_entered_types
+from streams.core.webhooks.webhook import (
+    DeliveryMode,
+    PauseReason,
+    Registration,
+    Status,
+    Webhook,
+    pause_cause,
+    to_entered_types,
+)
 from streams.core.webhooks.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
-from streams.features.webhooks.verdict import pause_cause, progress_to_pause, verdict
+from streams.features.webhooks.verdict import progress_to_pause, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

@@ -1,14 +1,13 @@
 """The commands by name. Only what a command line names is imported: `--help` needs none of it."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streams.cli import integrator
-from streams.cli.output import YesOption
-from streams.cli.root import (
+from scorm_webhooks_cli.output import YesOption
+from scorm_webhooks_cli.root import (
     CLIENT_GROUPS,
     Groups,
     ProfileOption,
@@ -32,24 +31,20 @@ With a receiver and a key: `scorm-webhooks login URL`, then `scorm-webhooks list
 Every setting is in docs/settings.md.
 """
 SERVER_GROUPS: Groups = {
-    "operators": ("operators", "Operators of the platform, who see every account."),
-    "invalid": ("invalid", "Records that could not be handled, in session-events.invalid."),
-    "topics": ("maintenance", "Compare and create topics, and move the stages that read them."),
-    "db": ("maintenance", "The database's schema."),
-    "keys": ("maintenance", "Keys that encrypt webhooks' secrets."),
-    "secrets": ("maintenance", "Stored secrets."),
+    "operators": ("streams.cli.operators", "Operators of the platform, who see every account."),
+    "invalid": ("streams.cli.invalid", "Records that could not be handled, in session-events.invalid."),
+    "topics": ("streams.cli.maintenance", "Compare and create topics, and move the stages that read them."),
+    "db": ("streams.cli.maintenance", "The database's schema."),
+    "keys": ("streams.cli.maintenance", "Keys that encrypt webhooks' secrets."),
+    "secrets": ("streams.cli.maintenance", "Stored secrets."),
 }
-GROUPS: Groups = {**CLIENT_GROUPS, **SERVER_GROUPS}
+GROUPS: Groups = {**CLIENT_GROUPS, "events": ("streams.cli.events", CLIENT_GROUPS["events"][1]), **SERVER_GROUPS}
 
 
-def create_app(names: Collection[str]) -> typer.Typer:
-    """The commands, with those of the groups in `names`; of the others only their names and help."""
-    app = create_program(names, GROUPS, _configure, APP_HELP)
+def create_app(words: Sequence[str]) -> typer.Typer:
+    """The commands that a command line names; the other groups have only a name and a help."""
+    app = create_program(words, GROUPS, _configure, APP_HELP, (up, demo, restore))
     app.add_typer(stages)
-    app.command()(up)
-    app.command()(demo)
-    app.command()(restore)
-    integrator.add_commands(app)
     return with_whole_paragraphs(app)
 
 

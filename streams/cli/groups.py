@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streams.cli.output import JsonOption, YesOption, require_terminal_or_yes, show
-from streams.cli.text import say
+from scorm_webhooks_cli.output import JsonOption, YesOption, require_terminal_or_yes, show
+from scorm_webhooks_cli.text import say
 from streams.core.errors import FieldError, Invalid
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, STAGE_TOPICS, tier_of
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from scorm_webhooks_cli.output import JsonOption, progress_bar, show, without_none
+from scorm_webhooks_cli.text import say
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.cli.deployment import current_actor, require_kafka, run_in_deployment
-from streams.cli.output import JsonOption, progress_bar, show, without_none
-from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.records.invalid_record import StoredRecord
 from streams.core.times import format_time

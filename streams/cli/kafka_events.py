@@ -5,9 +5,9 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 
+from scorm_webhooks_cli.input_lines import InputLine, PublishedEvents, parse_lines
+from scorm_webhooks_cli.output import progress_bar
 from streams.cli.deployment import require_kafka, run_in_deployment
-from streams.cli.input_lines import InputLine, PublishedEvents, parse_lines
-from streams.cli.output import progress_bar
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.events.event import Event
 from streams.producer import Ack, EventProducer
@@ -22,7 +22,7 @@ ACK_TIMEOUT_SECONDS = 60.0
 def publish_to_kafka(text: str, *, is_quiet: bool) -> PublishedEvents:
     """Publish the events of all lines; `error` says which line was not acknowledged."""
     deployment = SqlDeployment.from_environment()
-    lines = parse_lines(text, deployment.event_codec)
+    lines = parse_lines(text, deployment.event_codec.encode)
     events = [line.event for line in lines]
     fields = [f"line {line.number}: accountId" for line in lines]
     # A producer's machine may have Kafka's address alone.

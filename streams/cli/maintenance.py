@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from scorm_webhooks_cli.output import JsonOption, progress_bar, show
+from scorm_webhooks_cli.text import say
 from streams.acls import command, rules
 from streams.adapters.encryption import generate_key
 from streams.cli.deployment import current_actor, run_in_deployment
 from streams.cli.groups import lag, skip
-from streams.cli.output import JsonOption, progress_bar, show
-from streams.cli.text import say
 from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import RETRY_PREFIX

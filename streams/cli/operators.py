@@ -2,9 +2,9 @@
 
 import typer
 
-from streams.cli.access import show_link
-from streams.cli.client import open_api
-from streams.cli.output import JsonOption
+from scorm_webhooks_cli.access import show_link
+from scorm_webhooks_cli.client import open_api
+from scorm_webhooks_cli.output import JsonOption
 
 operators = typer.Typer(no_args_is_help=True)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
+from scorm_webhooks_cli.output import progress_bar, require_terminal_or_yes, show
+from scorm_webhooks_cli.text import hint, say
 from streams.cli.deployment import import_without_gc
-from streams.cli.output import progress_bar, require_terminal_or_yes, show
 from streams.cli.stage_commands import confirm_deletion
-from streams.cli.text import hint, say
 from streams.core.errors import FieldError, Invalid
 from streams.core.restore import RestoreScope, RestoreStep, remaining_steps
 from streams.core.times import TIME_DESCRIPTION, parse_time

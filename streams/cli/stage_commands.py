@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.root import VersionOption
-from streams.cli.text import say
+from scorm_webhooks_cli.root import VersionOption
+from scorm_webhooks_cli.text import say
 from streams.core.webhooks.webhook import Webhook
 from streams.runtime.background import BACKGROUND_STAGES
 
@@ -75,7 +75,7 @@ def publish(
     from streams.cli.stages import run_reconcile, run_stage
 
     if reconcile:
-        from streams.cli.output import can_be_asked
+        from scorm_webhooks_cli.output import can_be_asked
 
         if not yes and not can_be_asked():
             raise typer.BadParameter("is required without a terminal: nobody can answer", param_hint="--yes")

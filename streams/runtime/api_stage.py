@@ -14,6 +14,7 @@ from api.app import create_app
 from api.documentation.pages import prepare
 from api.services import Services
 from api.shell.branding import Branding, Site, origin_of
+from scorm_webhooks_cli.local_key import make_local_key, remove_local_key, write_local_key
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
 from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
@@ -21,7 +22,6 @@ from streams.adapters.open_files import limit_connections
 from streams.adapters.threads import run_in_worker_thread
 from streams.build import build_version
 from streams.core.errors import Misconfigured, Unavailable
-from streams.local_key import make_local_key, remove_local_key, write_local_key
 from streams.ports.runtime import Telemetry
 from streams.request_owner import work_for
 from streams.runtime.bootstrap import SqlDeployment

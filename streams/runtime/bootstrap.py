@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from scorm_webhooks_cli.local_key import is_local_key
 from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.deliveries.replays import SqlReplays
 from streams.core.accounts.oidc import OidcRules
@@ -47,7 +48,6 @@ from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.stats import WebhookStatsService
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.synthetic_events import SyntheticEventService
-from streams.local_key import is_local_key
 from streams.ports.kafka import RecordProducer
 from streams.ports.runtime import Telemetry
 from streams.runtime.sql_parts import SqlParts

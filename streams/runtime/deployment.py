@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from scorm_webhooks_cli.local_key import local_key_path
+from scorm_webhooks_cli.private_file import link_if_missing, write_private
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import URL_VARIABLE as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
@@ -37,13 +39,11 @@ from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
 from streams.core.deliveries.schedule import Tier
 from streams.core.errors import Misconfigured
-from streams.local_key import local_key_path
 from streams.outage import Outages
 from streams.ports.delivery import ReplayLookup
 from streams.ports.kafka import EventClient, EventCodec, EventHistory
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import ErasureHistory
-from streams.private_file import link_if_missing, write_private
 from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings

@@ -7,8 +7,8 @@ import pytest
 from cli.command import served
 
 from rest.api_fixture import ApiFixture, open_api
-from streams.cli import output
-from streams.local_key import make_local_key, write_local_key
+from scorm_webhooks_cli import output
+from scorm_webhooks_cli.local_key import make_local_key, write_local_key
 
 
 @pytest.fixture

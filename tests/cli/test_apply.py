@@ -11,7 +11,7 @@ from cli.command import run
 from typer.testing import Result
 
 from rest.api_fixture import ApiFixture
-from streams.cli.apply import parse_file
+from scorm_webhooks_cli.apply import parse_file
 from streams.core.errors import Invalid, Stale
 
 pytestmark = pytest.mark.slow
@@ -190,7 +190,7 @@ async def test_a_change_meanwhile_is_not_overwritten(api: ApiFixture, monkeypatc
         asyncio.run_coroutine_threadsafe(change, loop).result(10)
         return True
 
-    monkeypatch.setattr("streams.cli.apply.typer.confirm", confirm)
+    monkeypatch.setattr("scorm_webhooks_cli.apply.typer.confirm", confirm)
     refused = await apply(api, changed)
     assert isinstance(refused.exception, Stale)
     assert "0 of 1 done" in refused.output

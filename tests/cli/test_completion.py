@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
+from scorm_webhooks_cli.completion import typed_words
 from streams.cli.app import app
-from streams.cli.completion import typed_words
 from streams.core.errors import Invalid
 
 

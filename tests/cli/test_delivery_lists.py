@@ -10,7 +10,7 @@ from cli.test_api_json import MESSAGE, store_dead_letter
 
 from builders import attempt, delivery
 from rest.api_fixture import ApiFixture
-from streams.cli import delivery_table, tables
+from scorm_webhooks_cli import delivery_table, tables
 from streams.core.deliveries.attempt import DeadLetter, NextStep
 from streams.core.deliveries.delivery import DeathReason
 from streams.core.deliveries.outcome import OutcomeKind

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from adversary.misbehaving_endpoint import Connection, drips_its_headers, listening
 from builders import SECRET
+from scorm_webhooks_cli.doctor import _judge
 from streams.cli.app import app
-from streams.cli.doctor import _judge
 
 
 def sends_interim_responses_without_end(connection: Connection) -> None:
@@ -85,7 +85,7 @@ def test_a_name_that_does_not_resolve_is_the_end() -> None:
 
 def test_a_response_without_end_takes_no_longer_than_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte of its headers comes in time, and so does each interim response."""
-    monkeypatch.setattr("streams.cli.doctor.RESPONSE_SECONDS", 0.3)
+    monkeypatch.setattr("scorm_webhooks_cli.doctor.RESPONSE_SECONDS", 0.3)
     began_at = time.monotonic()
     with listening(sends_interim_responses_without_end) as interim, listening(drips_its_headers) as dripping:
         for one in (interim, dripping):

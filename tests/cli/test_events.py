@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from streams.cli import events, input_file, input_lines, kafka_events
-from streams.cli.input_lines import InputLine, parse_lines
+from scorm_webhooks_cli import input_file, input_lines
+from scorm_webhooks_cli.input_lines import InputLine, parse_lines
+from streams.cli import kafka_events
+from streams.cli.events import events_publish as publish
 from streams.cli.kafka_events import publish_all
 from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.producer import Ack
@@ -99,7 +101,7 @@ def test_a_failure_names_its_line_and_counts_the_published(
     file = tmp_path / "events"
     file.write_text("\n".join(line(id=f"evt_{number}") for number in range(1, 6)))
     with pytest.raises(Unavailable, match=r"line 3: .*; at least 3 of 5 events are published"):
-        events.events_publish(str(file), as_json=True)
+        publish(str(file), as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown == {"ids": ["evt_1", "evt_2", "evt_5"], "events": [{"id": f"evt_{n}"} for n in (1, 2, 5)]}
 
@@ -113,7 +115,7 @@ def test_kafkas_address_is_enough_to_publish(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "events"
     file.write_text(line(id="evt_1"))
-    events.events_publish(str(file))
+    publish(str(file))
     assert "1 event published; no database answers" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
 
@@ -123,7 +125,7 @@ def test_without_any_address_nothing_is_published(tmp_path: Path, monkeypatch: p
     file = tmp_path / "events"
     file.write_text(line(id="evt_1"))
     with pytest.raises(Misconfigured, match="SCORM_WEBHOOKS_API_URL: is required"):
-        events.events_publish(str(file))
+        publish(str(file))
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
 
 

@@ -70,7 +70,7 @@ def receiver() -> Iterator[StudiousReceiver]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.cli.exam.SLOW_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("scorm_webhooks_cli.exam.SLOW_PAUSE_SECONDS", 0.02)
 
 
 def exam(url: str, *more: str, env: Mapping[str, str] | None = None) -> Result:
@@ -179,7 +179,7 @@ def test_a_receiver_that_knows_no_rotation(receiver: StudiousReceiver) -> None:
 
 
 def test_a_receiver_that_works_before_it_responds(receiver: StudiousReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.cli.exam.RESPONSE_SECONDS", 0.2)
+    monkeypatch.setattr("scorm_webhooks_cli.exam.RESPONSE_SECONDS", 0.2)
 
     def handle(event: Event) -> int:
         time.sleep(0.5 if event["id"].endswith("_plain") else 0)

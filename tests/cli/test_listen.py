@@ -21,8 +21,8 @@ from starlette.routing import Route
 
 from builders import NOON, SECRET, delivery, event
 from rest.api_fixture import ApiFixture, open_api
-from streams.cli.listen import Answer, Listener, Receiver, sign_again
-from streams.cli.output import parse_time_option
+from scorm_webhooks_cli.listen import Answer, Listener, Receiver, sign_again
+from scorm_webhooks_cli.output import parse_time_option
 from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
 from streams.core.events.event import render
@@ -268,9 +268,9 @@ def item(number: int) -> dict[str, Any]:
 
 
 def listen(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, accepts: bool = True) -> None:
-    monkeypatch.setattr("streams.cli.listen.MIN_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("scorm_webhooks_cli.listen.MIN_BACKOFF_SECONDS", 0.001)
     # As after a night.
-    monkeypatch.setattr("streams.cli.listen.MIN_EXPIRY", timedelta())
+    monkeypatch.setattr("scorm_webhooks_cli.listen.MIN_EXPIRY", timedelta())
     monkeypatch.setattr(Receiver, "send", lambda self, item: Answer(accepts, "", 0))
     with pytest.raises(KeyboardInterrupt):
         Listener(api, {}, Receiver(None, None, None), as_json=False).run(None)  # type: ignore[arg-type]

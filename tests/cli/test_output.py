@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from scorm_webhooks_cli.output import show
 from streams.cli.deployment import current_actor
-from streams.cli.output import show
 
 STEERING = "\x1b[2J\rfake\x9b1m\u202e\u2028\nnext"
 RAW = "\x1b\r\x9b\u202e\u2028"

@@ -10,9 +10,9 @@ from cli.command import run, served
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rest.api_fixture import OPERATOR_KEY, ApiFixture, open_api
-from streams.cli.profiles import find_target, profiles_path
+from scorm_webhooks_cli.local_key import make_local_key, write_local_key
+from scorm_webhooks_cli.profiles import find_target, profiles_path
 from streams.core.errors import Invalid, Misconfigured, Unavailable
-from streams.local_key import make_local_key, write_local_key
 
 pytestmark = pytest.mark.slow
 SET = ("SCORM_WEBHOOKS_API_URL", "SCORM_WEBHOOKS_API_KEY", "SCORM_WEBHOOKS_PROFILE")

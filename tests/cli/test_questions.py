@@ -11,7 +11,7 @@ from cli.test_api_json import store_dead_letter
 
 from builders import NOON, delivery
 from rest.api_fixture import ApiFixture
-from streams.cli.jobs import report_unfinished_jobs, warn_if_stalled
+from scorm_webhooks_cli.jobs import report_unfinished_jobs, warn_if_stalled
 from streams.core.deliveries.attempt import DeadLetter
 from streams.core.deliveries.delivery import DeathReason, HoldReason
 from streams.core.errors import NotFound, Unavailable

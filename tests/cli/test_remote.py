@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from builders import EXAMPLE
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture, open_api
-from streams.cli import client
+from scorm_webhooks_cli import client
 from streams.core.errors import Forbidden, Invalid, Misconfigured, NotFound, Unavailable
 from streams.topics import SESSION_EVENTS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
+from scorm_webhooks_cli.api_variables import KEY_VARIABLE, URL_VARIABLE
 from streams.cli.app import app
 from streams.cli.commands import GROUPS
 from streams.core.errors import Misconfigured

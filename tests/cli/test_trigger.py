@@ -13,10 +13,10 @@ from cli.command import run, served
 from builders import delivery, event
 from rest.api_fixture import ApiFixture
 from rest.api_fixture import open_api as open_api_fixture
+from scorm_webhooks_cli.client import open_api
+from scorm_webhooks_cli.listen import listener_name
+from scorm_webhooks_cli.tail import Tail
 from streams.adapters.avro.codec import AvroCodec
-from streams.cli.client import open_api
-from streams.cli.listen import listener_name
-from streams.cli.tail import Tail
 from streams.core.deliveries.delivery import Delivery, HoldReason
 from streams.core.errors import Invalid, NotFound
 from streams.core.events.event import render
@@ -74,7 +74,7 @@ async def use_acme(api: ApiFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 async def test_a_test_event_reaches_the_terminal_that_listens(
     api: ApiFixture, use_acme: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.cli.trigger.LISTENER_SECONDS", 0.3)
+    monkeypatch.setattr("scorm_webhooks_cli.trigger.LISTENER_SECONDS", 0.3)
     listens = {"delivery": "pull", "temporary": True, "description": listener_name()}
     webhook = await api.acme.post("/v1/webhooks", listens)
     await api.acme.webhook(description="The CRM")

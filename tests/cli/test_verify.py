@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from builders import SECRET
+from scorm_webhooks_cli.exam_checks import ExamRequest, sample_request
+from scorm_webhooks_cli.verify import parse_request
 from streams.cli.app import app
-from streams.cli.verify import parse_request
 from streams.core.errors import Invalid
-from streams.core.webhooks.exam import ExamRequest, sample_request
 
 PLATFORM_HEADER = "X-AllureConnect-Signature"
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from builders import NOON, SECRET
+from scorm_webhooks_cli.verification import ReceivedRequest, verify_request
 from streams.core.deliveries.signing import sign_platform, sign_standard
-from streams.core.webhooks.verification import ReceivedRequest, verify
 
 PLATFORM_HEADER = "X-AllureConnect-Signature"
 BODY = '{"id":"evt_1","type":"session.completed","data":{"title":"Sécurité – 1","n":1.5}}'.encode()
@@ -31,13 +31,13 @@ def signed(body: bytes = BODY, *, secret: str = SECRET, age: timedelta = timedel
 
 
 def failed(request: ReceivedRequest, secret: str = SECRET, *, any_time: bool = False) -> tuple[list[str], str]:
-    findings = verify(request, secret, NOON, PLATFORM_HEADER, any_time=any_time)
+    findings = verify_request(request, secret, NOON, PLATFORM_HEADER, any_time=any_time)
     wrong = [finding for finding in findings if not finding.is_right]
     return [finding.check for finding in wrong], wrong[0].message if wrong else ""
 
 
 def test_a_genuine_request_passes_every_check() -> None:
-    findings = verify(signed(), SECRET, NOON, PLATFORM_HEADER)
+    findings = verify_request(signed(), SECRET, NOON, PLATFORM_HEADER)
     assert [(finding.check, finding.is_right) for finding in findings] == [
         ("secret", True),
         ("header", True),
@@ -140,5 +140,5 @@ def test_a_damaged_or_strange_body_has_no_cause_but_is_wrong() -> None:
 def test_a_request_without_a_time_says_that_it_was_not_checked() -> None:
     request = signed()
     without = {name: text for name, text in request.headers.items() if name != "webhook-timestamp"}
-    findings = verify(ReceivedRequest(without, BODY), SECRET, NOON, PLATFORM_HEADER)
+    findings = verify_request(ReceivedRequest(without, BODY), SECRET, NOON, PLATFORM_HEADER)
     assert "webhook-timestamp is missing, so the time is not checked" in findings[1].message

@@ -27,7 +27,15 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-PACKAGES = ("streams.cli", "streams.features", "streams.stages", "streams.adapters", "streams.runtime", "api")
+PACKAGES = (
+    "streams.cli",
+    "scorm_webhooks_cli",
+    "streams.features",
+    "streams.stages",
+    "streams.adapters",
+    "streams.runtime",
+    "api",
+)
 MODULES = ("sqlalchemy.dialects.postgresql.psycopg", "alembic")
 ANSWER = struct.Struct("!i")
 MAX_BYTES = 1 << 20

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from e2e.commands import ForkedProcess, fork, run_forked
 from real.process import free_ports
-from streams.cli.root import CLIENT_GROUPS
+from scorm_webhooks_cli.root import CLIENT_GROUPS
 from streams.core.webhooks.subscriptions_table import PROPAGATION_SECONDS
 from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
 

@@ -17,7 +17,7 @@ import parts
 from conftest import random_prefix
 from e2e.system import System, until
 from real.process import heed_ctrl_c
-from streams.local_key import make_local_key, write_local_key
+from scorm_webhooks_cli.local_key import make_local_key, write_local_key
 
 pytestmark = pytest.mark.e2e
 

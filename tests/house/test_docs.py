@@ -13,9 +13,9 @@ import typer
 
 from alerts.metrics import known, named_in
 from docs_pages import GENERATED_NAMES
+from scorm_webhooks_cli.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams import metrics, outage, settings
 from streams.acls import ACCESS
-from streams.api_variables import KEY_VARIABLE, PROFILE_VARIABLE, URL_VARIABLE
 from streams.cli.app import app
 from streams.core.deliveries.schedule import parse_schedule
 from streams.outage import OutageKind
@@ -24,7 +24,7 @@ from streams.topics import RETRY_PREFIX, Topic, declare
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-CODE = ("streams", "api", "schemas", "tests", "bench", "examples", "tools")
+CODE = ("streams", "api", "client", "schemas", "tests", "bench", "examples", "tools")
 FOLDERS = ("docs", "schemas", "examples")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 # Hosts of examples and of the standards that we follow.
@@ -152,7 +152,9 @@ def test_a_document_names_no_unknown_metric() -> None:
 
 
 def test_every_warning_and_error_of_the_log_is_documented() -> None:
-    code = "".join(path.read_text() for folder in ("streams", "api") for path in (ROOT / folder).rglob("*.py"))
+    code = "".join(
+        path.read_text() for folder in ("streams", "api", "client") for path in (ROOT / folder).rglob("*.py")
+    )
     logged = set(re.findall(r"\.(?:warning|error|critical)\(\s*\"([a-z_]+)\"", code))
     kinds = [kind for kind in vars(outage).values() if isinstance(kind, OutageKind)]
     logged |= {name for kind in kinds for name in (kind.started, kind.ended)}
@@ -178,7 +180,9 @@ def test_a_document_has_no_broken_link(document: Path) -> None:
     missing = [link for link in links if not (document.parent / link).exists()]
     # The site alone has pages that the code generates; its build finds a link to any other missing page.
     assert [link for link in missing if link.rpartition("/")[2] not in GENERATED_NAMES] == []
-    files = re.findall(r"(?<![\w/.])((?:streams|schemas|docs|tests|bench|api|examples)/[\w./-]*\w)(?![\w<*])", text)
+    files = re.findall(
+        r"(?<![\w/.])((?:streams|schemas|docs|tests|bench|api|client|examples)/[\w./-]*\w)(?![\w<*])", text
+    )
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 

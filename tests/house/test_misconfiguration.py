@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeTelemetry
+from scorm_webhooks_cli.main import WRONG_USE
 from streams.__main__ import main
-from streams.cli.main import WRONG_USE
 from streams.cli.stage_commands import STAGE_HELP
 from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.bootstrap import SqlDeployment

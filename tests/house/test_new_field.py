@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COPIED = ("api", "docs", "schemas", "streams", "tests", "tools", "pyproject.toml", "README.md")
+COPIED = ("api", "client", "docs", "schemas", "streams", "tests", "tools", "pyproject.toml", "README.md")
 BEFORE = '    """The fields of a webhook that only people need: one line for each, and a migration."""\n\n'
 LINE = '    note: str = field(default="", metadata=rule(kind=Kind.TEXT, largest=2000, label="Note", hint="For you."))\n'
 PLAYED = """
@@ -59,7 +59,7 @@ def test_a_field_for_people_is_one_line_and_a_migration(tmp_path: Path) -> None:
 
 def run(folder: Path, *arguments: str) -> str:
     """Run Python on the code of a folder; return its output."""
-    paths = os.pathsep.join(str(folder / name) for name in ("", "tests", "tools"))
+    paths = os.pathsep.join(str(folder / name) for name in ("", "client", "tests", "tools"))
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

@@ -34,7 +34,7 @@ WEBHOOKS = [
         ("docs/api.md", []),
         ("api/webhooks/models.py", WEBHOOKS),
         ("streams/features/webhooks/input.py", WEBHOOKS),
-        ("streams/cli/learners.py", ["tests/cli/test_learners.py"]),
+        ("client/scorm_webhooks_cli/learners.py", ["tests/cli/test_learners.py"]),
         ("api/app.py", []),
     ],
 )

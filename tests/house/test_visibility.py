@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
 import api
+import scorm_webhooks_cli
 import streams
 from api.visibility import FIELDS
 from streams.adapters.sql.tables.types import metadata
@@ -71,7 +72,7 @@ NEITHER = {
 
 def fields_of_classes() -> Iterator[str]:
     """`Class.field` of every model, dataclass and named tuple, settings among them. A service's parts are private."""
-    for package in (api, streams):
+    for package in (api, scorm_webhooks_cli, streams):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if ".migrations." in found.name or found.name.endswith("__main__"):
                 continue

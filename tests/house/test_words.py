@@ -60,7 +60,7 @@ THIS_FILE = "tests/house/test_words.py"
 
 
 def texts() -> list[str]:
-    code = files_of("streams", "api", "schemas", "examples")
+    code = files_of("streams", "api", "client", "schemas", "examples")
     documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *files_of("docs")]
     return [*code, *documents, *files_of_tests()]
 

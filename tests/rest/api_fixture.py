@@ -28,7 +28,7 @@ from streams.adapters.sql.deliveries.jobs import SqlJobs
 from streams.adapters.sql.deliveries.recorder import SqlRecorder
 from streams.adapters.sql.engine.database import Database, database_url
 from streams.adapters.sql.tables.accounts import mails
-from streams.api_variables import ACCOUNT_HEADER
+from streams.core.accounts.access import ACCOUNT_HEADER
 from streams.core.accounts.mail import MailKind
 from streams.core.accounts.session import format_code
 from streams.core.deliveries.attempt import Attempt, DeadLetter

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rest.api_fixture import URL, ApiClient, ApiFixture, errors_of
-from streams.api_variables import ACCOUNT_HEADER, ALL_ACCOUNTS
+from streams.core.accounts.access import ACCOUNT_HEADER, ALL_ACCOUNTS
 
 
 async def test_an_operator_acts_for_an_account(api: ApiFixture) -> None:

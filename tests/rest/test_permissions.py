@@ -11,8 +11,7 @@ from fastapi.routing import APIRoute
 from api.shell.page_route import PageRoute
 from builders import attempt, delivery
 from rest.api_fixture import ApiClient, ApiFixture
-from streams.api_variables import ALL_ACCOUNTS
-from streams.core.accounts.access import OPERATOR, Scope
+from streams.core.accounts.access import ALL_ACCOUNTS, OPERATOR, Scope
 from streams.features.shared.accounts import SqlApiKeys
 
 OPEN = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from scorm_webhooks_cli.local_key import is_local_key, make_local_key, read_local_key, remove_local_key, write_local_key
 from streams.core.accounts.access import parse_operator_keys
 from streams.core.errors import Misconfigured
-from streams.local_key import is_local_key, make_local_key, read_local_key, remove_local_key, write_local_key
 
 URL = "http://127.0.0.1:8080"
 

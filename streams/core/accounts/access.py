@@ -30,6 +30,10 @@ OPERATOR = "operator"
 LOCAL_NAME = "local"
 LOCAL_ACTOR = f"operator:{LOCAL_NAME}"
 
+# Names the account that an operator's key acts for.
+ACCOUNT_HEADER = "Scorm-Webhooks-Account"
+ALL_ACCOUNTS = "*"
+
 ALL_SCOPES = frozenset(Scope)
 # Manages an account's people and keys: only its owners have this scope.
 MANAGE_ACCOUNT = "account:manage"

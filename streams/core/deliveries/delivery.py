@@ -35,6 +35,10 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+# Held and waiting deliveries are sent without a replay.
+REPLAYABLE = (State.DELIVERED, State.DEAD, State.DISCARDED)
+
+
 class HoldReason(StrEnum):
     """Why a delivery is held."""
 

@@ -12,7 +12,7 @@ from streams.core.events.event_filter import EventFilter
 from streams.core.limits import MAX_DESCRIPTION_CHARACTERS
 from streams.core.page import json_bytes
 from streams.core.webhooks.auth import Auth
-from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions
+from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, PauseAfter
 from streams.core.webhooks.field_rules import Kind, rule
 from streams.core.webhooks.url import is_same_origin
 
@@ -61,6 +61,15 @@ class PauseReason(StrEnum):
     @property
     def is_automatic(self) -> bool:
         return self is not PauseReason.MANUAL
+
+
+def pause_cause(reason: PauseReason, pause_after: PauseAfter) -> str:
+    """Why a webhook is paused, as the end of a sentence."""
+    return {
+        PauseReason.MANUAL: "by a person",
+        PauseReason.FAILURES: f"after {pause_after.description}",
+        PauseReason.GONE: "because its endpoint responded with 410 Gone",
+    }[reason]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from hmac import compare_digest
 
 from cachetools import LRUCache, TTLCache
 
-from streams.api_variables import ACCOUNT_HEADER, ALL_ACCOUNTS
 from streams.core.accounts.access import (
+    ACCOUNT_HEADER,
+    ALL_ACCOUNTS,
     ALL_SCOPES,
     LOCAL_ACTOR,
     OPERATOR,

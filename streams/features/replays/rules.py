@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streams.core.accounts.account import DeliveryFilter, DeliverySummary
-from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery import REPLAYABLE, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES
 
-# Held and waiting deliveries are sent without a replay.
-REPLAYABLE = (State.DELIVERED, State.DEAD, State.DISCARDED)
 # Deliveries that an endpoint lost or never got. Discarded ones were discarded by a person.
 DEFAULT_STATES = (State.DELIVERED, State.DEAD)
 

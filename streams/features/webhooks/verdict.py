@@ -7,7 +7,7 @@ from enum import StrEnum
 from streams.core.deliveries.delivery import State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.webhooks.delivery_options import PauseAfter
-from streams.core.webhooks.webhook import DeliveryMode, ListedWebhook, PauseReason, Status
+from streams.core.webhooks.webhook import DeliveryMode, ListedWebhook, PauseReason, Status, pause_cause
 from streams.core.webhooks.webhook_stats import WebhookSummary, percentile_ms
 
 
@@ -29,15 +29,6 @@ class Verdict:
     since: datetime | None = None
     reason: str = ""
     details: str = ""
-
-
-def pause_cause(reason: PauseReason, pause_after: PauseAfter) -> str:
-    """Why a webhook is paused, as the end of a sentence."""
-    return {
-        PauseReason.MANUAL: "by a person",
-        PauseReason.FAILURES: f"after {pause_after.description}",
-        PauseReason.GONE: "because its endpoint responded with 410 Gone",
-    }[reason]
 
 
 def progress_to_pause(failures: int, pause_after: PauseAfter) -> str:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from builders import NOON
 from streams.core.accounts.account import DeliveryFilter
 from streams.core.deliveries.backfill import Backfill, OffsetRange, Period, remaining_ranges
-from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery import REPLAYABLE, State
 from streams.core.deliveries.job import Job, JobKind, JobStatus
 from streams.core.errors import Invalid
 from streams.core.queues.rate import seconds_to_send
-from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, ReplayRequest
 
 HOUR = timedelta(hours=1)
 RANGES = st.lists(
