@@ -25,7 +25,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 def in_class(request_class: RequestClass) -> Callable[[Endpoint], Endpoint]:
-    """Mark a route's function with a class that is not the one of its kind of route."""
+    """Give a route's function another class than its kind of route has."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         vars(endpoint)["request_class"] = request_class
@@ -35,7 +35,7 @@ def in_class(request_class: RequestClass) -> Callable[[Endpoint], Endpoint]:
 
 
 def class_of(route: BaseRoute) -> RequestClass:
-    """The class of a route: its function's, or that of its kind of route. Raises `LookupError` for one without."""
+    """The class of a route, from its function or its kind of route. Raises `LookupError` if neither has one."""
     for marked in (getattr(route, "endpoint", None), route):
         if request_class := getattr(marked, "request_class", None):
             return RequestClass(request_class)
@@ -44,20 +44,20 @@ def class_of(route: BaseRoute) -> RequestClass:
 
 
 def network_work(request: Request, request_class: RequestClass) -> AbstractContextManager[None]:
-    """Let what finds out who asks take turns at the database with other networks. It waits, and is never refused."""
+    """Let the look-up of a caller take turns at the database with other networks. It waits, and is never refused."""
     return work_for(RequestOwner(request_class, network_owner(request), asyncio.get_running_loop().time()))
 
 
 def network_owner(request: Request) -> str:
-    """The network of a client that is not known yet."""
+    """The network of a client that is not identified yet."""
     return f"network {network_of(client_address(request, request.app.state.site))}"
 
 
 @asynccontextmanager
 async def place(request: Request, request_class: RequestClass, owner: str | None = None) -> AsyncIterator[None]:
-    """Hold a place of the owner, or of the client's network before it is known who asks. Raises `TooManyRequests`.
+    """Hold a place of the owner, or of the client's network before the client is identified. Raises `TooManyRequests`.
 
-    For an owner the body is read before: a client that sends it slowly holds a connection, but no place.
+    For an owner the body is read first: a client that sends it slowly holds a connection, but no place.
     """
     if owner is not None:
         await request.body()
@@ -79,7 +79,7 @@ async def place(request: Request, request_class: RequestClass, owner: str | None
 
 
 def owner_of(caller: Caller, account_id: object = None) -> str:
-    """The account that a call counts for: its own, or for an operator the account that it acts for.
+    """The account that a call counts for: the caller's own, or the one that an operator acts for.
 
     An operator's calls count separately from the account's own, so a customer cannot stop the platform's work for it.
     """

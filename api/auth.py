@@ -30,7 +30,7 @@ _bearer = HTTPBearer(
 async def authenticate(request: Request, request_class: RequestClass = RequestClass.PEOPLE) -> Caller:
     """The caller of a request, looked up once. Raises `Unauthorized` and `TooManyRequests`.
 
-    Until it is known whose key it is, the client's network takes turns at the database, in this class of requests.
+    Until the key's owner is known, the client's network takes turns at the database, in this class of requests.
     """
     stored_caller: Caller | None = getattr(request.state, "caller", None)
     if stored_caller is not None:
@@ -54,7 +54,7 @@ async def authenticate(request: Request, request_class: RequestClass = RequestCl
 
 
 async def authenticate_again(request: Request, scopes: Sequence[str]) -> None:
-    """Look at the key of a request again, after a wait: it may have ended. Raises `Unauthorized` and `Forbidden`."""
+    """Check the key of a request again after a wait: it may have ended. Raises `Unauthorized` and `Forbidden`."""
     if token := _token_of(request):
         caller = await services_of(request).access.caller(token, request.headers.get(ACCOUNT_HEADER))
         require_scopes(caller, scopes)

@@ -62,7 +62,7 @@ async def _body_to_store(request: Request, response: Response) -> str | None:
 async def finish_request(
     request: Request, caller: str, key: str, begun_at: datetime, status: int, ciphertext: str
 ) -> None:
-    """Store the response of a finished request. In an outage the request gets its response without that."""
+    """Store the response of a finished request. In an outage the response is sent but not stored."""
     services = services_of(request)
     try:
         await services.responses.finish(caller, key, begun_at, status, ciphertext)

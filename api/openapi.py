@@ -69,7 +69,7 @@ _IDEMPOTENCY_KEY_PARAMETER = {
 
 
 def complete_openapi(app: FastAPI) -> None:
-    """Complete the document that `app.openapi` returns."""
+    """Add what FastAPI leaves out to the document that `app.openapi` returns."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

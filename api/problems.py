@@ -100,13 +100,13 @@ _FORMS = {
 _HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
 # The name of a problem that no other name fits.
 _OTHER_NAME = "error"
-# A failure of our own code.
+# A bug in this application.
 BROKEN: tuple[int, str, str] = (500, "broken", "The request failed because of an error in our own code")
 NOT_JSON_MESSAGE = "Send the body as JSON, with the header `Content-Type: application/json`"
 
 
 def problem_kinds() -> list[tuple[str, str, str]]:
-    """Name, status and title of each problem, for its page; the titles of refusals by HTTP are those of HTTP."""
+    """Name, status and title of each problem, for its page; HTTP refusals have HTTP's own titles."""
     status, name, title = BROKEN
     return [
         *((kind_name, str(kind_status), kind_title) for kind_status, kind_name, kind_title, _ in _KINDS.values()),
@@ -140,7 +140,7 @@ def _response(request: Request, body: Mapping[str, Any], headers: Mapping[str, s
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Turn every exception of ours, of validation and of routing into a problem."""
+    """Turn our exceptions, validation errors and routing errors into problems."""
     for kind in _KINDS:
         app.add_exception_handler(kind, our_problem)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -163,7 +163,7 @@ def kind_of(error: ScormWebhooksError) -> ErrorKind | None:
 
 
 async def our_problem(request: Request, error: Exception) -> JSONResponse:
-    """The problem for one of our own exceptions."""
+    """The problem for an exception of `streams.core.errors`."""
     assert isinstance(error, ScormWebhooksError)
     kind = kind_of(error)
     assert kind is not None
@@ -190,7 +190,7 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
 
 
 def public_detail(error: ScormWebhooksError) -> str:
-    """What its caller reads of an error: without what is for operators."""
+    """The part of an error that its caller may read, without details for operators."""
     if isinstance(error, NewerRecord):
         return "this release cannot read it: ask again when the upgrade is complete"
     is_internal = isinstance(error, Unavailable | RowRefused) and not isinstance(error, NotAcknowledged)
@@ -221,7 +221,7 @@ def _message(error: Mapping[str, Any]) -> str:
         error = {**error, "type": f"string_{error['type']}"}
     if template := _MESSAGES.get(error["type"]):
         return template.format_map(error.get("ctx", {}))
-    # Pydantic's prefix for messages of our own validators.
+    # Pydantic's prefix for messages of this application's validators.
     return str(error["msg"]).removeprefix("Value error, ")
 
 

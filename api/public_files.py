@@ -14,15 +14,14 @@ from starlette.types import Receive, Scope, Send
 from api.admission import class_of, place
 from streams.core.queues.request_class import RequestClass
 
-# What one response has in memory at most, beside the file that all responses share.
+# The most memory of one response, beside the file that all responses share.
 PIECE_BYTES = 64 * 1024
 
 
 class PublicFile:
     """A file of a media type, given by its content, or by its content compressed with gzip.
 
-    A text is compressed at once. What was given compressed is unpacked once, for the first client that does not accept
-    gzip.
+    A text is compressed at once. Compressed content is unpacked once, for the first client that does not accept gzip.
     """
 
     def __init__(self, media_type: str, content: bytes | None = None, compressed: bytes | None = None) -> None:
@@ -83,7 +82,7 @@ class PublicRoute(APIRoute):
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Whether a client accepts gzip (RFC 9110 §12.5.3): not one that gives it, or all encodings, a weight of 0."""
+    """Whether a client accepts gzip (RFC 9110 §12.5.3): a weight of 0, for gzip or for all encodings, means no."""
     weights: dict[str, bool] = {}
     for part in request.headers.get("accept-encoding", "").lower().split(","):
         name, _, weight = part.replace(" ", "").partition(";q=")

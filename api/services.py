@@ -40,8 +40,8 @@ from streams.ports.runtime import Clock, Telemetry
 class Services:
     """The services and ports that routes use; `readiness_problems` says why requests cannot be served at the moment.
 
-    Reads in a block of `one_read` show one moment, and cost less. `oidc` is None if no provider is set. Requests to
-    endpoints come from `source_addresses`, with this `user_agent`.
+    Reads within `one_read` see one snapshot, and cost less. `oidc` is None if no provider is set. Requests to endpoints
+    come from `source_addresses`, with this `user_agent`.
     """
 
     access: AccessService

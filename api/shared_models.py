@@ -39,7 +39,7 @@ class Model(BaseModel):
 
     @classmethod
     def of(cls, *sources: object, **computed_fields: Any) -> Self:
-        """Make the model of some objects: each field is computed, or is that of the first object that has it."""
+        """Make the model of some objects: each field is computed, or comes from the first object that has it."""
         fields = dict(computed_fields)
         for source in sources:
             for name in cls.model_fields.keys() - fields.keys():
@@ -48,7 +48,7 @@ class Model(BaseModel):
         return cls(**fields)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        # Many contain what only the caller may see.
+        # Many contain data that only the caller may see.
         return ()
 
 
@@ -72,12 +72,12 @@ def _without_defaults(schema: dict[str, Any]) -> None:
         field.pop("default", None)
 
 
-# The default of a field of `Changes`, whatever its type: `given` leaves it out.
+# The default of every field of `Changes`; `given` omits it.
 UNCHANGED: Any = None
 
 
 class Changes(Input):
-    """A model of changes; a field that is left out does not change.
+    """A model of changes; omitted fields do not change.
 
     No field has a default in the schema: a generated client would send it, and change what the caller did not name.
     """

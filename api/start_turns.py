@@ -8,8 +8,8 @@ from streams.core.queues.fair_queue import FairQueue
 
 # About 4 ms of work, before the event loop looks for other clients.
 STARTS_PER_LOOP = 8
-# While many wait, about 1 ms: work in progress, such as a page with many queries, continues sooner. The number of
-# requests a second is a third lower then, because an iteration costs something too.
+# While many wait, about 1 ms: work in progress, such as a page with many queries, continues sooner. The rate is a third
+# lower then, because each iteration has a cost.
 MANY_WAITING = 64
 STARTS_WHILE_MANY_WAIT = 2
 _CREDENTIALS = (b"authorization", b"cookie")

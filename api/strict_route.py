@@ -1,4 +1,4 @@
-"""Routes that refuse unknown and repeated names, leave absent values out, and respect Idempotency-Key."""
+"""Routes that refuse unknown and repeated names, omit absent values, and support Idempotency-Key."""
 
 import json
 from collections import Counter
@@ -30,7 +30,7 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
         query_names = _query_names(self.dependant)
         request_class = class_of(self)
-        # The same items again would be of no use: others may have them by then.
+        # The stored items would be useless: other readers may have leased them since.
         is_repeatable = "POST" in (self.methods or ()) and request_class is not RequestClass.PULL
 
         async def handler(request: Request) -> Response:

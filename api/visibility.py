@@ -1,7 +1,6 @@
 """The visibility of each field that holds a URL or a secret: who sees it, and in which form.
 
-Pages and responses follow these rules by the field, never by what a text looks like. Log lines and spans have none of
-these fields.
+Pages and responses decide by the field, never by the look of a text. Log lines and spans contain none of these fields.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +16,7 @@ AnyValue = TypeVar("AnyValue")
 
 
 class Visibility(StrEnum):
-    """How much of a field a caller sees."""
+    """How much of a field a caller may see."""
 
     WHOLE = "whole"
     WITHOUT_QUERY = "without query"

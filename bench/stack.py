@@ -172,7 +172,7 @@ class Stack:
     def register_account(self, paths: Sequence[str], packages: Sequence[str] = (), unmatched: int = 0) -> str:
         """Create one account with a webhook for each path of the sink; return the account's id.
 
-        With `packages`, each webhook wants the events of one of them, and the account's events are of each in turn.
+        With `packages`, each webhook wants the events of one of them, and the account's events belong to each in turn.
         It has `unmatched` more webhooks, whose filters no event matches.
         """
         deployment = SqlDeployment.from_environment(self.system.env)

@@ -199,7 +199,7 @@ def run(arguments: list[str], programs: Programs) -> int:
 
 
 def finish(examples: list[Example], programs: Programs) -> None:
-    """Wait until the receivers have worked off what they got."""
+    """Wait until the receivers have worked on all that they received."""
     deadline = time.monotonic() + SECONDS
     while left := {one.name: count for one in examples if (count := one.waiting())}:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What each stage may do in Kafka, and nothing more: declared once, for an authorizer's rules."""
+"""The Kafka permissions of each stage, declared once, for an authorizer's rules."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from streams.topics import (
 class Access:
     """The topics that a stage reads and writes, and its consumer group.
 
-    With `can_read_lags` it asks how far every group is.
+    With `can_read_lags` it may read every group's offsets.
     """
 
     reads: Sequence[str] = ()
@@ -39,7 +39,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: `operation` on the topic or group `name`; with `is_prefix` on all whose names begin so.
+    """One rule: `operation` on the topic or group `name`; with `is_prefix` on all whose names have this prefix.
 
     `user` is a stage, or `TOPICS_USER`.
     """
@@ -67,15 +67,14 @@ ACCESS = {
 }
 
 
-# Who runs `topics apply`: it makes topics, and reads and writes none.
+# Runs `topics apply`: it creates topics, but does not read or write them.
 TOPICS_USER = "topics"
 
 
 def rules(prefix: str) -> Iterator[Rule]:
     """The rules of every stage, and of `topics apply`, with the deployment's prefix.
 
-    To read or write a topic includes to describe it; so does to alter it, and to alter its configuration includes to
-    describe that.
+    Read, Write and Alter imply Describe; AlterConfigs implies DescribeConfigs.
     """
     for stage, access in ACCESS.items():
         for operation, names in (("Read", access.reads), ("Write", access.writes)):
@@ -91,7 +90,7 @@ def rules(prefix: str) -> Iterator[Rule]:
     for name in (SESSION_EVENTS, INVALID, SUBSCRIPTIONS, ERASURES, *RECORD_INPUTS, RETRY_PREFIX):
         for operation in ("Create", "Alter", "AlterConfigs", *(["Delete"] if name == RETRY_PREFIX else [])):
             yield Rule(TOPICS_USER, "Topic", prefix + name, name == RETRY_PREFIX, operation)
-    # How many records wait in a tier that left the schedule.
+    # For the number of records in a retired tier.
     yield Rule(TOPICS_USER, "Group", prefix + DELIVER_GROUP, False, "Describe")
 
 

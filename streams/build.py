@@ -1,4 +1,4 @@
-"""Which build this is."""
+"""The version and commit of this build."""
 
 from functools import cache
 from importlib.metadata import version
@@ -19,7 +19,7 @@ def build_version() -> str:
 
 
 def _commit_of_checkout() -> str:
-    """The commit that is checked out, as Git's files have it; empty if they do not."""
+    """The checked-out commit, from Git's files; empty without them."""
     try:
         head = (_GIT_FOLDER / "HEAD").read_text().strip()
         reference = head.removeprefix("ref: ")

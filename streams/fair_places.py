@@ -1,4 +1,4 @@
-"""Places for what runs at once: owners take turns, and each class has places that no other takes."""
+"""Places for concurrent work: owners take turns, and each class has reserved places."""
 
 import asyncio
 from collections import Counter
@@ -91,7 +91,7 @@ class FairPlaces:
         waiting = self._waiting.pop(request_class)
         if waiting:
             self._waiting[request_class] = waiting
-        # Who was cancelled in this moment needs no place: the next one gets it.
+        # A waiter that was just cancelled needs no place: the next one gets it.
         if not turn.cancelled():
             turn.set_result(None)
             self._take(request_class, owner)

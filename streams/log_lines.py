@@ -11,7 +11,7 @@ from typing import Literal, TextIO, cast
 
 from streams.core.text import escape_controls
 
-# structlog imports rich for tracebacks that we do not use: 4 MB of each process. None makes an import of it fail.
+# structlog imports rich for unused tracebacks: 4 MB of each process. None makes an import of it fail.
 _hidden = sys.modules.setdefault("rich", None) is None  # type: ignore[arg-type]
 import structlog  # noqa: E402
 
@@ -28,7 +28,7 @@ _NUMBERS = re.compile(r"\d+")
 
 
 def configure_logging(style: Literal["console", "json"], level: str, stage: str) -> None:
-    """Write log lines to standard error, those of other libraries too. Every line has `stage`, `level` and a time."""
+    """Write log lines to standard error, other libraries' lines too. Every line has `stage`, `level` and a time."""
     renderers: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
     if style == "console":
         console = structlog.dev.ConsoleRenderer(

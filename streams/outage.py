@@ -12,7 +12,7 @@ from streams.ports.runtime import Telemetry
 
 Result = TypeVar("Result")
 
-# A stage has several clients of the broker: all say the same, so that `/readyz` says it once.
+# A stage has several clients of the broker: with the same text, `/readyz` shows it once.
 BROKER_AWAY = "the broker does not answer"
 
 
@@ -41,7 +41,7 @@ COMMITS = OutageKind("commit_failed", "commit_succeeded")
 # One job cannot go on, for example because a query of it takes too long.
 JOB = OutageKind("job_postponed", "job_resumed")
 # Rows of one kind cannot be deleted after their retention, for example because a permission is missing.
-RETENTION = OutageKind("retention_postponed", "retention_resumed")
+PRUNING_OUTAGE = OutageKind("retention_postponed", "retention_resumed")
 # This machine has no free connection, thread or memory for an attempt.
 RESOURCE_SHORTAGE = OutageKind("attempts_postponed", "attempts_resumed")
 # The proxy that requests to endpoints go through opens no connections.

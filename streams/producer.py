@@ -107,22 +107,20 @@ def confluent_codec(
 class EventProducer:
     """Publishes events; safe to share between threads.
 
-        with EventProducer("kafka:9092") as producer:
+    with EventProducer("kafka:9092") as producer:
             ack = producer.publish({"type": "session.launched", ...}).result(timeout=10)
 
     Keep one for the life of the process, and make it after any fork (in gunicorn: in `post_fork`): in a child of the
     process that made it, `publish` raises `Misconfigured`. Close it at the end; without that, the exit of the
-    interpreter waits up to five seconds for acknowledgements, and logs what nobody acknowledged.
+    interpreter waits up to five seconds for acknowledgements, and logs the events that were not acknowledged.
     `properties` are librdkafka's, such as `{"security.protocol": "ssl"}`, also those of `sasl.oauthbearer.method=oidc`
-    (`msk_properties` makes those of Amazon MSK with IAM); how many events may wait is
-    `queue.buffering.max.messages` (100 000). An event leaves at once; who publishes thousands a second spares the
-    brokers work by `"linger.ms": 5`.
-    Kafka has `timeout_seconds` to acknowledge an event; its future fails about a second later. While no broker can be
-    reached, the logger `streams.producer` has one warning, and one line when events are acknowledged again.
-    `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
-    (`confluent_codec` makes one for Confluent's framing).
-    Raises `Misconfigured` for an address that is empty, and for a property that is unknown or that this class sets
-    itself.
+    (`msk_properties` makes those of Amazon MSK with IAM); how many events may wait is `queue.buffering.max.messages`
+    (100 000). An event is sent at once; with thousands a second, `"linger.ms": 5` saves the brokers work. Kafka has
+    `timeout_seconds` to acknowledge an event; its future fails about a second later. While no broker can be reached,
+    the logger `streams.producer` has one warning, and one line when events are acknowledged again. `codec` writes the
+    events; without one they are in Avro's single-object encoding, which needs no registry (`confluent_codec` makes one
+    for Confluent's framing). Raises `Misconfigured` for an address that is empty, and for a property that is unknown or
+    that this class sets itself.
     """
 
     def __init__(
@@ -168,9 +166,9 @@ class EventProducer:
     def publish(self, event: Event | Mapping[str, Any]) -> Future[Ack]:
         """Queue an event and return at once; the future has the acknowledgement.
 
-        `event` is an `Event` or the payload's fields with `accountId`. Without an `id` one is generated; give
-        your own where you may publish the same event again, so that its receivers see one. Without a `traceParent` it
-        gets that of OpenTelemetry's current span, where the caller has one.
+        `event` is an `Event` or the payload's fields with `accountId`. Without an `id`, one is generated. Set your own
+        if you may publish the event again. Without a `traceParent` it gets the caller's current OpenTelemetry span, if
+        there is one.
 
         Raises `Invalid`, naming each field that is wrong, `Unavailable` when the local queue is full, and
         `Misconfigured` in a child of the process that made this producer. The future fails with `Unavailable`, or
@@ -191,12 +189,12 @@ class EventProducer:
         def settle(error: KafkaError | None, message: Any) -> None:
             _raise_pending()
             if error is None and not is_stored(message):
-                # Its receivers see one event of an id, and it may not be there at all.
+                # Receivers see one event for each id, and the first one may not be there.
                 error = self._try_again(value, event, settle)
                 if error is None:
                     return
             if self._unacknowledged.pop(future, None) is None:
-                return  # `_fail` was here.
+                return  # `_fail` has removed it.
             if error is None:
                 self._reasons.clear()
                 self._note_recovery()
@@ -225,8 +223,8 @@ class EventProducer:
     async def publish_async(self, event: Event | Mapping[str, Any]) -> Ack:
         """Publish an event in asyncio; returns when Kafka has it. It never blocks the loop.
 
-        Raises what `publish` raises, and what its future fails with. Cancelled, it waits no longer; Kafka may have the
-        event all the same.
+        Raises what `publish` raises, and what its future fails with. After a cancellation Kafka may still have the
+        event.
         """
         if isinstance(self._codec, AvroCodec):
             return await asyncio.wrap_future(self.publish(event))
@@ -257,7 +255,7 @@ class EventProducer:
         return None
 
     def flush(self, timeout_seconds: float = 10) -> bool:
-        """Wait for all that was published; False when some of it is not acknowledged in time.
+        """Wait until all published events are acknowledged; False if some are not in time.
 
         Raises `RuntimeError` in a callback of a future.
         """
@@ -270,7 +268,7 @@ class EventProducer:
             return False
 
     def close(self, timeout_seconds: float = 10) -> bool:
-        """Flush and stop; False when some of it was not acknowledged in time, and then its futures fail.
+        """Flush and stop; False if some events were not acknowledged in time, whose futures then fail.
 
         In a child of the process that made this producer it does nothing. Raises `RuntimeError` in a callback of a
         future.
@@ -364,6 +362,6 @@ def _in_words(error: KafkaError, reason: KafkaError | None = None, no_token: str
         return Unavailable(f"{message} ({no_token})")
     if reason and error.code() in _TIMEOUT_CODES:
         error, message = reason, f"{message} ({reason.str()})"
-    # A handshake that fails on a certificate is sometimes told as a broken transport.
+    # A handshake that fails on a certificate is sometimes reported as a broken transport.
     is_ours = error.code() in _CONFIGURATION_CODES or "certificate verify failed" in error.str()
     return Misconfigured(message) if is_ours else Unavailable(message)

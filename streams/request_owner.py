@@ -1,4 +1,4 @@
-"""For whom a task works, which decides whose turn it uses of what is shared."""
+"""The owner of a task, whose turn it uses of shared resources."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ _current_owner: ContextVar[RequestOwner | None] = ContextVar("request_owner", de
 
 
 def current_owner() -> RequestOwner | None:
-    """For whom this task works; None outside of requests."""
+    """The owner of this task; None outside of requests."""
     return _current_owner.get()
 
 
-def began_at(now: float) -> float:
+def request_started_at(now: float) -> float:
     """When the request of this task began to wait for its place; now outside of requests."""
     owner = _current_owner.get()
     return owner.began_at if owner and owner.began_at else now
@@ -32,7 +32,7 @@ def began_at(now: float) -> float:
 
 @contextmanager
 def work_for(owner: RequestOwner | None) -> Iterator[None]:
-    """Work for a request; for many requests of a class, which share an empty account; or for none."""
+    """Work for an owner: a request, many requests of a class (with an empty account), or none."""
     token = _current_owner.set(owner)
     try:
         yield

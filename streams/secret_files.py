@@ -7,8 +7,8 @@ from streams.core.errors import Misconfigured
 from streams.settings import PREFIX, Settings
 
 SUFFIX = "_FILE"
-MAX_BYTES = 64 * 1024
-# Clients take any property, so any of theirs may be a secret.
+MAX_SECRET_FILE_BYTES = 64 * 1024
+# Kafka's clients take any property, so any of them may be a secret.
 _PROPERTIES = ("KAFKA_CONFIG_", "SCHEMA_REGISTRY_CONFIG_")
 
 
@@ -43,7 +43,7 @@ def _read(variable: str, path: Path) -> str:
             # To open a pipe waits until a process writes to it.
             raise Misconfigured(f"{variable}: {path} is a pipe: name a file")
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(MAX_SECRET_FILE_BYTES + 1)
         text = content.decode().rstrip("\r\n")
     except OSError as error:
         raise Misconfigured(f"{variable}: {path}: {error.strerror}") from None
@@ -51,6 +51,6 @@ def _read(variable: str, path: Path) -> str:
         raise Misconfigured(f"{variable}: {path} is not UTF-8 text") from None
     if not text:
         raise Misconfigured(f"{variable}: {path} is empty")
-    if len(content) > MAX_BYTES:
-        raise Misconfigured(f"{variable}: {path} is larger than {MAX_BYTES // 1024} KiB")
+    if len(content) > MAX_SECRET_FILE_BYTES:
+        raise Misconfigured(f"{variable}: {path} is larger than {MAX_SECRET_FILE_BYTES // 1024} KiB")
     return text

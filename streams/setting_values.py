@@ -67,7 +67,7 @@ def proxy_url(url: str | None) -> str | None:
         return None
     parts = re.fullmatch(r"http://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})/?", url, re.ASCII)
     if parts is None or not 0 < int(parts[2]) < 65536:
-        # Not the URL itself, which may hold a password.
+        # Not the URL itself: it may contain a password.
         raise ValueError(
             "must be http://host:port, without a path; set its credentials in "
             "SCORM_WEBHOOKS_EGRESS_PROXY_CREDENTIALS_FILE"

@@ -340,7 +340,7 @@ class Settings(BaseModel):
 
     @property
     def notes(self) -> list[str]:
-        """What a ready process says at `/readyz` in addition."""
+        """Additional lines of a ready process at `/readyz`."""
         return ["the egress proxy decides which addresses endpoints may have"] if self.egress_proxy_resolves else []
 
     @property

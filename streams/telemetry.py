@@ -38,7 +38,7 @@ class _Histogram:
 
 
 class PrometheusTelemetry(Collector):
-    """A `Telemetry` with its own registry. A metric that is not declared above is a programming error.
+    """A `Telemetry` with its own registry. An undeclared metric is a programming error.
 
     Not thread-safe: update metrics only on the event loop. prometheus_client's own metrics are thread-safe, but ten
     times slower. That matters for the three metrics that count each delivery.

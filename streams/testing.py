@@ -15,7 +15,7 @@ from streams.producer import Ack
 
 
 class FakeProducer:
-    """Takes the place of `EventProducer`: checks each event as it does, and keeps it in `published`.
+    """Takes the place of `EventProducer`: checks each event in the same way, and keeps it in `published`.
 
     With `failure` every future fails with that error, as during an outage; set it to None, and events are acknowledged.
     """

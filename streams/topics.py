@@ -13,7 +13,7 @@ INVALID = "session-events.invalid"
 SUBSCRIPTIONS = "subscriptions"
 ERASURES = "erasures"
 DELIVERIES = "deliveries"
-# What an account has beyond its share of `deliveries`: `deliver` reads it behind all others.
+# Deliveries beyond an account's share of `deliveries`: `deliver` reads them after all others.
 BULK_DELIVERIES = "deliveries.bulk"
 TEST_DELIVERIES = "deliveries.test"
 HELD = "deliveries.held"
@@ -27,7 +27,7 @@ DELIVER_GROUP = "deliver"
 FAN_OUT_GROUP = "fan-out"
 RECORD_GROUP = "record"
 METER_GROUP = "meter"
-# What each stage must keep up with; retry topics hold what is not due yet.
+# The topics that each stage must keep up with; records in retry topics are not due yet.
 STAGE_TOPICS = {
     FAN_OUT_GROUP: (SESSION_EVENTS,),
     METER_GROUP: (SESSION_EVENTS,),
@@ -37,21 +37,21 @@ STAGE_TOPICS = {
 
 # Kafka's default limit of a batch. `declare` sets it, so that a broker's own default does not matter.
 RECORD_BYTES = 1_048_588
-# An invalid record is stored whole, with its origin in addition.
+# An invalid record is stored whole, with its origin.
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 # Limit of a batch of several records, before compression.
 BATCH_BYTES = 1_000_000
 
 RETENTION = timedelta(days=7)
 LONG_RETENTION = timedelta(days=30)
-# After this time no topic has a record of before: an invalid record is stored for 30 days and replayed, and then its
+# After this time no topic has an older record: an invalid record is stored for 30 days and replayed, and then its
 # event, its delivery and its retry stay for 7 days each. Brokers delete whole segments, by default a week later.
 ERASURE_RETENTION = 3 * LONG_RETENTION
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """The declaration of a topic; `key` says in words what its records are keyed by."""
+    """The declaration of a topic; `key` describes the key of its records."""
 
     name: str
     key: str
@@ -78,7 +78,7 @@ def tier_of(topic: str) -> Tier | None:
 
 @cache
 def wait_of(topic: str) -> timedelta:
-    """How long a record of a topic waits until it is due: the wait of its tier, else not at all."""
+    """How long a record of a topic waits until it is due: the wait of its tier, or zero."""
     tier = tier_of(topic)
     return tier.wait if tier else timedelta()
 

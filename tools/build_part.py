@@ -102,7 +102,7 @@ def path_of(part: Part, root: Path, module: str) -> Path | None:
 
 
 def imports(text: str) -> Iterator[str]:
-    """The names that a file imports, those within functions too. Some are of values and not of modules."""
+    """The names that a file imports, those within functions too. Some name values and not modules."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -47,7 +47,7 @@ def feature_of(file: str) -> str:
 
 
 def is_of_feature(path: str, feature: str) -> bool:
-    """Whether a test is in the feature's folder, or has its name: `test_webhook_pages.py` is of `webhooks`."""
+    """Whether a test is in the feature's folder, or has its name: `test_webhook_pages.py` belongs to `webhooks`."""
     *folders, name = path.split("/")
     return feature in folders or name.startswith(f"test_{feature.removesuffix('s')}")
 

@@ -31,7 +31,7 @@ class NewKey(Input):
 
 
 class Key(Model):
-    """An API key; `prefix` are its first characters."""
+    """An API key; `prefix` is its first characters."""
 
     id: str
     name: str

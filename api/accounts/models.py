@@ -36,7 +36,7 @@ class NewAccount(Input):
 
 
 class AccountChanges(Changes):
-    """Changes of an account; a field that is left out does not change. `planLimit: null` removes the limit."""
+    """Changes of an account; omitted fields do not change. `planLimit: null` removes the limit."""
 
     name: Name = UNCHANGED
     emails: Emails = UNCHANGED
@@ -46,7 +46,7 @@ class AccountChanges(Changes):
 
 
 class AccountDetails(Model):
-    """An account. With `weeklyDigest` a mail each week reminds of dead letters."""
+    """An account. With `weeklyDigest`, a weekly mail reminds of dead letters."""
 
     id: str
     name: str
@@ -66,7 +66,7 @@ class OwnAccount(Model):
 
 
 class UnknownAccountDetails(Model):
-    """An account that events name and that does not exist. Its events were not delivered."""
+    """An account that events name, but that does not exist. Its events were not delivered."""
 
     account: str
     events: Annotated[int, Field(description="Events that named it.")]

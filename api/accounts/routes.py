@@ -83,7 +83,7 @@ async def list_accounts(
     operation_id="listUnknownAccounts",
 )
 async def list_unknown_accounts(caller: Operator, request: Request, limit: Limit = 50) -> list[UnknownAccountDetails]:
-    """Accounts that events name and that do not exist: at most 100, those with the newest events."""
+    """Accounts that events name but that do not exist: at most 100, the ones with the newest events first."""
     unknown_accounts = await services_of(request).platform.unknown_accounts(limit)
     return [UnknownAccountDetails.of(account, account=account.account_id) for account in unknown_accounts]
 
@@ -98,7 +98,7 @@ async def show_account(account_id: Id, caller: Operator, request: Request) -> Ac
     "/v1/accounts/{account_id}", tags=OPERATOR_TAGS, summary="Change an account", operation_id="updateAccount"
 )
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
-    """A field that is left out does not change. `planLimit: null` means no limit."""
+    """Omitted fields do not change. `planLimit: null` means no limit."""
     account = await services_of(request).accounts.change(account_id, body.given(), actor=caller.actor)
     return AccountDetails.of(account)
 
@@ -218,7 +218,7 @@ async def make_operator_sign_in_link(caller: Operator, request: Request) -> Sign
 async def make_portal_link(
     account_id: Id, caller: Operator, request: Request, body: NewPortalLink | None = None
 ) -> PortalLink:
-    """For one browser, once, without a mail: the platform's own page links to it, or frames it."""
+    """For one browser, once, without a mail: the platform's own page links to it or embeds it in a frame."""
     new_link = body or NewPortalLink()
     link = await services_of(request).sign_in.create_portal_link(
         account_id, new_link.role, timedelta(minutes=new_link.minutes), new_link.return_url, actor=caller.actor

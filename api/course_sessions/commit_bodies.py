@@ -15,7 +15,7 @@ from streams.features.course_sessions.commit import Completion, PlayerCommit, Sc
 from streams.features.course_sessions.scorm_time import parse_length, to_seconds
 
 # A Moodle form has some fields for each interaction of the learner.
-MAX_PARTS = 5_000
+MAX_FORM_PARTS = 5_000
 MAX_HEADER_BYTES = 1024
 DIGEST_CHARACTERS = 16
 MAX_SEQUENCE = 2**53
@@ -32,7 +32,7 @@ EnumValue = TypeVar("EnumValue", bound=StrEnum)
 
 
 class NotScorm(ValueError):
-    """The body contains nothing of SCORM."""
+    """The body contains no SCORM data."""
 
 
 def parse_commit(body: bytes, content_type: str = "") -> PlayerCommit:
@@ -85,9 +85,9 @@ def _parse_form(body: bytes, content_type: str) -> dict[str, str]:
     if boundary is None:
         raise NotScorm("it is not a form")
     delimiter = b"--" + (boundary[1] or boundary[2]).encode("latin-1", errors="replace")
-    parts = (b"\n" + body).split(b"\n" + delimiter, MAX_PARTS + 2)
-    if len(parts) > MAX_PARTS + 2:
-        raise NotScorm(f"the form has more than {MAX_PARTS} fields")
+    parts = (b"\n" + body).split(b"\n" + delimiter, MAX_FORM_PARTS + 2)
+    if len(parts) > MAX_FORM_PARTS + 2:
+        raise NotScorm(f"the form has more than {MAX_FORM_PARTS} fields")
     return dict(map(_parse_part, parts[1:]))
 
 
@@ -115,7 +115,7 @@ def _to_commit(
 ) -> PlayerCommit:
     scores = common_fields.get("score")
     course_score = scores if isinstance(scores, dict) else {}
-    # A player that counts no time adds a total of 0 to its last commit.
+    # A player that does not count time sends a total of 0 with its last commit.
     total_time = _parse_length(elements.get("total_time")) or None
     sequence = common_fields.get("commitSequence")
     return PlayerCommit(
@@ -155,7 +155,7 @@ def _parse_score(parts: Mapping[str, Any]) -> Score:
 
 
 def _parse_number(value: Any, minimum: float = -MAX_EXACT_INTEGER, maximum: float = MAX_EXACT_INTEGER) -> float | None:
-    """A finite number within the bounds; anything else is no news."""
+    """A finite number within the bounds; None for anything else, which is then ignored."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = str(value).strip()
@@ -170,7 +170,7 @@ def _parse_length(text: str | None) -> Decimal | None:
 
 
 def _parse_seconds(value: Any) -> Decimal | None:
-    """Seconds that a player counted; 0 is no news."""
+    """Seconds that a player counted; 0 is ignored."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

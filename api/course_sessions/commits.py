@@ -82,7 +82,7 @@ router.add_api_route(
 )
 
 
-class _Route:
+class _CommitRoute:
     """The name of this route in metrics and logs."""
 
     path = f"{COMMIT_PATH}{{token}}"
@@ -102,7 +102,7 @@ class CommitMiddleware:
         if token is None:
             await self._app(scope, receive, send)
             return
-        scope["route"] = _Route
+        scope["route"] = _CommitRoute
         scope["state"]["is_frequent"] = True
         request = Request(scope, receive)
         response = await response_or_problem(request, _handle_commit(token, request))

@@ -34,15 +34,15 @@ _SCORM_2004 = {
     "credit": "cmi.credit",
 }
 _ELEMENT_BY_CMI_NAME = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
-# A value that we read is never longer; a longer value is ignored as no news.
-MAX_CHARACTERS = 128
-MAX_ITEMS = 20_000
+# Valid values are never longer; a longer one is ignored.
+MAX_VALUE_CHARACTERS = 128
+MAX_ELEMENTS_IN_BODY = 20_000
 
 # Moodle's names have `__` instead of SCORM's dot.
 _NAME_PATTERN = "|".join(
     sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _ELEMENT_BY_CMI_NAME), reverse=True)
 )
-_PAIR = re.compile(rf"(?:\A|(?<=&))({_NAME_PATTERN})=([^&]{{0,{MAX_CHARACTERS}}})(?=&|\Z)")
+_PAIR = re.compile(rf"(?:\A|(?<=&))({_NAME_PATTERN})=([^&]{{0,{MAX_VALUE_CHARACTERS}}})(?=&|\Z)")
 _ANY_PAIR = re.compile(r"(?:\A|&)(?:cmi|adl)(?:\.|__)[^=&]*=")
 
 
@@ -58,7 +58,7 @@ def elements_of_text(text: str) -> Elements | None:
 
 
 def elements_of_value(value: Any) -> Elements | None:
-    """The elements of parsed JSON; None if it contains nothing of SCORM."""
+    """The elements of parsed JSON; None if it contains no SCORM element."""
     if isinstance(value, str):
         return elements_of_text(value)
     if isinstance(value, list):
@@ -84,7 +84,7 @@ def elements_of_fields(fields: Mapping[str, str]) -> Elements | None:
 
 def _elements_of_list(items: list[Any]) -> Elements | None:
     """`["name=value", …]`, or `[{"name": …, "value": …}, …]`, of which the last one counts."""
-    items = items[:MAX_ITEMS]
+    items = items[:MAX_ELEMENTS_IN_BODY]
     if all(isinstance(item, str) for item in items):
         pairs = [item.partition("=")[::2] for item in items]
         return (
@@ -143,4 +143,4 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = str(value)
-    return text if 0 < len(text) <= MAX_CHARACTERS else None
+    return text if 0 < len(text) <= MAX_VALUE_CHARACTERS else None

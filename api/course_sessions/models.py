@@ -95,13 +95,13 @@ def _seconds(text: str) -> Decimal:
 
 
 class SessionAccount(Input):
-    """Whose session it is."""
+    """The learner and the course of a session."""
 
     account_id: Annotated[Id | None, Field(description="With an operator's key: the account.")] = None
 
 
 class OpenSession(Model):
-    """An open session. Give `commitUrl` to its player alone: it is shown once, and takes commits of this session."""
+    """An open session. Give `commitUrl` to its player only. It is shown once, and accepts commits of this session."""
 
     session_id: str
     commit_url: Annotated[str, Field(examples=["https://hooks.example.com/runtime/commit/q3Jd…"])]
@@ -153,7 +153,7 @@ class CourseSessionDetails(Model):
 
 
 def open_session(opened_session: OpenedSession, base_url: str) -> OpenSession:
-    """`base_url` is that of the request, for a deployment without a public URL."""
+    """`base_url` is the request's, for a deployment without a public URL."""
     return OpenSession.of(
         opened_session,
         session_id=opened_session.session.id,

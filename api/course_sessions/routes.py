@@ -39,7 +39,7 @@ async def open_course_session(new: NewSession, caller: MayPublish, request: Requ
 
 @router.get("/v1/sessions/{session_id}", summary="Get a session", operation_id="getSession")
 async def get_course_session(session_id: Id, caller: MayReadDeliveries, request: Request) -> CourseSessionDetails:
-    """What its player has reported so far."""
+    """What the session's player has reported so far."""
     session = await services_of(request).course_sessions.find(caller.own_account_id, session_id)
     return course_session(session)
 

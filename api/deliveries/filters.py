@@ -108,7 +108,7 @@ def _value(name: str, text: str, zone: ZoneInfo) -> Any:
 
 
 def counted_until(form: Form) -> datetime | None:
-    """When the matches were counted: what changed later is not part of the job. Raises `Invalid`."""
+    """When the matches were counted: later changes are not part of the job. Raises `Invalid`."""
     moment = parse_time(form["counted"])
     if moment is None and form["counted"]:
         raise Invalid(FieldError("counted", TIME_DESCRIPTION))
@@ -132,7 +132,7 @@ class Links:
 
 
 def links_of(request: Request, delivery_filter: DeliveryFilter) -> Links:
-    """Links for the filter that a request has."""
+    """Links for a request's filter."""
     query = request.query_params
     parameters = {name: query[name] for name in FILTER_FIELDS if query.get(name)}
     for name, moment in (("since", delivery_filter.since), ("until", delivery_filter.until)):

@@ -92,7 +92,7 @@ class DeliveryWithAttempts(Delivery):
 
 
 class EventStatus(Model):
-    """What became of an event at a webhook. A receiver compares it with what it has."""
+    """The status of an event at a webhook, which a receiver can compare with its own records."""
 
     id: Annotated[str, Field(description="The id of the delivery.")]
     event_id: str
@@ -110,9 +110,9 @@ class EventStatus(Model):
 
 
 class RetryFilter(Input):
-    """A filter of deliveries that are sent again; it has at least one field besides `changedUntil`.
+    """A filter of deliveries to send again; it has at least one field besides `changedUntil`.
 
-    Without `state` it selects delivered, dead and discarded ones.
+    Without `state` it selects delivered, dead and discarded deliveries.
     """
 
     webhook_id: Id | None = None
@@ -171,7 +171,7 @@ class DeliveryChoice(Input):
 
 
 class DeliveryCount(Model):
-    """How many deliveries a retry would send again, and of how many webhooks."""
+    """How many deliveries a retry would send again, and across how many webhooks."""
 
     count: int
     at_least: Annotated[bool, Field(description="True when the count stopped at 10 000: there are more.")]
@@ -182,7 +182,7 @@ class DeliveryCount(Model):
 
 
 class DeadLetterFilter(Input):
-    """A filter of dead letters. An empty filter matches all of the account."""
+    """A filter of dead letters. An empty filter matches all dead letters of the account."""
 
     webhook_id: Id | None = None
     event_id: Id | None = None
@@ -208,7 +208,7 @@ class DeadLetterChoice(Input):
 
 
 class DeadLetterCount(Model):
-    """How many dead letters match a filter, and of how many webhooks."""
+    """How many dead letters match a filter, and across how many webhooks."""
 
     count: int
     webhooks: int
@@ -247,7 +247,7 @@ class JobDetails(Model):
     total: int
     done: int
     failed: Annotated[int, Field(description="Deliveries whose webhook or payload does not exist.")]
-    no_longer_matched: Annotated[
+    unmatched_count: Annotated[
         int,
         Field(description="Deliveries that changed before the job came to them: sent again, erased or deleted."),
     ]
@@ -266,7 +266,7 @@ def delivery_of(delivery_state: DeliveryState) -> Delivery:
 
 
 def event_status_of(status: StoredStatus) -> EventStatus:
-    """What became of an event."""
+    """The status of an event."""
     return EventStatus.of(status, delivery_of(status.delivery_state))
 
 

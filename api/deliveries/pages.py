@@ -56,7 +56,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
             "An event that no webhook wants has no delivery: GET /v1/events/{id} says why."
         )
     elif links.parameters != {name: value for name, value in query.items() if name != "after"}:
-        # Redirect from times without a zone and empty fields of the form, so a link means the same to everybody.
+        # Redirect if a time has no zone or a form field is empty, so that a link means the same to everybody.
         return redirect(links(after=query.get("after") or None))
     result, facets = await asyncio.gather(
         services.search.search(delivery_filter), services.search.facets(delivery_filter)
@@ -163,7 +163,7 @@ async def payload(delivery_id: str, visit: SignedIn) -> Response:
 @router.get("/webhooks/{webhook_id}/deliveries.csv")
 @in_class(RequestClass.SLOW)
 async def deliveries_csv(webhook_id: str, visit: SignedIn) -> Response:
-    """What became of each event at a webhook, newest first, from `since` until `until`."""
+    """The status of each event at a webhook, newest first, from `since` until `until`."""
     await visit.services.webhooks.find(webhook_id, visit.account.id)
     since, until = (_time_in_query(visit, name) for name in ("since", "until"))
     delivery_filter = DeliveryFilter(visit.account.id, webhook_id, since=since, until=until)

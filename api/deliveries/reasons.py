@@ -18,7 +18,7 @@ REASON_MESSAGES: Mapping[str, str] = {
     DeathReason.BROKER_RESTARTED: "The embedded broker restarted before it was sent.",
     ERASED_REASON: ERASED_MESSAGE,
 }
-# For these reasons the message says more: it comes from the last attempt or Kafka, or names what is missing.
+# For these reasons the message has details: from the last attempt, from Kafka, or about something missing.
 _REASONS_WITH_DETAILS = (None, DeathReason.EXHAUSTED, DeathReason.EXPIRED, DeathReason.REFUSED)
 
 
@@ -27,7 +27,7 @@ def reason_of(row: DeliveryState) -> str:
     if row.reason == DeathReason.EXHAUSTED and row.attempts:
         return "Its only attempt failed." if row.attempts == 1 else f"All {row.attempts} attempts failed."
     if row.reason == HoldReason.PULL and row.message:
-        # It says whether a reader has it.
+        # The message says whether a reader has leased it.
         return row.message
     return REASON_MESSAGES.get(row.reason, row.reason) if row.reason else ""
 

@@ -48,7 +48,7 @@ router = APIRouter(route_class=StrictRoute)
 
 
 class DeliveryQuery(Model):
-    """The parameters of a list of deliveries. Their names are those of `DeliveryFilter`."""
+    """The parameters of a list of deliveries. `DeliveryFilter` has the same names."""
 
     short_id: Annotated[
         str | None,
@@ -179,8 +179,8 @@ async def retry_some(
 ) -> AffectedDeliveries | DeliveryCount | JobDetails:
     """Sends dead, delivered, discarded and waiting deliveries again, at the pace of their endpoints.
 
-    By `ids` at once, by `filter` as a job; with `countOnly` a count. A filter without `state` leaves out waiting
-    deliveries, and none includes held ones: both are sent anyway.
+    `ids` are replayed at once; `filter` starts a job; `countOnly` counts. A filter without `state` leaves out waiting
+    deliveries, and no filter includes held ones: both are sent anyway.
     """
     services = services_of(request)
     if body.filter is not None and body.ids is None:
@@ -217,7 +217,7 @@ def _retry_filter(retry_filter: RetryFilter, caller: Member) -> DeliveryFilter:
 async def summary(
     webhook_id: Id, caller: MayReadDeliveries, request: Request, query: Annotated[SummaryQuery, Query()]
 ) -> Page[EventStatus]:
-    """Newest first, without test events, for a receiver that looks for events that it does not have."""
+    """Newest first, without test events. A receiver can find out which events it misses."""
     services = services_of(request)
     webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
     delivery_filter = DeliveryFilter(
@@ -250,7 +250,7 @@ async def list_dead_letters(
 async def retry_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | DeadLetterCount | JobDetails:
-    """By `ids` at once, by `filter` as a job; both at the pace of their endpoints. With `countOnly` a count."""
+    """`ids` are retried at once; `filter` starts a job; both keep to their endpoints' pace. `countOnly` counts."""
     return await _run_action(JobKind.RETRY, body, caller, request, response)
 
 
@@ -265,9 +265,9 @@ async def retry_dead_letters(
 async def discard_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | DeadLetterCount | JobDetails:
-    """Only a replay that asks for discarded ones sends them again. By `ids` at once, by `filter` as a job.
+    """Only a replay that asks for discarded ones sends them again.
 
-    With `countOnly` a count.
+    `ids` are discarded at once; `filter` starts a job; `countOnly` counts.
     """
     return await _run_action(JobKind.DISCARD, body, caller, request, response)
 

@@ -76,7 +76,7 @@ async def api_page() -> HTMLResponse:
 
 @router.get("/docs/api/{name}")
 async def api_page_file(request: Request, name: str) -> Response:
-    """What that page loads; it has no inline script, so that its policy can forbid them."""
+    """The page's own script. It has no inline scripts, so its policy can forbid them."""
     file = api_page_files().get(name)
     if file is None:
         raise NotFound("there is no such file; begin at /docs/")
@@ -108,7 +108,7 @@ def openapi_file(app: FastAPI) -> PublicFile:
     """The file of an application, made once."""
     if not hasattr(app.state, "openapi_file"):
         document = app.openapi()
-        # The bytes are all that is asked for again.
+        # Later requests need only the bytes.
         app.openapi_schema = None
         app.state.openapi_file = PublicFile("application/json", orjson.dumps(document))
     file: PublicFile = app.state.openapi_file

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from api.public_files import PublicFile
 
-# Of a text that `make docs` has compressed: most of the site is in pages, and each has the whole menu.
+# The suffix of a text that `make docs` compressed: most of the site is pages, and each repeats the menu.
 COMPRESSED_SUFFIX = ".gz"
 _KINDS = {
     ".css": "text/css",
@@ -59,7 +59,7 @@ class BuiltSite:
         return "index.html" in self._files
 
     def find(self, name: str) -> PublicFile | None:
-        """The file of a name. A page also has its name without `.html`, and that of its document, as alerts name it."""
+        """The file of a name. A page can also be found without `.html`, and by its document's name, as in alerts."""
         folder_names = ("index.html", "README.html") if name[-1:] in ("", "/") else ()
         names = (name, f"{name.removesuffix('.md')}.html", *(f"{name}{one}" for one in folder_names))
         return next((self._files[one] for one in names if one in self._files), None)
@@ -67,7 +67,7 @@ class BuiltSite:
 
 @cache
 def built_site() -> BuiltSite:
-    """The site beside this code, which `make docs` builds, and which the wheel has."""
+    """The site beside this code: `make docs` builds it, and the wheel contains it."""
     return BuiltSite(Path(str(files("api") / "site")))
 
 

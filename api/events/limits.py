@@ -23,7 +23,7 @@ class EventLimits:
         self._limits = RateLimits(max_events_per_second * BURST_SECONDS, BURST_SECONDS)
 
     def take(self, caller: Caller, account_ids: Iterable[object]) -> None:
-        """Count events, each for its account as it was typed.
+        """Count events for the accounts that they name.
 
         Raises `TooManyRequests` if one account is beyond its limit. Then none of the events counts.
         """

@@ -67,7 +67,7 @@ class AcceptedEvents(Model):
 
 
 class EventOnTopic(Model):
-    """An event that is on `session-events` and has no delivery."""
+    """An event on `session-events` without a delivery."""
 
     type: str
     created_at: Time
@@ -96,7 +96,7 @@ class EventOnTopic(Model):
 
 
 class EventWithDeliveries(Model):
-    """An event: its deliveries, at most 100, newest first; without any, what the topic has of it."""
+    """An event with its newest deliveries, at most 100; without deliveries, what the topic says about it."""
 
     id: str
     deliveries: list[Delivery]

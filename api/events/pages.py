@@ -41,7 +41,7 @@ _REASONS = {
 class EventRow:
     """An event of the list: the webhooks that want it, or why none does; and whether the filter matches, or why not.
 
-    `parts` say of whom and what it is, and with which result.
+    `parts` name its learner, its course and its result.
     """
 
     event: Event
@@ -61,7 +61,7 @@ async def events_page(visit: SignedIn) -> Response:
     fields["filter_rows"] = [*typed_rows(visit.query), *to_rows(None)]
     try:
         event_filter = _filter_of(visit.query)
-        fields = filter_fields(event_filter.value if event_filter else None)
+        fields = filter_fields(event_filter.to_json() if event_filter else None)
     except Invalid as error:
         errors = (FieldError("filter", "; ".join(map(str, error.errors))),)
     latest = await visit.services.latest_events.latest(visit.account.id)
@@ -117,7 +117,7 @@ def _wanted_by(recipients: EventRecipients, names: Mapping[str, str]) -> str:
 
 
 def _parts(event: Event) -> Sequence[str]:
-    """Who, what and with which result, as far as the event says it."""
+    """The learner, the course and the result, as far as the event has them."""
     data = event.data
     named = [data.get(name) for name in ("learnerId", "packageId", "webhookId", "completionStatus", "successStatus")]
     score = [] if data.get("scoreRaw") is None else [f"score {data['scoreRaw']:g}"]

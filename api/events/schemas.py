@@ -22,7 +22,7 @@ def event_schemas() -> dict[str, Any]:
     """The components of the OpenAPI document, by name."""
     data = {_data_name(name): {**data_schema(name), "title": _data_name(name)} for name in EVENT_TYPES}
     for schema in data.values():
-        # That one of two fields is required is said in words: few generators understand it in a schema.
+        # Text says that one of two fields is required: few generators understand it in a schema.
         if schema.pop("anyOf", None):
             schema["description"] += " scoreRaw or scoreScaled is required."
     event = {

@@ -29,7 +29,7 @@ class LearnerCount(Model):
 
 
 class ErasureStatus(StrEnum):
-    """Whether an erasure goes on."""
+    """The state of an erasure."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -61,7 +61,7 @@ class TopicWithRecords(Model):
 
 
 class ErasureDetails(Model):
-    """An erasure. While it is `running`, or not `propagated`, ask for it again: nothing more is to be done."""
+    """An erasure. While it is `running` or not `propagated`, only poll it: there is nothing else to do."""
 
     id: str
     account_id: str

@@ -24,11 +24,11 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 async def erase(
     body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response
 ) -> ErasureDetails | LearnerCount:
-    """For ever: payloads and responses are deleted, and what is owed is not sent.
+    """Permanently: payloads and responses are deleted, and pending deliveries are not sent.
 
-    200 when it is done, 202 when it takes longer than five seconds: it goes on by itself. With `propagated`, no request
-    to an endpoint begins two seconds later. A second request erases what happened since the first. What the endpoints
-    have received is theirs; backups and topics are not changed. With `countOnly` a count.
+    200 when it is done, 202 when it takes longer than five seconds: it goes on by itself. Two seconds after
+    `propagated`, no request to an endpoint begins. A second request erases what happened since the first. Endpoints
+    keep what they received; backups and topics do not change. `countOnly` only counts.
     """
     services, account_id = services_of(request), account_of(caller, body.account_id)
     learners = services.learners
@@ -42,6 +42,6 @@ async def erase(
 
 @router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure", operation_id="getErasure")
 async def show_erasure(erasure_id: Id, caller: MayEraseLearners, request: Request) -> ErasureDetails:
-    """Whether it is finished, and what it erased until now."""
+    """Whether it is finished, and what it has erased so far."""
     learners = services_of(request).learners
     return erasure_of(await learners.find(erasure_id, caller.account_id), learners.topics)

@@ -120,7 +120,7 @@ async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> 
 
 @router.post("/operator/accounts/{account_id}/enter")
 async def enter(account_id: str, visit: ByOperator, form: SentForm) -> Response:
-    """Look at an account as its people see it; its audit log records this."""
+    """Show an account as its users see it; its audit log records this."""
     await visit.services.sessions.enter_account(visit.session, account_id, form.one_of("role", Role))
     return redirect("/")
 

@@ -23,7 +23,7 @@ DeliveryIds = Annotated[
 
 
 class Pull(Input):
-    """How many items to lease, at most and for how long, and how long to wait if there is none."""
+    """The maximum number of items, the length of the lease, and how long to wait for an item."""
 
     max: Annotated[int, Field(ge=1, le=MAX_PULL_ITEMS, description="Items, at most. Large ones may be fewer.")] = (
         DEFAULT_PULL_ITEMS
@@ -62,13 +62,13 @@ class PulledIds(Input):
 
 
 class ReturnedIds(PulledIds):
-    """The items that a reader gives back, and how long they wait before somebody may pull them."""
+    """The items that a reader gives back, and the wait before the next reader may pull them."""
 
     wait_seconds: Annotated[int, Field(ge=0, le=MAX_NACK_WAIT_SECONDS)] = 0
 
 
 class Settled(Model):
-    """What became of the ids."""
+    """The result for each id."""
 
     ids: Annotated[list[str], Field(description="Those that this request settled, or an earlier one like it.")]
     unknown: Annotated[

@@ -15,7 +15,7 @@ from streams.core.accounts.access import Scope
 from streams.core.queues.request_class import TURN_SECONDS, RequestClass
 from streams.request_owner import current_owner, work_for
 
-# Proxies end a request after thirty seconds: a reader that was woken waits for the database until this time at most.
+# Proxies end a request after thirty seconds: a reader with a new item waits for the database no longer than that.
 MAX_REQUEST_SECONDS = 29.0
 
 router = APIRouter(prefix="/v1/webhooks", tags=["Pull"], route_class=StrictRoute)
@@ -45,7 +45,7 @@ async def pull(webhook_id: Id, caller: MayWriteDeliveries, request: Request, bod
         began_at = loop.time()
         waiting = services.pulls.wait(webhook_id, seconds_left, wanted.max, rate_seconds)
         is_woken = await _unless_gone(request, waiting)
-        # What it has waited for an item is no wait for the database.
+        # The wait for an item does not count as a wait for the database.
         owner = owner and owner._replace(began_at=started_at + MAX_REQUEST_SECONDS - TURN_SECONDS)
         request.state.waited_seconds = getattr(request.state, "waited_seconds", 0.0) + loop.time() - began_at
         if not is_woken:
@@ -65,7 +65,7 @@ async def _unless_gone(request: Request, waiting: Coroutine[None, None, bool]) -
         woken.cancel()
         gone.cancel()
         if woken.done() and not woken.cancelled():
-            # Read, because Python logs an error that nothing reads.
+            # Read the exception: Python logs one that nobody reads.
             woken.exception()
 
 

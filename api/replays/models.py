@@ -48,7 +48,7 @@ class Replay(Input):
 
 
 class MissingEvents(Model):
-    """The events of the topic that a backfill would add."""
+    """The events on the topic that a backfill would add."""
 
     count: int
     at_least: Annotated[bool, Field(description="True when the count stopped early: there may be more.")]

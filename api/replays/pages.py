@@ -65,7 +65,7 @@ class ReplayForm:
         return replace(self, since=_local(self.since, zone), until=_local(self.until, zone), zone=zone.key)
 
     def to_replay_request(self, webhook_id: str, zone: ZoneInfo) -> ReplayRequest:
-        """The request of the form. Raises `Invalid`."""
+        """The request that the submitted form describes. Raises `Invalid`."""
         errors = list[FieldError]()
         since, end = _moment("since", self.since, zone, errors), _moment("until", self.until, zone, errors)
         if not self.since:

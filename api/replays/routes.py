@@ -47,6 +47,6 @@ async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> J
 
 @router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job", operation_id="cancelJob")
 async def cancel_job(job_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
-    """It stops after its present batch; what it has done is kept. 409 when it is finished."""
+    """It stops after its current batch, and finished work is kept. 409 if the job is finished."""
     deliveries = services_of(request).deliveries
     return job_of(await deliveries.cancel(job_id, caller.account_id, actor=caller.actor))

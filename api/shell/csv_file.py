@@ -15,7 +15,7 @@ async def csv_response(
 ) -> StreamingResponse:
     """The response with these rows. No cell may contain a comma, a quotation mark or a line break: ids do not.
 
-    What is wrong with the request is raised here, before the response begins.
+    Errors of the request are raised here, before the response begins.
     """
     first_row = await anext(rows, None)
     headers = {"Content-Disposition": f'attachment; filename="{filename}"', "Cache-Control": "no-store"}

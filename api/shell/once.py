@@ -23,7 +23,8 @@ def new_form_key() -> str:
 
 
 def run_once(page: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
-    """Make a page with a `visit` and a `form` act once: a form sent again leads to where the first one led.
+    """Make a page with a `visit` and a `form` act once: a form that is sent again redirects to the same page as the
+    first time.
 
     Raises `Conflict`. A response that shows errors did nothing, so the form may be sent again.
     """

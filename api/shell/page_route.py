@@ -55,7 +55,7 @@ class PageRoute(APIRoute):
                 async with visitor_place(request, request_class):
                     return await respond(request)
             except ScormWebhooksError as error:
-                # There was no place, or the database does not respond to say who this is.
+                # There was no place, or the database does not respond.
                 return await _error_page(request, error)
 
         async def respond(request: Request) -> Response:
@@ -89,7 +89,7 @@ class PageRoute(APIRoute):
 async def visitor_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
     """Hold a place of the signed-in person. Raises `TooManyRequests`.
 
-    To find out who that is takes a place too, so that a flood is refused before the database is asked.
+    Looking up the person takes a place too, so that a flood is refused before it reaches the database.
     """
     async with place(request, request_class, unverified_owner(request)):
         owner = await _owner_of(request)
@@ -126,7 +126,7 @@ async def _limit_rate(request: Request, owner: str) -> None:
 
 
 def _refusal(request: Request, error: TooManyRequests) -> Response:
-    """The page of a 429. A flood gets nothing that would have to be rendered."""
+    """The page of a 429. In a flood nothing is rendered."""
     link = '<p><a href="">Try again</a></p>' if request.method == "GET" else ""
     response = HTMLResponse(_REFUSAL_PAGE.format(sentence=sentences_of(error)[0], link=link), 429)
     add_security_headers(response, site_of(request))

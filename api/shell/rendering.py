@@ -28,7 +28,7 @@ from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.times import parse_time
 from streams.core.webhooks.webhook import pause_cause
-from streams.features.deliveries.search_rules import MAX_COUNTED
+from streams.features.deliveries.search_rules import MAX_COUNTED_DELIVERIES
 
 MIN_COMPRESSED_BYTES = 1_000
 # Where templates are.
@@ -169,7 +169,7 @@ def format_count(number: int) -> str:
 
 def format_capped_count(number: int) -> str:
     """A number, or `10 000+` if the count was stopped."""
-    return f"{format_count(number)}{'+' if number >= MAX_COUNTED else ''}"
+    return f"{format_count(number)}{'+' if number >= MAX_COUNTED_DELIVERIES else ''}"
 
 
 def format_milliseconds(value: float) -> str:

@@ -14,7 +14,7 @@ async def names_of(visit: Visit, rows: Iterable[DeliveryState], *extra_ids: str)
 
 
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
-    """The names of the webhooks among these that the account has or had, by id."""
+    """The names of these webhooks by id, if the account has or had them."""
     webhooks_by_id = await visit.services.webhooks.find_many(visit.account.id, set(webhook_ids))
     return {
         key: webhook_name(listed_webhook) for key, listed_webhook in visible(webhooks_by_id, visit.permissions).items()

@@ -5,7 +5,7 @@ import re
 from streams.core.errors import FieldError, Invalid, ScormWebhooksError
 from streams.core.text import escape_controls
 
-# A message that begins like this has the field as its subject; other messages stand for themselves.
+# Messages that begin so continue "<field> …"; other messages are whole sentences.
 _PREDICATE = re.compile(r"(is|are|must|has|have|cannot|can)\b")
 
 

@@ -1,7 +1,7 @@
 """The limit of sign-in attempts: of requests for a mail or for a provider, and of wrong links, codes and keys.
 
-Valid links, codes and keys do not count: 256 random bits cannot be guessed. A client that shares a network with a
-person, or a proxy that is not set up, must not stop that person.
+Valid links, codes and keys do not count: 256 random bits cannot be guessed. So another client of the same network, or a
+wrongly configured proxy, cannot lock a person out.
 """
 
 import time

@@ -22,7 +22,7 @@ class MonthOfUsage(Model):
 
 
 class UsageReport(Model):
-    """The newest months first, the present one included."""
+    """The newest months first, including the current one."""
 
     plan_limit: Annotated[int | None, Field(description="Launches a month in the plan; absent for no limit.")] = None
     months: list[MonthOfUsage]

@@ -1,4 +1,4 @@
-"""The page of usage: this month against the limit, earlier months, and the details of a month for a bill."""
+"""The page of usage: this month against the limit, earlier months, and the details of a month for billing."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from streams.core.queues.request_class import RequestClass
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 MAX_MONTHS_SHOWN = 24
-MAX_ROWS = 200
+MAX_USAGE_ROWS = 200
 
 
 @router.get("/usage")
@@ -28,8 +28,8 @@ async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
         summary=summary,
         present=summary.current_month,
         chosen=shown_month,
-        details=await usage.largest(visit.account.id, shown_month, MAX_ROWS + 1),
-        rows=MAX_ROWS,
+        details=await usage.largest(visit.account.id, shown_month, MAX_USAGE_ROWS + 1),
+        rows=MAX_USAGE_ROWS,
         most=max(item.launches for item in summary.months),
     )
 
@@ -37,7 +37,7 @@ async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
 @router.get("/usage/{month}.csv")
 @in_class(RequestClass.SLOW)
 async def usage_csv(month: str, visit: SignedIn) -> Response:
-    """A month by package and dispatch, for a bill."""
+    """A month by package and dispatch, for billing."""
     details = visit.services.usage.all_details(visit.account.id, month)
     header = ("month", "package", "dispatch", "launches")
     return await csv_response(

@@ -1,4 +1,4 @@
-"""Routes for usage: launches by month, and what a bill needs of one month."""
+"""Routes for usage: launches by month, and one month's launches for billing."""
 
 from typing import Annotated
 

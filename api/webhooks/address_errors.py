@@ -18,7 +18,7 @@ _PAGES = {
     413: ("The form is too large", "A form has at most 1 MiB."),
 }
 # The longest addresses of pages have five.
-MAX_PARTS = 8
+MAX_ADDRESS_PARTS = 8
 
 
 def add_address_errors(app: FastAPI) -> None:
@@ -43,7 +43,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
 async def _page(request: Request, status: int) -> Response:
     heading, sentence = _PAGES[status]
     visitor = None
-    # Without a place, the page does not say who is signed in. A too large body is not read to its end for that.
+    # Without a place, the page does not say who is signed in. A body that is too large is not read to its end for that.
     if status != 413:
         with suppress(ScormWebhooksError):
             async with visitor_place(request, RequestClass.PEOPLE):
@@ -60,8 +60,8 @@ def _is_for_a_person(request: Request) -> bool:
 def _page_above(request: Request) -> str | None:
     """The nearest page above an address: `/webhooks/wh_1` for `/webhooks/wh_1/secret`."""
     path = request.url.path
-    # For each part of the address all routes are tried, so an address of thousands would stop everybody.
-    if path.count("/") > MAX_PARTS:
+    # For each part of the address all routes are tried, so an address with thousands of parts would block everybody.
+    if path.count("/") > MAX_ADDRESS_PARTS:
         return None
     while path := path.rpartition("/")[0]:
         scope = {**request.scope, "path": path, "method": "GET"}

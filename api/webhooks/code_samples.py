@@ -8,7 +8,7 @@ from itertools import groupby
 
 from streams.core.text import escape_controls
 
-# The names are those that people look for; the files are in `samples/`.
+# The names that people look for; the files are in `samples/`.
 _FILES = {
     "Node": "verify.js",
     "Python": "verify.py",
@@ -20,7 +20,7 @@ _FILES = {
 }
 _DEFAULT = "X-AllureConnect-Signature"
 # A longer body is downloaded and named: it is too long to paste.
-MAX_BODY = 4096
+MAX_BODY_CHARACTERS = 4096
 # Headers that curl sets by itself.
 _CURLS_OWN = {"host", "content-length", "accept-encoding"}
 
@@ -52,7 +52,7 @@ def curl(url: str, headers: Mapping[str, str], body: bytes | None) -> str:
     options = [f"-H {_quoted(line)}" for line in header_lines]
     data = "@event.json"
     # An argument of a program cannot contain NUL.
-    if body is not None and len(body) <= MAX_BODY and b"\0" not in body:
+    if body is not None and len(body) <= MAX_BODY_CHARACTERS and b"\0" not in body:
         data = _quoted(body.decode(errors="surrogateescape"))
     return " \\\n  ".join([f"curl -i -X POST {_quoted(url)}", *options, f"--data-binary {data}"])
 

@@ -39,7 +39,7 @@ def plain_type(rule: FieldRule) -> Any:
 
 
 def new_fields(types: dict[str, Any]) -> Definitions:
-    """The fields of a new webhook. `types` are those that are not plain."""
+    """The fields of a new webhook. `types` has the types of special fields."""
     return {attribute.name: _new_field(attribute, types) for attribute in _ENTERED}
 
 
@@ -61,9 +61,9 @@ def _new_field(attribute: "Field[Any]", types: dict[str, Any]) -> tuple[Any, Any
 
 
 def shown_fields() -> Definitions:
-    """The plain fields of a response; an option that has no default of its own is left out.
+    """The plain fields of a response; an option without a default is omitted.
 
-    They have no limits: what is stored stays valid when a limit changes.
+    There are no limits: stored values stay valid when a limit changes.
     """
     types = {
         name: Annotated[rule.choices or _TYPES[rule.kind], ModelField(description=rule.description or None)]

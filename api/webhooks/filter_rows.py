@@ -77,7 +77,7 @@ def typed_rows(form: Form) -> list[FilterRow]:
 
 
 def parse_rows(rows: Sequence[FilterRow]) -> dict[str, Any] | None:
-    """The filter of these rows; None if there are none. Raises `Invalid` for a row that is not clear."""
+    """The filter of these rows; None if there are none. Raises `Invalid` for an ambiguous row."""
     conditions: dict[str, dict[str, Any]] = {}
     for row in rows:
         if not row.name:
@@ -142,7 +142,7 @@ def _to_operand(name: str, text: str) -> Any:
 
 
 def _to_number(text: str) -> Any:
-    """A number; or the text if it is not a number, which the rules of filters then name."""
+    """A number, or the text itself: the filter's rules then report it."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -63,7 +63,7 @@ async def new_page(visit: MayWriteWebhooks) -> Response:
     """An empty form; the page of events may give it a filter."""
     fields = _empty_fields()
     with suppress(Invalid):
-        fields |= filter_fields(parse_filter(parse_filter_json(visit.query["filter"] or "null")).value)
+        fields |= filter_fields(parse_filter(parse_filter_json(visit.query["filter"] or "null")).to_json())
     return await _form_page(visit, None, fields)
 
 
@@ -107,7 +107,7 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
             webhook_id, changes, actor=visit.actor, account_id=visit.account.id, version=version
         )
     except Invalid as error:
-        # The version that the person saw, so that newer changes of others are not overwritten.
+        # The version that the person saw, so that newer changes by others are not overwritten.
         return await _form_page(visit, registration, {**_form_values(form), "version": form["version"]}, error.errors)
     return _redirect_to_webhook(result, done="saved")
 
@@ -217,7 +217,7 @@ def _form_values(form: Form) -> dict[str, Any]:
 
 
 def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]:
-    """The input of a form. Hidden fields, those of the other way of delivery, are ignored. Raises `Invalid`."""
+    """The input of a form. The hidden fields of the other delivery mode are ignored. Raises `Invalid`."""
     values: dict[str, Any] = {
         "delivery": form["delivery"] or DeliveryMode.PUSH,
         **{name: plain_value(form, name) for name in PEOPLE_FIELDS},
@@ -251,7 +251,7 @@ def _event_fields(entered_types: Sequence[str]) -> dict[str, Any]:
 
 
 def _chosen_events(form: Form) -> list[str]:
-    """The types of a form. Raises `Invalid` for choices that contradict each other: neither may be ignored."""
+    """The types of a form. Raises `Invalid` for choices that contradict each other: none of them may be ignored."""
     chosen_types, added_types = form.values("events"), form.values("also")
     if form["which"] != "some" and not (chosen_types and not form["which"]):
         if chosen_types:

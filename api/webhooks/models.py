@@ -105,8 +105,8 @@ _TYPES = {
     "fields": DataFields,
 }
 
-# What is no part of the input of a webhook.
-_OF_REGISTRATION = ("status", "temporary")
+# Fields that `WebhookInput` does not have.
+_FIELDS_BESIDE_INPUT = ("status", "temporary")
 
 
 class NewWebhook(create_model("NewWebhookFields", __base__=Input, **new_fields(_TYPES))):  # type: ignore[misc]
@@ -120,12 +120,12 @@ class NewWebhook(create_model("NewWebhookFields", __base__=Input, **new_fields(_
     def webhook_input(self, account_id: str) -> WebhookInput:
         """The input for an account."""
         return WebhookInput(
-            account_id, **to_input_values({name: value for name, value in self if name not in _OF_REGISTRATION})
+            account_id, **to_input_values({name: value for name, value in self if name not in _FIELDS_BESIDE_INPUT})
         )
 
 
 class WebhookChanges(create_model("WebhookChangesFields", __base__=Changes, **changed_fields(_TYPES))):  # type: ignore[misc]
-    """Changes of a webhook; a field that is left out does not change. `null` removes a value, or takes the default."""
+    """Changes of a webhook; omitted fields do not change. `null` removes a value, or takes the default."""
 
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
@@ -143,7 +143,7 @@ class Rotation(Input):
 
 
 class _Identity(Model):
-    """Which webhook it is, and what it gets."""
+    """The identity of a webhook, and what it gets."""
 
     id: str
     account_id: str
@@ -264,7 +264,7 @@ def to_webhook_with_secret(result: RegistrationResult, now: datetime) -> Webhook
 
 
 def to_listed_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
-    """A webhook after a change of something else than its fields."""
+    """A webhook after an action."""
     return ListedWebhook.of_listed(result.registration.listed_webhook, now, result)
 
 

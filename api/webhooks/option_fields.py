@@ -43,7 +43,7 @@ def _text(value: object) -> str:
 
 
 def parse_option_fields(form: Form) -> dict[str, Any]:
-    """The input that the fields of the chosen way of delivery give. Raises `Invalid`."""
+    """The input from the fields of the chosen delivery mode. Raises `Invalid`."""
     values = {
         **{name: plain_value(form, name) for name in ("rate_per_second", "rate_burst")},
         "fields": form.lines("fields") or None,

@@ -43,7 +43,7 @@ DataFields = Annotated[
 
 
 class PauseLimit(Input):
-    """When a failing webhook is paused: after this number of failures in a row, if they span these minutes."""
+    """When a failing webhook is paused: after this number of failures in a row over at least these minutes."""
 
     failures: Annotated[int, Field(ge=1, le=MAX_FAILURES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.failures
     minutes: Annotated[int, Field(ge=0, le=MAX_MINUTES_TO_PAUSE)] = DEFAULT_PAUSE_AFTER.minutes
@@ -66,7 +66,7 @@ class NewBasic(Basic, Input):
 
 
 class OAuth2(Model):
-    """OAuth 2.0 client credentials: a token for the client is sent as `Bearer`, and renewed before its end."""
+    """OAuth 2.0 client credentials: a token for the client is sent as `Bearer`, and renewed before it expires."""
 
     type: Literal["oauth2"]
     token_url: Url
@@ -96,7 +96,7 @@ NewAuth = Annotated[
 
 
 def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a request as `WebhookInput` has them: the secret of `auth` is a value of its own."""
+    """A request's values as `WebhookInput` expects them, with the secret of `auth` separate."""
     input_values = {name: dict(value) if isinstance(value, PauseLimit) else value for name, value in values.items()}
     if "url" in input_values:
         input_values["url"] = input_values["url"] or ""
@@ -108,11 +108,11 @@ def to_input_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def option_values(options: DeliveryOptions) -> dict[str, Any]:
-    """The rules as the models of a webhook have them."""
+    """The rules in the form of a webhook's models."""
     return {
         **{name: getattr(options, name) for name in OPTION_RULES},
         "retries": None if options.retries is None else options.retries.names,
         "pause_after": PauseLimit(failures=options.pause_after.failures, minutes=options.pause_after.minutes),
-        "auth": options.auth.values if options.auth else None,
+        "auth": options.auth.to_json() if options.auth else None,
         "fields": None if options.fields is None else list(options.fields),
     }

@@ -75,7 +75,7 @@ class BodyPreview:
 
 
 def preview_of_test(webhook: Webhook, event_type: str) -> BodyPreview:
-    """The body of a test that is not sent; an empty type means the one that a test would have. Raises `Invalid`."""
+    """A preview of a test's body; an empty type means the test's default type. Raises `Invalid`."""
     event_type = event_type or choose_type(webhook)
     if event_type not in EVENT_TYPES:
         raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))

@@ -55,8 +55,7 @@ async def register(
 ) -> WebhookWithSecret:
     """The webhook is active at once, unless `status` is `paused`. The response shows its signing secret.
 
-    `propagated` is false when not all stages know the webhook within two seconds: it may miss events that are
-    published before they do.
+    `propagated` is false when not all stages know the webhook within two seconds: until then it may miss events.
     """
     services = services_of(request)
     webhook_input = body.webhook_input(caller.own_account_id)
@@ -101,7 +100,7 @@ async def change(
     response: Response,
     if_match: IfMatch = None,
 ) -> Webhook:
-    """A field that is left out does not change. A new URL starts a new health epoch."""
+    """Omitted fields do not change. A new URL starts a new health epoch."""
     services = services_of(request)
     changes, version = to_input_values(body.given()), _version(if_match)
     result = await services.webhooks.change(
@@ -113,7 +112,7 @@ async def change(
 
 @router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook", operation_id="deleteWebhook")
 async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> None:
-    """The webhook gets nothing more. Deliveries that it was still owed become dead letters."""
+    """The webhook gets no more requests. Its pending deliveries become dead letters."""
     await services_of(request).webhooks.delete(webhook_id, actor=caller.actor, account_id=caller.account_id)
 
 
@@ -136,7 +135,7 @@ async def send_test(
 
 @router.post("/{webhook_id}/pause", summary="Pause a webhook", operation_id="pauseWebhook")
 async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
-    """No request leaves, except tests. Deliveries are held."""
+    """Only tests are sent. Deliveries are held."""
     services = services_of(request)
     result = await services.webhooks.pause(webhook_id, actor=caller.actor, account_id=caller.account_id)
     return to_listed_webhook(result, services.clock.now())
@@ -146,7 +145,7 @@ async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> L
 async def enable(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None
 ) -> ListedWebhook:
-    """Requests leave again, in a new health epoch. `held` decides about held deliveries."""
+    """Requests are sent again, in a new health epoch. `held` decides about held deliveries."""
     services, choice = services_of(request), (body or Enabling()).held
     result = await services.webhooks.enable(webhook_id, choice, actor=caller.actor, account_id=caller.account_id)
     return to_listed_webhook(result, services.clock.now())

@@ -1,1 +1,1 @@
-"""The command line of scorm-webhooks, as a client of its API. Of the server it imports the pure core alone."""
+"""The command line of scorm-webhooks, as a client of its API. It imports only the pure core of the server."""

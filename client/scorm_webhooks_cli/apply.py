@@ -1,4 +1,4 @@
-"""Make an account's webhooks the same as those of a file."""
+"""Make an account's webhooks the same as in a file."""
 
 import json
 import math
@@ -37,7 +37,7 @@ _DEFAULTS: Mapping[str, Fields] = {
 _UNORDERED_FIELDS = frozenset({"events", "packages", "dispatches"})
 _URL_FIELDS = frozenset({"url", "fallbackUrl"})
 _REFUSED_FIELDS = {
-    "id": "a webhook is known by its description",
+    "id": "webhooks are matched by description",
     "status": "people pause and enable a webhook, and a file would undo it",
     "temporary": "a temporary webhook has no file",
 }
@@ -53,15 +53,15 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One webhook of the file: its fields, and the same as the file has them, with the names of variables."""
+    """One webhook of the file: its fields, and the fields before variables were replaced."""
 
     fields: Fields = field(repr=False)
     text: Fields
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One change. `fields` are what is sent: the shown ones are without secrets."""
+class Change:
+    """One change. `fields` is sent as it is; what people see has no secrets."""
 
     verb: Verb
     description: str
@@ -84,7 +84,7 @@ def apply(
     account: AccountOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an account's webhooks the same as those of a file. A webhook is known by its description.
+    """Make an account's webhooks the same as in a file. Webhooks are matched by description.
 
     Shows what changes, and asks, first. A second run changes nothing. Only fields that the file has are changed.
     `${NAME}` in a text is replaced by a variable of the environment.
@@ -128,7 +128,7 @@ def parse_file(text: str, variables: Mapping[str, str]) -> list[Entry]:
 
 
 def _parse_yaml(text: str) -> Any:
-    """The content of a YAML file: what JSON can have, without aliases, which could make a small file huge."""
+    """The content of a YAML file: only JSON types, and no aliases, which could make a small file huge."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -145,7 +145,7 @@ def _parse_yaml(text: str) -> Any:
 
 
 def _check_size(events: Iterable[Any]) -> None:
-    """Refuse what would take long to read, before it is read. Raises `Invalid`."""
+    """Refuse a file that would take too long to parse. Raises `Invalid`."""
     from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
     depth = webhook_count = 0
@@ -164,7 +164,7 @@ def _check_size(events: Iterable[Any]) -> None:
 
 
 def _parse_entry(item: Any, name: str, variables: Mapping[str, str], errors: list[FieldError]) -> Entry:
-    """One webhook. What is wrong is added to `errors`."""
+    """One webhook. Errors are added to `errors`."""
     if not isinstance(item, Mapping):
         errors.append(FieldError(name, "must be an object with fields of the API, such as url and events"))
         return Entry({}, {})
@@ -176,7 +176,7 @@ def _parse_entry(item: Any, name: str, variables: Mapping[str, str], errors: lis
 
 
 def _with_variables(value: Any, name: str, variables: Mapping[str, str], errors: list[FieldError]) -> Any:
-    """The value with each `${NAME}` replaced. What is wrong is added to `errors`."""
+    """The value with each `${NAME}` replaced. Errors are added to `errors`."""
     if isinstance(value, Mapping):
         if wrong := [key for key in value if not isinstance(key, str)]:
             errors.append(FieldError(name, f"{wrong[0]!r} must be a text: put it into quotation marks"))
@@ -197,12 +197,12 @@ def _with_variables(value: Any, name: str, variables: Mapping[str, str], errors:
 
 def plan_steps(
     wanted: Sequence[Entry], existing: Sequence[Fields], *, is_pruning: bool, sends_secrets: bool
-) -> list[Step]:
+) -> list[Change]:
     """The changes that lead from the existing webhooks to the wanted ones. Raises `Invalid` for an unclear name."""
     by_description: dict[str, list[Fields]] = {}
     for webhook in existing:
         by_description.setdefault(webhook["description"], []).append(webhook)
-    steps: list[Step] = []
+    steps: list[Change] = []
     for entry in wanted:
         description = entry.fields["description"]
         same = by_description.get(description, [])
@@ -211,7 +211,7 @@ def plan_steps(
             raise Invalid(FieldError("description", f"{description!r} names several webhooks: {ids}"))
         if not same:
             steps.append(
-                Step(Verb.CREATE, description, fields=entry.fields, lines=_lines({}, entry.fields, entry.text))
+                Change(Verb.CREATE, description, fields=entry.fields, lines=_lines({}, entry.fields, entry.text))
             )
             continue
         webhook = same[0]
@@ -220,12 +220,12 @@ def plan_steps(
         }
         if changes:
             lines = _lines(webhook, changes, entry.text)
-            steps.append(Step(Verb.CHANGE, description, webhook["id"], webhook["version"], changes, lines))
+            steps.append(Change(Verb.CHANGE, description, webhook["id"], webhook["version"], changes, lines))
     if is_pruning:
         kept = {entry.fields["description"] for entry in wanted}
-        # That of somebody's `listen` is no setting.
+        # The temporary webhooks of `listen` are not managed.
         others = [one for one in existing if one["description"] not in kept and "expiresAt" not in one]
-        steps += [Step(Verb.DELETE, one["description"], one["id"], lines=(_place(one),)) for one in others]
+        steps += [Change(Verb.DELETE, one["description"], one["id"], lines=(_place(one),)) for one in others]
     return steps
 
 
@@ -276,13 +276,13 @@ def _place(webhook: Fields) -> str:
 
 
 def _existing(api: ApiClient, wanted: Sequence[Entry]) -> list[Fields]:
-    """The account's webhooks; with the ids of their scope where the file has them, which lists leave out."""
+    """The account's webhooks; with the ids of their scope if the file has a scope, because lists omit them."""
     rows = api.rows("webhooks")
     scoped = {entry.fields["description"] for entry in wanted if {"packages", "dispatches"} & entry.fields.keys()}
     return [api.get("webhooks", row["id"]) if row["description"] in scoped else row for row in rows]
 
 
-def _apply(api: ApiClient, steps: Sequence[Step], as_json: bool) -> None:
+def _apply(api: ApiClient, steps: Sequence[Change], as_json: bool) -> None:
     """Do each step, in order. After an error it says what was done before."""
     results: list[Fields] = []
     try:
@@ -301,7 +301,7 @@ def _apply(api: ApiClient, steps: Sequence[Step], as_json: bool) -> None:
         hint("`scorm-webhooks webhooks secret ID` shows the signing secret of a new webhook")
 
 
-def _do(api: ApiClient, step: Step) -> str:
+def _do(api: ApiClient, step: Change) -> str:
     """Do one step. Returns the webhook's id. Raises `Stale` if somebody has changed it since it was planned."""
     if step.verb is Verb.CREATE:
         return str(api.post("webhooks", body=step.fields)["id"])
@@ -316,7 +316,7 @@ def _do(api: ApiClient, step: Step) -> str:
 _PAST = {Verb.CREATE: "created", Verb.CHANGE: "changed", Verb.DELETE: "deleted"}
 
 
-def _say_plan(steps: Sequence[Step]) -> None:
+def _say_plan(steps: Sequence[Change]) -> None:
     for step in steps:
         say(f"{step.verb} {step.description}{f' ({step.webhook_id})' if step.webhook_id else ''}")
         for line in step.lines:
@@ -324,6 +324,6 @@ def _say_plan(steps: Sequence[Step]) -> None:
     say("Nothing to change." if not steps else f"{len(steps)} to change")
 
 
-def _json_of(step: Step) -> Fields:
+def _json_of(step: Change) -> Fields:
     result = {"action": str(step.verb), "description": step.description, "changes": list(step.lines)}
     return {**result, "id": step.webhook_id} if step.webhook_id else result

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import httpx2
 
 CONNECT_SECONDS = 10.0
-# Longer than the longest response, that of a test event: 12 s until it leaves, 60 s for its attempt, 3 s to store it.
+# Longer than the longest response, which is a test event's: 12 s until it leaves, 60 s for its attempt, 3 s to store
+# it.
 RESPONSE_SECONDS = 90.0
 # How long a command repeats a request while the API responds with 429.
 MAX_RETRY_SECONDS = 60.0
@@ -189,7 +190,7 @@ def open_api(
                 api.act_for(account)
             yield api
         except (AttributeError, LookupError, TypeError) as error:
-            # Commands take the answers of the API as they are documented.
+            # Commands rely on the documented responses of the API.
             why = f"answered as this API does not ({type(error).__name__}: {error})"
             raise Unavailable(f"{target.url} {why}: is {target.url_name} the URL of the API?") from error
         finally:
@@ -203,7 +204,7 @@ async def _open_client(target: ApiTarget) -> "httpx2.AsyncClient":
     if target.is_operators:
         headers[ACCOUNT_HEADER] = ALL_ACCOUNTS
     try:
-        # No proxy leads to this machine.
+        # Connections to this machine use no proxy.
         return httpx2.AsyncClient(base_url=target.url, headers=headers, trust_env=not target.is_local)
     except (httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
         # The cause may also be a variable such as HTTPS_PROXY or SSL_CERT_FILE.

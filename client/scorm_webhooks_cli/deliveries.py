@@ -219,7 +219,7 @@ def _act_on_all(
 
 
 def _act_on_ids(api: ApiClient, action: str, id_texts: list[str]) -> dict[str, list[str]]:
-    """Act on dead letters. What is no delivery's id is looked up: it may be a short id, or the id of an event."""
+    """Act on dead letters. Other ids than a delivery's are looked up: short ids, and ids of events."""
     affected = _send_ids(api, action, id_texts)
     found_ids, unknown = [], []
     for id_text in affected["unknown"]:

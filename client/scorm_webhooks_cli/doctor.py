@@ -40,7 +40,7 @@ _REACHING = ("name", "connection", "certificate")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Check:
     """The result of one step. `is_right` is None for a hint."""
 
     name: str
@@ -67,7 +67,7 @@ def doctor(
     if errors := url_errors("URL", url, allow_http=True):
         raise Invalid(*errors)
     signing_secret = checked_secret(secret) if secret else None
-    steps: list[Step] = []
+    steps: list[Check] = []
     for step in examine(url, signing_secret, platform_header, user_agent):
         steps.append(step)
         if not as_json:
@@ -83,27 +83,27 @@ def doctor(
 _MARKS = {True: "right", False: "WRONG", None: "hint"}
 
 
-def examine(url: str, secret: str | None, platform_header: str, user_agent: str) -> Iterator[Step]:
+def examine(url: str, secret: str | None, platform_header: str, user_agent: str) -> Iterator[Check]:
     """The steps, up to the first that stops the others."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if parts.scheme == "http":
-        yield Step("scheme", None, "http: a platform accepts only https, unless its operator allows http for tests")
+        yield Check("scheme", None, "http: a platform accepts only https, unless its operator allows http for tests")
     try:
         addresses = _resolve(host, port)
     except OSError as error:
-        yield Step("name", False, f"{host} does not resolve: {error.strerror or error}. Check its DNS records.")
+        yield Check("name", False, f"{host} does not resolve: {error.strerror or error}. Check its DNS records.")
         return
-    yield Step("name", True, f"{host} resolves to {', '.join(addresses)}")
+    yield Check("name", True, f"{host} resolves to {', '.join(addresses)}")
     if private := [address for address in addresses if not is_allowed(address)]:
         message = f"{', '.join(private)} is not public: a platform refuses it. For this machine use `listen`."
-        yield Step("address", None, message)
+        yield Check("address", None, message)
     connected, failed = _connect(addresses, port)
     for address, reason in failed.items():
-        yield Step("connection", bool(connected) and None, f"{address} port {port}: {reason}")
+        yield Check("connection", bool(connected) and None, f"{address} port {port}: {reason}")
     if not connected:
         return
-    yield Step("connection", True, f"port {port} of {', '.join(connected)} accepts connections")
+    yield Check("connection", True, f"port {port} of {', '.join(connected)} accepts connections")
     if parts.scheme == "https":
         step = _check_certificate(url, host, connected[0], port)
         yield step
@@ -132,7 +132,7 @@ def _connect(addresses: Sequence[str], port: int) -> tuple[Sequence[str], Mappin
     return connected, failed
 
 
-def _check_certificate(url: str, host: str, address: str, port: int) -> Step:
+def _check_certificate(url: str, host: str, address: str, port: int) -> Check:
     """Whether the certificate is one that a platform accepts, and until when."""
     context = ssl.create_default_context()
     try:
@@ -142,17 +142,17 @@ def _check_certificate(url: str, host: str, address: str, port: int) -> Step:
         ):
             certificate, version = secure.getpeercert() or {}, secure.version()
     except ssl.SSLCertVerificationError as error:
-        return Step("certificate", False, f"{error.verify_message}. {_certificate_advice(error, host)}")
+        return Check("certificate", False, f"{error.verify_message}. {_certificate_advice(error, host)}")
     except (OSError, ssl.SSLError) as error:
         reason = no_response_reason(url, error)
         advice = ". Does this port speak TLS 1.2 or newer?" if reason == str(error) else ""
-        return Step("certificate", False, f"the TLS handshake failed: {reason}{advice}")
+        return Check("certificate", False, f"the TLS handshake failed: {reason}{advice}")
     ends_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
     days_left = (ends_at - datetime.now(UTC)) // timedelta(days=1)
     message = f"{version}, issued by {_issuer(certificate)}, ends on {ends_at:%Y-%m-%d}"
     if days_left < MIN_CERTIFICATE_DAYS:
-        return Step("certificate", None, f"{message}: in {days_left} days. Renew it.")
-    return Step("certificate", True, message)
+        return Check("certificate", None, f"{message}: in {days_left} days. Renew it.")
+    return Check("certificate", True, message)
 
 
 # X509_V_ERR_… of OpenSSL.
@@ -179,7 +179,7 @@ def _issuer(certificate: Mapping[str, Any]) -> str:
     return str(names.get("organizationName") or names.get("commonName") or "an unnamed authority")
 
 
-def _send_test(url: str, secret: str | None, platform_header: str, user_agent: str) -> Iterator[Step]:
+def _send_test(url: str, secret: str | None, platform_header: str, user_agent: str) -> Iterator[Check]:
     """Send one test event, as a platform sends it."""
     request = sample_request(secret, platform_header, new_id("evt"), datetime.now(UTC))
     began_at = time.monotonic()
@@ -187,15 +187,15 @@ def _send_test(url: str, secret: str | None, platform_header: str, user_agent: s
         status, headers = asyncio.run(_post(url, {**request.headers, "User-Agent": user_agent}, request.body))
     except (TimeoutError, httpx2.TimeoutException):
         message = f"no response within {RESPONSE_SECONDS:g} seconds. Respond at once, and work afterwards."
-        yield Step("response", False, message)
+        yield Check("response", False, message)
         return
     except httpx2.HTTPError as error:
-        yield Step("response", False, f"no response: {no_response_reason(url, error)}")
+        yield Check("response", False, f"no response: {no_response_reason(url, error)}")
         return
     seconds = time.monotonic() - began_at
     yield _judge(status, headers, is_signed=secret is not None)
     if seconds > RESPONSE_SECONDS / 2:
-        yield Step("time", None, f"{seconds:.1f} seconds: after {RESPONSE_SECONDS:g} a platform gives up")
+        yield Check("time", None, f"{seconds:.1f} seconds: after {RESPONSE_SECONDS:g} a platform gives up")
 
 
 async def _post(url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str]]:
@@ -208,22 +208,22 @@ async def _post(url: str, headers: Mapping[str, str], body: bytes) -> tuple[int,
         return response.status_code, dict(response.headers)
 
 
-def _judge(status: int, headers: Mapping[str, str], *, is_signed: bool) -> Step:
+def _judge(status: int, headers: Mapping[str, str], *, is_signed: bool) -> Check:
     """What the status of the response means."""
     if 200 <= status < 300:
         if is_signed:
-            return Step("response", True, f"{status}: the test event is accepted")
-        return Step("response", None, f"{status}, though the request had no signature: verify it (docs/receiving.md)")
+            return Check("response", True, f"{status}: the test event is accepted")
+        return Check("response", None, f"{status}, though the request had no signature: verify it (docs/receiving.md)")
     if 300 <= status < 400:
         location = headers.get("location", "nowhere")
-        return Step(
+        return Check(
             "response", False, f"{status} to {location}: redirects are not followed. Register that URL instead."
         )
     if status in (401, 403) and not is_signed:
-        return Step("response", True, f"{status}: a request without a signature is refused, as it must be")
+        return Check("response", True, f"{status}: a request without a signature is refused, as it must be")
     if is_of_firewall(status, headers):
-        return Step("response", False, f"{status} and a web page: {FIREWALL_MEANING}")
-    return Step("response", False, f"{status}. {_STATUS_ADVICE.get(status, 'The log of the server says why.')}")
+        return Check("response", False, f"{status} and a web page: {FIREWALL_MEANING}")
+    return Check("response", False, f"{status}. {_STATUS_ADVICE.get(status, 'The log of the server says why.')}")
 
 
 _STATUS_ADVICE = {

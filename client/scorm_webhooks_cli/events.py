@@ -33,14 +33,14 @@ def events_publish(
 ) -> None:
     """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is published.
 
-    Prints how many webhooks want them. They go through the API in portions, which also checks their accounts; with an
+    Prints how many webhooks want them. They go through the API in portions; the API also checks their accounts. With an
     account's key a line needs no `accountId`.
     """
     show_published(publish_by_api(read_text(file), is_quiet=as_json), as_json)
 
 
 def show_published(published: PublishedEvents, as_json: bool) -> None:
-    """Print the ids. Raises the error that stopped the other events, with the number of those that are published."""
+    """Print the ids. Raises the error that stopped the rest, with the number of published events."""
     ids = published.ids
     if as_json:
         rows = [

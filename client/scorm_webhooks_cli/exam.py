@@ -1,4 +1,4 @@
-"""Play against a receiver what the world will, and say what it does wrong."""
+"""Send a receiver what production sends, and report its mistakes."""
 
 import asyncio
 import secrets
@@ -42,7 +42,7 @@ def exam(
     user_agent: AgentOption = DEFAULT_USER_AGENT,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a receiver what the world will: duplicates, wrong signatures, old and late requests, large and slow ones.
+    """Send a receiver what production sends: duplicates, wrong signatures, old, late, large and slow requests.
 
     Use a copy of your receiver: it gets events of a session that does not exist. They come from this machine alone.
     Exit code 1 if the receiver fails, and 3 if it cannot be reached.
@@ -58,7 +58,7 @@ def exam(
         new_id("exam").removeprefix("exam_"),
         datetime.now(UTC),
     )
-    results = asyncio.run(_take(url, exam.checks(), user_agent, is_quiet=as_json))
+    results = asyncio.run(_run_checks(url, exam.checks(), user_agent, is_quiet=as_json))
     failed = [result["name"] for result in results if not result["passed"]]
     if as_json:
         show({"passed": not failed, "failed": failed, "checks": results}, as_json)
@@ -71,7 +71,9 @@ def exam(
         raise typer.Exit(1)
 
 
-async def _take(url: str, checks: Sequence[Check], user_agent: str, *, is_quiet: bool) -> Sequence[Mapping[str, Any]]:
+async def _run_checks(
+    url: str, checks: Sequence[Check], user_agent: str, *, is_quiet: bool
+) -> Sequence[Mapping[str, Any]]:
     """The result of each check. Exits if no connection to the receiver can be opened."""
     results: list[Mapping[str, Any]] = []
     own = {"User-Agent": user_agent}
@@ -118,7 +120,7 @@ async def _result(client: httpx2.AsyncClient, url: str, check: Check) -> Mapping
 
 
 def _documentation_url() -> str:
-    """The page about receivers, of the API that other commands use. The exam itself needs no API."""
+    """The address of the page about receivers at the configured API. The exam itself needs no API."""
     try:
         target = find_target()
     except Misconfigured:
@@ -127,7 +129,7 @@ def _documentation_url() -> str:
 
 
 async def _send(client: httpx2.AsyncClient, url: str, request: ExamRequest) -> tuple[int | None, str]:
-    """The status of the response, if there is one in time, and what to call it."""
+    """The status of a response in time, if any, and its description."""
     headers = {**request.headers, "Content-Length": str(len(request.body))}
     slow_seconds = SLOW_PIECES * SLOW_PAUSE_SECONDS if request.is_slow else 0.0
     try:

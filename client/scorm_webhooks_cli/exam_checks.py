@@ -1,4 +1,4 @@
-"""The exam of a receiver: requests as the world sends them, and what is right for each."""
+"""The exam of a receiver: requests as production sends them, and the right response to each."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """Makes the requests. `run_id` makes the events of each run new ones; `other_secret` is one that nobody has."""
+    """Makes the requests. `run_id` makes each run's events new; `other_secret` is a secret that no receiver knows."""
 
     secret: str = field(repr=False)
     other_secret: str = field(repr=False)
@@ -195,7 +195,7 @@ class Exam:
         secrets: Sequence[str] = (),
         is_slow: bool = False,
     ) -> ExamRequest:
-        """A request with signatures of these secrets, the old one first, or of the receiver's."""
+        """A request signed with these secrets, the old one first, or with the receiver's."""
         body, timestamp = _render(event), int((at or self.now).timestamp())
         secrets = secrets or (self.secret,)
         headers = {

@@ -7,7 +7,7 @@ from streams.core.errors import FieldError, Invalid
 
 
 def input_name(file: str) -> str:
-    """What to call a file in a message; `-` is standard input."""
+    """The name of a file in messages; `-` is standard input."""
     return "standard input" if file == "-" else file
 
 

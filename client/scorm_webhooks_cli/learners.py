@@ -20,7 +20,7 @@ def learners_erase(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase a learner permanently: payloads, responses, and what is owed. Shows the number, and asks, first.
+    """Erase a learner permanently: payloads, responses and pending deliveries. Shows the number, and asks, first.
 
     `maintain` finishes a long one, also after Ctrl-C. Topics keep their records until their retention: the output says
     how long.

@@ -34,16 +34,16 @@ from streams.ids import new_id
 Result = TypeVar("Result")
 
 # One at a time, so that a crash of this command repeats one event and not many.
-MAX_ITEMS = 1
+MAX_ITEMS_PER_PULL = 1
 WAIT_SECONDS = 20
 LEASE_SECONDS = 120
 # A connection that is silent for longer is dead: the machine slept, or a proxy forgot it.
 RESPONSE_SECONDS = WAIT_SECONDS + 10.0
 FORWARD_SECONDS = 10.0
-# What a receiver refuses comes again after these waits; the last one for each further attempt.
+# Refused events come again after these waits; the last wait repeats.
 RETRY_SECONDS = (10, 30, 120, 600)
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 15.0
-# When a webhook expired while the machine slept, another one gets what happened since all was accepted. Events are
+# If the webhook expired while the machine slept, a new one asks for all events since the last accepted one. Events are
 # stored some seconds after they happened.
 OVERLAP = timedelta(minutes=1)
 # A webhook that is gone after a shorter silence was deleted by a person.
@@ -73,8 +73,8 @@ def listen(
 ) -> None:
     """Show the events of an account as they happen, and send them to a receiver on this machine.
 
-    Makes a temporary pull webhook; Ctrl-C deletes it. What your receiver refuses comes again, later and later. After
-    an interruption it goes on where it was, for up to an hour.
+    Makes a temporary pull webhook; Ctrl-C deletes it. Refused events come again, with longer and longer waits. After an
+    interruption of up to an hour it continues where it stopped.
 
     Example: `scorm-webhooks listen --forward-to http://localhost:3000/hook --since 10m`
     """
@@ -108,7 +108,7 @@ def listener_name() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ForwardResult:
     """What the receiver did with an event. Without a receiver every event is accepted."""
 
     is_accepted: bool
@@ -124,10 +124,10 @@ class Receiver:
     url: str | None
     secret: str | None = field(repr=False)
 
-    def send(self, item: Mapping[str, Any]) -> Answer:
+    def send(self, item: Mapping[str, Any]) -> ForwardResult:
         """Send one item as it came, or signed with the receiver's own secret."""
         if self.url is None:
-            return Answer(True, "", 0)
+            return ForwardResult(True, "", 0)
         headers, body = dict(item["headers"]), item["body"].encode()
         if self.secret is not None:
             headers |= sign_again(headers, body, self.secret)
@@ -140,11 +140,11 @@ class Receiver:
             text, is_accepted = f"no response within {FORWARD_SECONDS:g} seconds", False
         except httpx2.HTTPError as error:
             text, is_accepted = no_response_reason(self.url, error), False
-        return Answer(is_accepted, text, round(1000 * (time.monotonic() - began_at)))
+        return ForwardResult(is_accepted, text, round(1000 * (time.monotonic() - began_at)))
 
 
 def sign_again(headers: Mapping[str, str], body: bytes, secret: str) -> dict[str, str]:
-    """The headers of signatures by another secret, in place of those that the request has."""
+    """New signature headers, made with another secret, to replace the request's."""
     signed: dict[str, str] = {}
     for name in headers:
         if name == "webhook-signature":
@@ -158,8 +158,7 @@ class Listener:
     """A temporary pull webhook and its reader.
 
     An event is acknowledged after the receiver accepted it. If this process dies before, the webhook is discarded
-    within an hour: another `listen --since` asks for its events. What the receiver refuses is given back, and comes
-    again later.
+    within an hour: another `listen --since` asks for its events. Refused events are given back, and come again later.
     """
 
     def __init__(self, api: ApiClient, webhook: Mapping[str, Any], receiver: Receiver, as_json: bool) -> None:
@@ -169,7 +168,7 @@ class Listener:
         self._as_json = as_json
         self._webhook_id = ""
         self._last_contact = datetime.now(UTC)
-        # Every event before that is accepted, as far as this reader knows.
+        # As far as this reader knows, every earlier event is accepted.
         self._complete_until = self._last_contact
         self._refused_ids: set[str] = set()
         self._status = StatusLine()
@@ -199,7 +198,7 @@ class Listener:
             if self._receiver.url:
                 say(f"signing secret: {made['secret']}  (or --secret, to sign with that of your receiver)", err=True)
         if since is not None:
-            # By the clock of the API: that of a laptop may be minutes ahead.
+            # By the API's clock, because a laptop's may be minutes ahead.
             registered_at = parse_time(made["createdAt"]) or began_at
             body = {"since": format_time(since + (registered_at - began_at)), "backfill": True}
             replay = partial(self._api.post, "webhooks", made["id"], "replays", body=body)
@@ -210,7 +209,7 @@ class Listener:
             hint(f"events since {_clock(since)} are on their way")
 
     def _read_one(self) -> None:
-        """Pull once, and handle what came. Waits through an outage, and registers again if the webhook has expired."""
+        """Pull once, and handle the items. Waits through an outage, and registers again if the webhook has expired."""
         self._status.show(f"waiting; last contact {_clock(self._last_contact)}")
         silent_since = self._last_contact
         try:
@@ -229,7 +228,7 @@ class Listener:
             self._complete_until = self._last_contact
 
     def _pull(self) -> list[dict[str, Any]]:
-        body = {"max": MAX_ITEMS, "waitSeconds": WAIT_SECONDS, "leaseSeconds": LEASE_SECONDS}
+        body = {"max": MAX_ITEMS_PER_PULL, "waitSeconds": WAIT_SECONDS, "leaseSeconds": LEASE_SECONDS}
         answer = self._api.post("webhooks", self._webhook_id, "pull", body=body, response_seconds=RESPONSE_SECONDS)
         items: list[dict[str, Any]] = answer["items"]
         return items
@@ -244,7 +243,7 @@ class Listener:
                 self._status.clear()
                 first_failure = first_failure or datetime.now(UTC)
                 hint(f"{_clock(datetime.now(UTC))} reconnecting: {error}; last contact {_clock(self._last_contact)}")
-                # Not all listeners at once, when an API starts again.
+                # After an API's restart, listeners must not all come at once.
                 time.sleep(seconds * random.uniform(0.5, 1.0))
                 seconds = min(MAX_BACKOFF_SECONDS, 2 * seconds)
                 continue
@@ -270,7 +269,7 @@ class Listener:
     def _settle(self, route: str, body: Mapping[str, Any]) -> None:
         self._reconnecting(partial(self._api.post, "webhooks", self._webhook_id, route, body=body))
 
-    def _show(self, item: Mapping[str, Any], answer: Answer, attempt: int, wait_seconds: int) -> None:
+    def _show(self, item: Mapping[str, Any], answer: ForwardResult, attempt: int, wait_seconds: int) -> None:
         headers = item["headers"]
         event_id, event_type = headers["webhook-id"], _type_of(item["body"])
         if self._as_json:
@@ -312,7 +311,7 @@ def _type_of(body: str) -> str:
 def _ended_by_a_signal() -> Iterator[None]:
     """Let SIGTERM and SIGHUP, as a closed terminal sends it, end the command as Ctrl-C does.
 
-    Ctrl-C itself is set too: a shell that starts a command in the background lets it ignore that.
+    Ctrl-C is set as well, because commands that a shell starts in the background ignore it.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -42,7 +42,7 @@ def make_local_key(url: str) -> LocalKey:
 
 
 def write_local_key(path: Path, local_key: LocalKey) -> None:
-    """Write the file, in place of one of an `api` before. Raises OSError."""
+    """Write the file, and replace that of an earlier `api`. Raises OSError."""
     write_private(path, json.dumps({"url": local_key.url, "key": local_key.key}))
 
 
@@ -59,7 +59,7 @@ def read_local_key(path: Path) -> LocalKey | None:
 
 
 def is_local_key(path: Path, token: str) -> bool:
-    """Whether a token is the key in the file: so all processes of `api` that have this file know it."""
+    """Whether a token is the key in the file, which all processes of `api` with this file share."""
     if not token.startswith(KEY_PREFIX):
         return False
     with suppress(Misconfigured):

@@ -51,7 +51,7 @@ def login(
 
 
 def _owner_text(api: ApiClient, url: str) -> str:
-    """Whose key it is, by the API's answer. Raises `Unavailable` for an answer that is not the API's."""
+    """The owner of the key, from the API's response. Raises `Unavailable` for a response that is not the API's."""
     if api.is_for_all:
         api.rows("accounts", limit=1)
         return "an operator"
@@ -65,7 +65,7 @@ def _owner_text(api: ApiClient, url: str) -> str:
 
 
 def logout() -> None:
-    """Forget the API of `login`, or that of `--profile NAME`. The key itself stays valid."""
+    """Forget the stored API, or the one of `--profile NAME`. The key itself stays valid."""
     name = os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
     profiles = read_profiles()
     if profiles.pop(name, None) is None:

@@ -38,7 +38,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def require_terminal_or_yes(is_confirmed: bool, as_json: bool = False) -> None:
-    """Raises `Invalid` where a command asks, and nobody can answer. Call it before anything is looked up."""
+    """Raises `Invalid` if a command must ask but has no terminal. Call it before anything is looked up."""
     if is_confirmed:
         return
     if as_json:
@@ -71,7 +71,7 @@ def without_none(**values: object) -> dict[str, object]:
 def show(values: Shown | Sequence[Shown], as_json: bool, columns: "Columns | None" = None) -> None:
     """Print one object or a list of them: the API's JSON for programs, text for people.
 
-    `columns` are those of a list's table, by heading; without them a table has a column for each field.
+    `columns` has the columns of a list's table by heading; by default each field is a column.
     """
     if as_json:
         typer.echo(escape_json(json.dumps(values, ensure_ascii=False)))
@@ -88,7 +88,7 @@ def local_time(moment: datetime, form: str = "%Y-%m-%d %H:%M:%S %Z") -> str:
     return moment.astimezone().strftime(form)
 
 
-# What customers wrote, or what was sent: it is shown as it is.
+# Texts from customers, and sent bodies, are shown unchanged.
 _UNCHANGED_FIELDS = frozenset({"payload", "body", "data", "details", "example", "filter"})
 _TIME_FIELD = re.compile(r"at|.*(At|Until)|since|until", re.ASCII)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from streams.core.errors import Misconfigured
 
-MAX_BYTES = 1024 * 1024
+MAX_PRIVATE_FILE_BYTES = 1024 * 1024
 
 
 def write_private(path: Path, text: str, put: Callable[[str, Path], None] = os.replace) -> None:
-    """Write a file whole or not at all, in a folder that is made if it is missing. Raises OSError.
+    """Write a file completely or not at all; a missing folder is made. Raises OSError.
 
     `put` gives the written file its name; by default in place of a file of that name.
     """
@@ -29,7 +29,7 @@ def write_private(path: Path, text: str, put: Callable[[str, Path], None] = os.r
 
 
 def link_if_missing(draft_path: str, path: Path) -> None:
-    """As `put` of `write_private`: of several processes that write the file, the first complete text stays."""
+    """For `put` of `write_private`: if several processes write the file, the first complete text stays."""
     with suppress(FileExistsError):
         os.link(draft_path, path)
 
@@ -42,7 +42,7 @@ def read_private(path: Path, remedy: str) -> str | None:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            content = file.read(MAX_BYTES)
+            content = file.read(MAX_PRIVATE_FILE_BYTES)
         text = content.decode()
     except FileNotFoundError:
         return None

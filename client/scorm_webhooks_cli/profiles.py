@@ -1,4 +1,4 @@
-"""The API that commands use: of the environment, or of a profile that `login` stored."""
+"""The API that commands use: from the environment, or from a profile that `login` stored."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from streams.core.limits import MAX_NAME_CHARACTERS
 
 DEFAULT_PROFILE = "default"
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-# What a person copies from the documentation, or from a request.
+# Endings that people copy from the documentation or a request.
 _BELOW_BASE = re.compile(r"/(?:docs|v1)(?:/.*)?\Z", re.ASCII | re.DOTALL)
 # Anything else the HTTP client would refuse, in a message with the key.
 _KEY = re.compile(r"[!-~]{1,256}", re.ASCII)
@@ -36,15 +36,15 @@ class ApiTarget:
 
     @property
     def is_operators(self) -> bool:
-        """Whether the key is an operator's: those of accounts have a prefix."""
+        """Whether the key is an operator's; accounts' keys have a prefix."""
         return not self.key.startswith(KEY_PREFIX)
 
 
 def find_target() -> ApiTarget:
     """The API that commands use.
 
-    The environment is first (`--profile` sets it), then a profile that SCORM_WEBHOOKS_PROFILE names, then an API on
-    this machine, by the file of its local key, then the default profile. Raises `Misconfigured`.
+    In this order: the environment (`--profile` sets it), the profile in SCORM_WEBHOOKS_PROFILE, an API on this machine
+    (by its local key), the default profile. Raises `Misconfigured`.
     """
     target = _target_of_environment() or _named_profile() or _local_target() or _default_profile()
     if target is None:
@@ -98,7 +98,7 @@ def _target(name: str, profile: Mapping[str, Any]) -> ApiTarget:
 
 
 def to_base_url(url: str, name: str) -> str:
-    """The base URL of an API, from it or from an address below it, such as that of its documentation.
+    """The base URL of an API, from any address below it, such as its documentation's.
 
     Raises `Misconfigured`, with this name of the setting, for anything else.
     """
@@ -115,19 +115,19 @@ def to_base_url(url: str, name: str) -> str:
 
 
 def check_key(key: str) -> None:
-    """Raises `Invalid` for what cannot be an API key."""
+    """Raises `Invalid` for a text that cannot be an API key."""
     if not _KEY.fullmatch(key):
         raise Invalid(FieldError("key", "must be an API key (sk_…), without spaces"))
 
 
 def check_name(name: str) -> None:
-    """Raises `Invalid` for what cannot be the name of a profile."""
+    """Raises `Invalid` for a text that cannot be a profile's name."""
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARACTERS:
         raise Invalid(FieldError("--profile", "must be a name of letters, digits, dots, dashes and underscores"))
 
 
 def profiles_path() -> Path:
-    """The file of the profiles: as the XDG Base Directory Specification has it."""
+    """The file of the profiles, by the XDG Base Directory Specification."""
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(folder) / "scorm-webhooks" / "profiles.json"
 

@@ -31,7 +31,7 @@ def reconcile(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the events that were delivered and that your receiver does not have.
+    """Print delivered events that your receiver does not have.
 
     Standard input has the ids of the receiver's events, one a line, or the first column of a CSV file. Exit code 1 if
     some are missing and are not sent again.
@@ -78,7 +78,7 @@ def _parse_ids(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _retry(api: ApiClient, rows: Sequence[Row]) -> Iterator[int]:
-    """Send these deliveries again, in portions. The number of those that are, for each portion."""
+    """Send these deliveries again, in portions. Yields how many of each portion are sent."""
     for start in range(0, len(rows), MAX_PAGE_ROWS):
         ids = [row["id"] for row in rows[start : start + MAX_PAGE_ROWS]]
         yield len(api.post("deliveries", "retry", body={"ids": ids})["ids"])

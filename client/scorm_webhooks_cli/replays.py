@@ -1,4 +1,4 @@
-"""Commands that send deliveries again: one, those of a filter, a webhook's period."""
+"""Commands that send deliveries again: one, all that match a filter, or a webhook's period."""
 
 from typing import Annotated, Any
 
@@ -72,8 +72,8 @@ def deliveries_retry(
 ) -> None:
     """Send a dead, delivered, discarded or waiting delivery again, with a fresh schedule.
 
-    With --all: shows how many, asks, and waits for the job. Ctrl-C does not stop the job. Without --state it leaves out
-    those that wait for a retry. It leaves out test events.
+    With --all: shows how many, asks, and waits for the job. Ctrl-C does not stop the job. Without --state it omits
+    waiting deliveries. It omits test events.
     """
     chosen = without_none(
         webhookId=webhook,
@@ -174,7 +174,7 @@ def deliveries_replay(
 
 @webhooks.command("retry-waiting")
 def webhooks_retry_waiting(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
-    """Send everything that waits for a retry now, for use after a repair. Each delivery gets a fresh schedule.
+    """Send all waiting deliveries now, for use after a repair. Each delivery gets a fresh schedule.
 
     Waits for the end of the job, which goes on after Ctrl-C.
     """

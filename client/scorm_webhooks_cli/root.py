@@ -66,7 +66,7 @@ QuietOption = Annotated[
 
 def configure(_: VersionOption = False, profile: ProfileOption = None, quiet: QuietOption = False) -> None:
     if profile:
-        # What a person types is before what the shell has.
+        # Options take precedence over the environment.
         os.environ[PROFILE_VARIABLE] = profile
         for name in (URL_VARIABLE, KEY_VARIABLE):
             os.environ.pop(name, None)
@@ -81,7 +81,7 @@ def create_program(
     program_help: str,
     commands: Sequence[Callable[..., None]] = (),
 ) -> typer.Typer:
-    """A program with these groups and commands, and those of an integrator; `words` is the command line.
+    """A program with these groups and commands, and the integrator's; `words` is the command line.
 
     Only what `words` names is imported: the other groups have only a name and a help.
     """

@@ -10,7 +10,7 @@ from streams.core.text import escape_controls
 
 
 class StatusLine:
-    """Shows nothing where standard error is no terminal."""
+    """Shows nothing if standard error is not a terminal."""
 
     def __init__(self) -> None:
         self._length = 0
@@ -31,6 +31,6 @@ class StatusLine:
             self._length = 0
 
     def _write(self, line: str) -> None:
-        # A terminal that is closed is no error.
+        # A closed terminal is not an error.
         with suppress(OSError):
             typer.echo(f"\r{line}\r", err=True, nl=False)

@@ -1,4 +1,4 @@
-"""Print deliveries, and what becomes of them, until Ctrl-C."""
+"""Print deliveries and their changes until Ctrl-C."""
 
 import json
 import time
@@ -17,8 +17,8 @@ from streams.core.times import parse_time
 
 POLL_SECONDS = 3.0
 MAX_BACKOFF_SECONDS = 30.0
-# What one look has. A state alone, such as `dead`, has the newest in that state.
-MAX_ROWS = 200
+# How many one poll returns: the newest, or the newest in one state.
+MAX_DELIVERIES_PER_POLL = 200
 
 Row = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ def tail(
     account: OnlyAccountOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print deliveries, and what becomes of them, until Ctrl-C.
+    """Print deliveries and their changes until Ctrl-C.
 
     Example: `scorm-webhooks tail --webhook wh_1`
     """
@@ -46,12 +46,12 @@ class Tail:
         self._api = api
         self._query = query
         self._as_json = as_json
-        # None before the first look: what was there before is not new.
+        # None before the first poll: earlier deliveries are not new.
         self._seen: dict[str, tuple[Any, ...]] | None = None
 
     def run(self) -> None:
         """Print until Ctrl-C, through outages of the API."""
-        hint(f"what becomes of the newest {MAX_ROWS} deliveries; Ctrl-C ends it")
+        hint(f"what becomes of the newest {MAX_DELIVERIES_PER_POLL} deliveries; Ctrl-C ends it")
         seconds = POLL_SECONDS
         while True:
             try:
@@ -64,17 +64,20 @@ class Tail:
 
     def print_changes(self) -> None:
         """Print what has changed since the last call, oldest first."""
-        rows = self._api.rows("deliveries", limit=MAX_ROWS, **self._query)
+        rows = self._api.rows("deliveries", limit=MAX_DELIVERIES_PER_POLL, **self._query)
         versions = {row["id"]: (row["state"], row.get("tier"), row["attemptCount"], row["generation"]) for row in rows}
-        # Only what the next response can have: the memory of a tail that runs for a month stays small.
+        # Only deliveries that the next response can have, so that memory stays small for months.
         known, self._seen = self._seen, versions
         if known is None:
             return
         changed = [row for row in rows if known.get(row["id"]) != versions[row["id"]]]
         for row in sorted(changed, key=lambda row: row["changedAt"]):
             self._print(row)
-        if len(changed) == MAX_ROWS and not known.keys() & versions.keys():
-            hint(f"more than {MAX_ROWS} changed at once: some are not shown; --webhook and --state show fewer")
+        if len(changed) == MAX_DELIVERIES_PER_POLL and not known.keys() & versions.keys():
+            hint(
+                f"more than {MAX_DELIVERIES_PER_POLL} changed at once: some are not shown; "
+                "--webhook and --state show fewer"
+            )
 
     def _print(self, row: Row) -> None:
         if self._as_json:

@@ -28,7 +28,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def hint(text: str) -> None:
-    """Print one line on standard error that a result does not need. A terminal that is closed is no error."""
+    """Print a hint on standard error. A closed terminal is not an error."""
     if not _is_quiet:
         with suppress(OSError):
             say(text, err=True)

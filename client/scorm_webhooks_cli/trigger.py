@@ -17,7 +17,7 @@ from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.events.event_data import EVENT_TYPES
 from streams.core.limits import MAX_PAYLOAD_BYTES
 
-# What a listener needs: its pull, and the response of its receiver.
+# The time that a listener needs to pull, and its receiver to respond.
 LISTENER_SECONDS, POLL_SECONDS = 5.0, 0.25
 _SUCCESS: Mapping[bool, Mapping[str, Any]] = {
     True: {"successStatus": "passed", "scoreRaw": 92, "scoreScaled": 0.92},

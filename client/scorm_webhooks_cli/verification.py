@@ -17,9 +17,9 @@ from streams.core.deliveries.signing import SECRET_PREFIX, parse_secret, sign_pl
 from streams.core.times import format_time
 
 ID_HEADER, TIME_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
-# As libraries of Standard Webhooks have it.
+# The tolerance of Standard Webhooks' libraries.
 TOLERANCE_SECONDS = 300
-# A number of seconds with more digits is one of milliseconds.
+# A time with more digits is in milliseconds.
 MAX_SECONDS_DIGITS = 11
 MAX_UNPACKED_BYTES = 1024 * 1024
 _OWN_SECRET = "Take the signing secret of this webhook, as its page shows it: whsec_…"
@@ -122,7 +122,7 @@ def _check_clock(text: str, now: datetime) -> Finding:
 
 
 def _is_signed(request: ReceivedRequest, body: bytes, secret: str, platform_header: str) -> bool:
-    """Whether every scheme that the request has signs this body with the secret, in one signature at least."""
+    """Whether each signature scheme of the request has at least one right signature of this body."""
     headers, name = request.headers, platform_header.lower()
     verdicts = []
     if name in headers:
@@ -138,7 +138,7 @@ def _is_signed(request: ReceivedRequest, body: bytes, secret: str, platform_head
 
 
 def _cause(request: ReceivedRequest, secret: str, platform_header: str) -> Finding:
-    """Why the signature is wrong, by what would make it right."""
+    """The cause of a wrong signature: what would make it right."""
     for check, body, cause in _other_bodies(request.body):
         if _is_signed(request, body, secret, platform_header):
             return Finding(check, False, cause)
@@ -161,7 +161,7 @@ _RAW = "verify the raw bytes of the request, before anything parses them"
 
 
 def _other_bodies(body: bytes) -> Iterator[tuple[str, bytes, str]]:
-    """What the body may have been, each with the name of the check and the cause."""
+    """Possible original bodies, each with its check and cause."""
     for end in (b"\r\n", b"\n"):
         if body.endswith(end):
             yield "body", body.removesuffix(end), f"a line end was added to the body: {_RAW}"

@@ -132,7 +132,7 @@ def webhooks_show(webhook_id: WebhookArgument, as_json: JsonOption = False) -> N
 
 @webhooks.command("pause")
 def webhooks_pause(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
-    """Pause a webhook: no request leaves, and its deliveries are held."""
+    """Pause a webhook: no requests are sent, and its deliveries are held."""
     with open_api() as api:
         _show_change(api.post("webhooks", webhook_id, "pause"), as_json)
 
@@ -191,7 +191,7 @@ def webhooks_test(
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered.
 
-    That of a pull webhook waits for a reader.
+    A test of a pull webhook waits for a reader.
     """
     with open_api() as api:
         delivery = api.post("webhooks", webhook_id, "test", body=without_none(type=event))
@@ -277,7 +277,7 @@ def webhooks_finish_rotation(webhook_id: WebhookArgument, as_json: JsonOption = 
 
 @webhooks.command("delete")
 def webhooks_delete(webhook_id: WebhookArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Delete a webhook; deliveries that it was still owed become dead letters. Shows their number, and asks, first."""
+    """Delete a webhook; its pending deliveries become dead letters. Shows their number, and asks, first."""
     require_terminal_or_yes(yes, as_json)
     with open_api() as api:
         if not yes:
@@ -327,7 +327,7 @@ _TEXTS = {to_camel_case(name) for name, rule in FIELD_RULES.items() if rule.kind
 
 
 def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
-    """The fields of `--set`. A value that is not JSON is a text, and so is a number for a field that is one."""
+    """The fields of `--set`. A value that is not JSON is a text, and so is a number for a text field."""
     fields: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")

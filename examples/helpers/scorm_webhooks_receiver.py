@@ -25,7 +25,7 @@ MAX_BODY_BYTES = 1024 * 1024
 # Older requests are refused, so that a recorded one cannot be sent again. An event may be older: it was retried.
 TOLERANCE_SECONDS = 300
 MAX_SIGNATURES = 10
-# A short or empty secret, such as that of a setting that is missing, would let anybody sign.
+# A short or empty secret, such as from a missing setting, would let anybody sign.
 MIN_KEY_BYTES = 24
 # Events may be sent again while the platform keeps them, and a person may replay them.
 KEEP_SECONDS = 90 * 24 * 60 * 60
@@ -78,7 +78,7 @@ def _require_match(given: Iterable[str], expected: Iterable[str], header: str) -
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:
-    """A header, whatever the letters of its name; empty if it is missing."""
+    """A header, ignoring the case of its name; empty if it is missing."""
     return next((value for key, value in headers.items() if key.lower() == name.lower()), "")
 
 
@@ -118,7 +118,7 @@ class Repeats(Protocol[Context]):
     """Does the work of each event once, although an event may come several times."""
 
     def once(self, event_id: str, work: Callable[[Context], object]) -> bool:
-        """Do the work, unless it was done before. Whether it was done now. Work that fails may be done again."""
+        """Do the work, unless it was done before. Returns whether it was done now. Failed work may be repeated."""
 
 
 class MemoryRepeats:

@@ -65,7 +65,7 @@ class Compliance:
             self._db.execute(EARLIEST, (data["learnerId"], data["packageId"], completed_at))
 
     def check(self) -> None:
-        """Runs when all events that came are noted."""
+        """Runs when all received events are noted."""
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + CHECK_SECONDS

@@ -1,4 +1,4 @@
-"""CRM: the training status of a Salesforce contact is that of its learner's newest event.
+"""CRM: the training status of a Salesforce contact follows its learner's newest event.
 
 Settings: WEBHOOK_SECRET, PORT, DATA_DIR; SALESFORCE_URL, such as https://acme.example.com; SALESFORCE_TOKEN, an access
 token; SALESFORCE_ID_FIELD, the contact's external id field that has the learner's id.

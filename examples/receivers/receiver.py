@@ -57,7 +57,7 @@ def work_on_next(inbox: sqlite3.Connection, work: Callable[[Event], object]) -> 
 
 
 async def read_body(request: Request) -> bytes | None:
-    """The body; None when it is larger than MAX_BODY, and the rest is not read."""
+    """The body; None if it is larger than MAX_BODY, then the rest is not read."""
     body = b""
     if int(request.headers.get("content-length", 0)) > MAX_BODY:
         return None

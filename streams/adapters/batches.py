@@ -1,4 +1,4 @@
-"""Batches work: callers that come while a batch is handled join the next one, so a busy moment costs little more."""
+"""Batches work: callers that arrive while a batch is handled join the next one, so that load costs little more."""
 
 import asyncio
 import time
@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 class Batches(Generic[Item, Result]):
     """Handles items in batches of at most `max_size`, one after the other, which begin `interval_seconds` apart.
 
-    So an item that comes alone is handled at once, and many items cost little more. Owners of items take turns.
+    A single item is handled at once, and many items cost little more. Owners of items take turns.
 
     `handle` returns a result for each item, in order; a result that is an exception is raised only for its caller. If
-    `handle` raises `Unavailable`, it is raised for all; otherwise each item is handled alone, so that one item fails
-    no other. A batch has the turn of its `request_class`, and not that of a caller.
+    `handle` raises `Unavailable`, it is raised for all; otherwise each item is handled alone, so that one bad item does
+    not fail the others. A batch takes the turn of its `request_class`, not a caller's.
     """
 
     def __init__(

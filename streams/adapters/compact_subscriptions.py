@@ -63,9 +63,9 @@ class CompactSubscriptions(WebhookStore):
 
 
 class _Cache(dict[str, Webhook]):
-    """The webhooks that were read last. A hit runs none of our code: `fan-out` reads a thousand for an event.
+    """The webhooks that were read last. A hit is a plain dict lookup: `fan-out` reads a thousand for an event.
 
-    Full to the half, it keeps its content apart; what is read of that comes back, the rest goes when it is full again.
+    At half its size the content becomes the older half. What is read of it comes back; the rest goes the next time.
     """
 
     def __init__(self, codec: Codec, packed_webhooks: Mapping[str, bytes], max_bytes: int) -> None:

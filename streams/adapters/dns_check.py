@@ -17,7 +17,7 @@ FORBIDDEN_MESSAGE = (
 
 
 async def look_up_literal(host: str) -> Sequence[str]:
-    """A look-up for a process that resolves no names: the addresses of a host that is one, and none of a name."""
+    """A look-up for a process that resolves no names: it returns IP addresses as they are, and nothing for a name."""
     address = literal_address(host)
     return [address] if address else []
 

@@ -32,7 +32,7 @@ class Queries(Protocol):
         """The condition that a column has one of these values, and its parameter."""
 
 
-# A server that loses its power ends no connection, and without these options libpq waits for hours.
+# A server that loses power does not close its connections; without these options libpq waits for hours.
 _CONNECTION_OPTIONS: Mapping[str, int] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -52,7 +52,7 @@ def connect_options(url_options: Collection[str], behind_pooler: bool) -> dict[s
 
 
 class PostgresQueries:
-    """Queries of PostgreSQL, on one connection that is reopened after a failure."""
+    """Queries to PostgreSQL, on one connection that is reopened after a failure."""
 
     def __init__(self, url: str, behind_pooler: bool = False) -> None:
         self._url = url
@@ -96,7 +96,7 @@ class PostgresQueries:
 
 
 class SqliteQueries:
-    """Queries of SQLite. It opens the file for each query, which costs less than a thread for one connection."""
+    """Queries to SQLite. It opens the file for each query, which costs less than a thread for one connection."""
 
     def __init__(self, path: Path) -> None:
         self._address = f"file:{quote(str(path))}?mode=rw"

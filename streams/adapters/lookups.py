@@ -1,4 +1,4 @@
-"""Look up host names by the system's resolver: in turns between accounts, and once for all who ask at a time."""
+"""Look up host names by the system's resolver: accounts take turns, and concurrent look-ups of a name are shared."""
 
 import asyncio
 import math
@@ -18,16 +18,16 @@ Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
 CACHE_SECONDS = 10
 MAX_CACHED_NAMES = 10_000
-# As many as slots. Each has a thread, which silent name servers keep for ten seconds or more: longer than an attempt.
+# As many as slots. Each has a thread, which silent name servers block for ten seconds or more: longer than an attempt.
 LOOKUPS_AT_ONCE = 256
-# An account may have one for each four that are free: many accounts with silent name servers leave some to the next.
+# An account may have one for each four free ones: many accounts with silent name servers still leave some for others.
 FREE_FOR_EACH = 4
 
 
 class Lookups:
-    """Looks up names. A look-up counts until its thread returns, also when its attempt has ended.
+    """Looks up names. A look-up counts until its thread returns, even if its attempt has ended.
 
-    A name that several ask for is looked up once. `lookup` replaces the system's resolver; `monotonic` is the clock of
+    Concurrent callers of a name share one look-up. `lookup` replaces the system's resolver; `monotonic` is the clock of
     the cache.
     """
 
@@ -73,7 +73,7 @@ class Lookups:
         return await asyncio.shield(self._tasks[host])
 
     def close(self) -> None:
-        """Wait for no look-up any more."""
+        """Cancel all waiting callers."""
         for task in self._tasks.values():
             task.cancel()
 
@@ -86,7 +86,7 @@ class Lookups:
         del self._tasks[host]
         self._end_turn(account_id)
         if not task.cancelled():
-            # Read, because Python logs an error that nothing reads.
+            # Read the exception: Python logs one that nobody reads.
             task.exception()
 
     async def _wait_for_turn(self, account_id: str) -> None:

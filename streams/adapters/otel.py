@@ -119,7 +119,7 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
 
 
 def _first_set(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    """The first of these variables that is set: the one for traces only comes before the one for all signals."""
+    """The first of these variables that is set: the variable for traces comes before the one for all signals."""
     return next((name for name in names if environ.get(name)), None)
 
 

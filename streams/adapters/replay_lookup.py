@@ -11,7 +11,7 @@ from streams.outage import DATABASE, Outages
 from streams.ports.delivery import ReplayLookup
 
 MAX_QUERY_IDS = 1000
-# After a failure there is one query in this time, until one succeeds. Retries that come due meanwhile are sent, even if
+# After a failure there is one query per interval, until one succeeds. Retries that come due meanwhile are sent, even if
 # a replay sent them.
 RETRY_PAUSE_SECONDS = 5.0
 

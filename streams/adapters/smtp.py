@@ -156,7 +156,7 @@ def _to_error(code: int, message: str) -> RowRefused | Unavailable:
 
 
 def _is_permanent(code: int) -> bool:
-    """5yz is permanent, 4yz is transient (RFC 5321 §4.2.1)."""
+    """Whether a reply is permanent: 5yz is, 4yz is transient (RFC 5321 §4.2.1)."""
     return 500 <= code < 600
 
 

@@ -22,8 +22,8 @@ THREADS = OutageKind("threads_exhausted", "threads_available", NoThread)
 async def run_in_daemon_thread(call: Callable[[], Result]) -> Result:
     """Run `call` on a new thread and return its result.
 
-    A cancelled caller leaves the thread behind, and the process can end while it runs. `asyncio.to_thread` would
-    make the end of the loop wait for it.
+    A cancelled caller leaves the thread behind, and the process can end while it runs. With `asyncio.to_thread` the end
+    of the loop would wait for it.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()

@@ -1,4 +1,4 @@
-"""The commands by name. Only what a command line names is imported: `--help` needs none of it."""
+"""The commands by name. Only the named commands are imported; `--help` imports none."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -13,8 +13,8 @@ def events_publish(file: EventsArgument, as_json: JsonOption = False) -> None:
     """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is published.
 
     Prints how many webhooks want them. With KAFKA_BOOTSTRAP_SERVERS they go to Kafka; then without the database
-    accounts are not checked and webhooks are not counted. Else they go through the API in portions, which also checks
-    their accounts; with an account's key a line needs no `accountId`.
+    accounts are not checked and webhooks are not counted. Else they go through the API in portions; the API also checks
+    their accounts. With an account's key a line needs no `accountId`.
     """
     text = read_text(file)
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):

@@ -1,4 +1,4 @@
-"""Commands about consumer groups: how far they are, and past a record."""
+"""Commands for consumer groups: show their lag, and skip a record."""
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,7 +40,7 @@ def skip(
 
 
 def lag(as_json: JsonOption = False) -> None:
-    """Show how many records each stage has not handled, by topic. What waits in a retry tier is not counted."""
+    """Show how many records each stage has not handled, by topic. Records that wait in a retry tier are not counted."""
     from streams.features.platform.service import stage_lags
     from streams.runtime.bootstrap import SqlDeployment
 

@@ -80,7 +80,7 @@ def invalid_replay(
     if bool(ids) == every:
         raise Invalid(FieldError("RECORD", "give ids of records, or --all (with --topic if you like)"))
 
-    async def work(deployment: SqlDeployment) -> ReplayResult:
+    async def replay_records(deployment: SqlDeployment) -> ReplayResult:
         await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("invalid"))
         try:
@@ -100,7 +100,7 @@ def invalid_replay(
         finally:
             await producer.close()
 
-    result = run_in_deployment(work)
+    result = run_in_deployment(replay_records)
     if as_json:
         show({"replayed": result.count, "skipped": result.skipped, "left": result.failures}, as_json)
     else:
@@ -115,7 +115,9 @@ def invalid_replay(
 def _select_records(
     invalid_records: KafkaInvalidRecords, ids: list[str] | None, topic: str | None, unknown_ids: dict[str, str]
 ) -> Iterator[StoredRecord]:
-    """The records to replay. An id without a record goes to `unknown_ids`, with the reason, and stops no other."""
+    """The records to replay. An id without a record goes to `unknown_ids`, with the reason, and does not stop the
+    others.
+    """
     if not ids:
         yield from invalid_records.iterate_all(topic)
         return

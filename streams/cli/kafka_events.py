@@ -25,7 +25,7 @@ def publish_to_kafka(text: str, *, is_quiet: bool) -> PublishedEvents:
     lines = parse_lines(text, deployment.event_codec.encode)
     events = [line.event for line in lines]
     fields = [f"line {line.number}: accountId" for line in lines]
-    # A producer's machine may have Kafka's address alone.
+    # A producer's machine may know only Kafka's address.
     has_database = deployment.has_system or "KAFKA_BOOTSTRAP_SERVERS" not in deployment.environ
     counts = run_in_deployment(partial(_check_and_count, events=events, fields=fields)) if has_database else None
     require_kafka(deployment)
@@ -49,7 +49,7 @@ def publish_all(
 ) -> list[tuple[InputLine, Future[Ack]]]:
     """Publish in order; stop after the first portion with an event that was not acknowledged in time.
 
-    Futures that are not done then are done when the producer is closed.
+    The remaining futures are done when the producer is closed.
     """
     published_lines: list[tuple[InputLine, Future[Ack]]] = []
     with progress_bar(is_disabled=is_quiet) as progress:

@@ -66,7 +66,7 @@ def _on_a_broker() -> SqlDeployment:
 
 
 async def _count_lost_retries(deployment: SqlDeployment, topics: Collection[str]) -> Mapping[str, int]:
-    """The deliveries that wait for a retry by a topic that was just made, as far as the database is there and knows."""
+    """The deliveries that wait for a retry by a topic that was just made, if the database can say."""
     if not any(name.startswith(RETRY_PREFIX) for name in topics):
         return {}
     # `topics apply` needs no database, and at a first installation the tables are not there yet.
@@ -84,7 +84,7 @@ def topics_acls(
     ] = "scorm-webhooks-{stage}",
     as_json: JsonOption = False,
 ) -> None:
-    """Show the commands that let each stage, and topics apply, do what it must in Kafka, and nothing more.
+    """Show the commands that let each stage, and topics apply, do exactly what it must in Kafka.
 
     They change nothing until you run them.
     """

@@ -32,8 +32,8 @@ _RESULTS: Mapping[str, str] = {
 
 
 def run_restore(dump: Path | None, since: str, *, is_plan: bool, is_confirmed: bool) -> None:
-    """Show the plan, ask, and do each step that an earlier run has not done; with `is_plan` only show."""
-    # No duration: a restore that goes on after a kill is known by this time.
+    """Show the plan, ask, and do each step that an earlier run has not done; with `is_plan` only list them."""
+    # No duration: a restore that is resumed after being killed is identified by this time.
     if (moment := parse_time(since)) is None:
         raise Invalid(FieldError("--since", TIME_DESCRIPTION))
     if not is_plan:
@@ -60,7 +60,7 @@ def run_restore(dump: Path | None, since: str, *, is_plan: bool, is_confirmed: b
         with _progress(step, is_disabled=step is RestoreStep.RECONCILE) as on_progress:
             restore.perform(step, on_progress, may_delete)
         say(f"{step}: done")
-    _show_results(restore.results())
+    _show_results(restore.count_results())
     hint("Start the stages again." if remaining else "This restore was done before. Another --since makes a new one.")
 
 

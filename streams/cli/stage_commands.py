@@ -15,7 +15,7 @@ stages = typer.Typer()
 
 
 def silence_libraries() -> None:
-    """Let a command say in one line why Kafka does not answer; librdkafka would say it twenty times a second.
+    """Let commands report a Kafka outage in one line: librdkafka itself would report it twenty times a second.
 
     Stages configure the logging, and then its lines are log lines.
     """
@@ -129,7 +129,7 @@ def run(
 
 
 def confirm_deletion(unknown_webhooks: Sequence[Webhook], *, is_confirmed: bool) -> bool:
-    """Show what would be deleted, and ask unless that is confirmed."""
+    """Show what would be deleted, and ask unless it is confirmed already."""
     say(f"{len(unknown_webhooks)} webhooks on the topic are not in the database:")
     for webhook in unknown_webhooks:
         say(f"{webhook.id}  account {webhook.account_id}  {webhook.url}")

@@ -30,7 +30,7 @@ LOG_FORMAT_SETTING = "SCORM_WEBHOOKS_LOG_FORMAT"
 def run_stage(name: str, health_fd: int | None, **deployment_fields: Any) -> None:
     """Run one stage. With a health port inherited from a supervisor, it also ends when its standard input closes.
 
-    `deployment_fields` are fields of `Deployment` that only who starts the process knows.
+    `deployment_fields` are fields of `Deployment` that only the starter of the process knows.
     """
     with _process_deployment(name, **deployment_fields) as deployment:
         from streams.adapters.otel import otel_tracer
@@ -146,7 +146,7 @@ def run_reconcile(may_delete: Callable[[Sequence[Webhook]], bool]) -> None:
 
 
 def run_up(*, is_small: bool) -> None:
-    """Run all stages, each in a child process; `is_small`: some of them in one."""
+    """Run all stages, each in a child process; with `is_small` some share one."""
     _exit_at_once_on_sigterm()
     from streams.runtime.fatal_errors import log_fatal_errors
 
@@ -173,9 +173,9 @@ def start_demo(events: int | None, ends_when_done: bool, seed: int, receivers: P
 
 
 def _exit_at_once_on_sigterm() -> None:
-    """Until the process has work in hand and drains at a signal.
+    """The signal handler until the process has work and drains at a signal.
 
-    An exception would be lost, and the signal with it, where C code calls Python and ignores what it raises.
+    An exception, and the signal with it, would be lost where C code calls Python and ignores exceptions.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 

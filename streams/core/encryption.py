@@ -11,7 +11,7 @@ WRONG_KEYS_MESSAGE = (
 
 
 class WrongKeys(Unavailable):
-    """No key of this process decrypts what the other processes encrypt."""
+    """This process has no key that decrypts the texts of the others."""
 
     def __init__(self) -> None:
         super().__init__(WRONG_KEYS_MESSAGE)

@@ -28,7 +28,7 @@ class FieldError:
 
 
 class ScormWebhooksError(Exception):
-    """The base class of all our exceptions.
+    """The base class of this system's exceptions.
 
     ScormWebhooksError
     ├── Invalid          bad input: `.errors` names each field         (caller)
@@ -125,7 +125,7 @@ class InvalidRecord(ScormWebhooksError):
 
 
 class NewerRecord(InvalidRecord):
-    """A record that a newer release wrote. On our own topics its partition waits for that release.
+    """A record that a newer release wrote. On the system's own topics its partition waits for that release.
 
     On `session-events` it is an invalid record like any other.
     """
@@ -182,11 +182,11 @@ class ProviderFailed(Unavailable):
 
 
 class RecordAbandoned(ScormWebhooksError):
-    """This process leaves a record to the next owner of its partition; nothing of it is committed."""
+    """This process leaves a record to the next owner of its partition; it commits nothing of it."""
 
 
-# The exceptions from handling one wrong stored row: it has a word or a shape that this release does not know, lacks a
-# field, or has a value that a database or a schema refuses. Other rows go on. Any other exception ends the process.
+# The exceptions from handling one wrong stored row: it has an unknown word or shape, lacks a field, or has a value that
+# a database or a schema refuses. Work on other rows continues. Any other exception ends the process.
 ROW_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     TypeError,

@@ -80,10 +80,10 @@ def put_aside(failed_rows: FailedRows, row_id: str, account_id: str, error: Exce
     """Note that handling a row raised one of `ROW_ERRORS`. Without a list of failed rows the error is raised."""
     if failed_rows is None:
         raise error
-    failed_rows.append(FailedRow(row_id, account_id, describe(error)))
+    failed_rows.append(FailedRow(row_id, account_id, error_text(error)))
 
 
-def describe(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """The error as one line. Further lines may contain data of the row."""
     first_line = str(error).partition("\n")[0]
     return shorten(escape_controls(f"{type(error).__name__}: {first_line}"), MAX_ERROR_CHARACTERS)

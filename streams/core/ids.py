@@ -18,7 +18,7 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and ID_PATTERN.fullmatch(value) is not None
 
 
-# As much of a delivery's id as lists show to people.
+# The length of the short ids in lists.
 SHORT_ID_PATTERN = re.compile(r"[0-9a-f]{8}", re.ASCII)
 SHORT_ID_CHARACTERS = 8
 

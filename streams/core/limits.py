@@ -91,9 +91,9 @@ MAX_PULL_WAIT_SECONDS = 25
 MAX_PULL_BYTES = 400_000
 # Ids of one acknowledgement: those of ten pulls.
 MAX_ACKNOWLEDGED_IDS = 10 * MAX_PULL_ITEMS
-# How long an item that a reader gives back may wait: as long as the longest lease.
+# The longest wait of an item that a reader gives back: as long as the longest lease.
 MAX_NACK_WAIT_SECONDS = MAX_LEASE_SECONDS
-# A request in ten seconds, and more than one process sends to one endpoint.
+# One request in ten seconds; several processes may send to the same endpoint.
 MIN_RATE_PER_SECOND = 0.1
 MAX_RATE_PER_SECOND = 1000
 # With seven attempts in a day a dead endpoint has this many failures within two weeks.
@@ -123,9 +123,9 @@ MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
 MAX_USERS_PER_ACCOUNT = 200
 # Keys that are neither revoked nor expired.
 MAX_KEYS_PER_ACCOUNT = 100
-# All of these keys, and the last keys that ended.
+# All active keys, and the last ones that ended.
 MAX_KEYS_LISTED = 2 * MAX_KEYS_PER_ACCOUNT
-# Keys of terminals, which members make for themselves. They leave half of the keys to the owners.
+# Keys of terminals, which members make for themselves. Half of the keys are left for the owners.
 MAX_TERMINALS_PER_PERSON = 3
 MAX_TERMINALS_PER_ACCOUNT = MAX_KEYS_PER_ACCOUNT // 2
 # The newest are shown. When one of them ends, an older one takes its place.
@@ -133,7 +133,8 @@ MAX_SESSIONS_LISTED = 200
 # Hours that the old secret stays valid after a rotation.
 MAX_OVERLAP_HOURS = 168
 DEFAULT_OVERLAP_HOURS = 24
-# Made by people, one at a time or by jobs; each has a fresh schedule, which may have more than 20 attempts.
+# The maximum number of generations: people and jobs make them, and each has a fresh schedule with up to 20 attempts or
+# more.
 MAX_RETRIES_PER_DELIVERY = 100
 # Jobs take turns, and `publish` reads all of them for each turn of the account.
 MAX_UNFINISHED_JOBS_PER_ACCOUNT = 20

@@ -1,4 +1,4 @@
-"""The steps of a restore, its progress, and what refuses it."""
+"""The steps of a restore, its progress, and the reasons to refuse it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from streams.core.times import format_time
 
 
 class RestoreStep(StrEnum):
-    """A step of a restore. The order is that of the work."""
+    """A step of a restore. They are done in this order."""
 
     RESTORE = "restore"
     REWIND = "rewind"
@@ -30,7 +30,7 @@ class MeterPosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DumpFacts:
-    """What a dump, or a restored database, says about itself.
+    """Facts about a dump or a restored database.
 
     `check` is the text that the encryption keys must decrypt. `renewed_at` is the newest renewal of a lease: the dump
     is not older. Without a revision it is not a dump of this system.
@@ -44,7 +44,7 @@ class DumpFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicsFacts:
-    """What the topics say: the check text of `subscriptions`, and which topic `session-events` is, with its ends."""
+    """Facts about the topics: the check text of `subscriptions`, and the id and ends of `session-events`."""
 
     check: str | None
     incarnation: str
@@ -53,7 +53,7 @@ class TopicsFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreProgress:
-    """How far a restore has come: its last step that is done, and what the steps counted."""
+    """The progress of a restore: its last finished step, and the counts of its steps."""
 
     dump: str
     since: datetime
@@ -112,7 +112,7 @@ def since_problem(dump: DumpFacts, since: datetime) -> str | None:
 
 
 def retention_note(since: datetime, now: datetime, retention: timedelta) -> str | None:
-    """What the topics no longer have. None if they have everything since that time."""
+    """Which records the topics no longer have. None if they have everything since that time."""
     oldest = now - retention
     if since >= oldest:
         return None
@@ -124,7 +124,7 @@ def retention_note(since: datetime, now: datetime, retention: timedelta) -> str 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreScope:
-    """What a restore works on, as texts for people. Without `dump` the database is restored already."""
+    """The objects of a restore, as texts for people. Without `dump` the database is restored already."""
 
     dump: str | None
     database: str
@@ -136,7 +136,7 @@ class RestoreScope:
     records: int
 
     def describe(self, step: RestoreStep) -> str:
-        """What a step does here."""
+        """A description of a step."""
         match step:
             case RestoreStep.RESTORE:
                 source = f"replace the database by {self.dump}" if self.dump else "use the database as it is restored"

@@ -18,9 +18,9 @@ DISPATCHES = 4
 
 
 def generate_events(account_id: str, rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Events of one session after the other, without end: launched, scored, completed.
+    """An endless stream of events, one session after another: launched, scored, completed.
 
-    Every fourth learner completes the course before it is scored: completed and passed are two events then.
+    Every fourth learner completes the course before it is scored: completed and passed are then separate events.
     """
     for number in itertools.count():
         session = {
@@ -40,7 +40,7 @@ def generate_events(account_id: str, rng: random.Random) -> Iterator[dict[str, A
         if completes_first:
             events.append(("session.completed", {**session, **unknown, **time_spent}))
         events.append(("session.scored", {**session, **scores}))
-        # A failure is not a transition: who has completed before hears of a pass only.
+        # A failure is not a transition: after a completion only a pass is reported.
         if not completes_first or score >= 60:
             events.append(("session.completed", {**session, **result, **scores, **time_spent}))
         for event_type, data in events:

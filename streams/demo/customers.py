@@ -50,23 +50,23 @@ class Customer:
         return web.Response(status=status, text="thank you" if status < 300 else "not today")
 
 
-async def well(customer: Customer, event: Event) -> int:
+async def accept(customer: Customer, event: Event) -> int:
     return 200
 
 
-async def sometimes_fails_once(customer: Customer, event: Event) -> int:
+async def fail_every_fourth_once(customer: Customer, event: Event) -> int:
     """Every fourth event fails once before it is accepted."""
     is_fourth = list(customer.tries).index(event["id"]) % 4 == 3
     return 503 if is_fourth and customer.tries[event["id"]] == 1 else 200
 
 
-async def never(customer: Customer, event: Event) -> int:
+async def hang(customer: Customer, event: Event) -> int:
     """Hangs until the sender gives up."""
     await asyncio.sleep(60)
     return 200
 
 
-async def not_the_unlucky(customer: Customer, event: Event) -> int:
+async def refuse_some_scores(customer: Customer, event: Event) -> int:
     """Refuses the scores of some learners, each time."""
     unlucky = event["data"].get("learnerId", "").endswith("3")
     return 422 if unlucky and event["type"] == "session.scored" else 200
@@ -74,10 +74,10 @@ async def not_the_unlucky(customer: Customer, event: Event) -> int:
 
 def make_customers() -> list[Customer]:
     return [
-        Customer("crm", "responds at once", well),
-        Customer("certificates", "often fails once", sometimes_fails_once),
-        Customer("warehouse", "hangs", never),
-        Customer("compliance", "refuses some scores", not_the_unlucky),
+        Customer("crm", "responds at once", accept),
+        Customer("certificates", "often fails once", fail_every_fourth_once),
+        Customer("warehouse", "hangs", hang),
+        Customer("compliance", "refuses some scores", refuse_some_scores),
     ]
 
 

@@ -51,7 +51,7 @@ class DemoFailed(ScormWebhooksError):
 
 @dataclass(slots=True)
 class Demo:
-    """What runs, and what is needed to draw it."""
+    """The running parts, and the data to draw them."""
 
     deployment: SqlDeployment
     customers: Sequence[Customer | OutsideCustomer]
@@ -202,10 +202,10 @@ async def _show(
 
 
 def _is_settled(demo: Demo, scene: Snapshot) -> bool:
-    return all(_settled(line) == demo.expected_count(line.name) for line in scene.customers)
+    return all(_settled_count(line) == demo.expected_count(line.name) for line in scene.customers)
 
 
-def _settled(line: CustomerRow) -> int:
+def _settled_count(line: CustomerRow) -> int:
     return sum(line.count(state) for state in (State.DELIVERED, State.HELD, State.DEAD))
 
 
@@ -214,9 +214,9 @@ async def _account(console: Console, demo: Demo) -> None:
     scene = await demo.scene()
     published_ids = demo.course.published_at.keys()
     wrong = [
-        f"{line.name}: {_settled(line)} of {demo.expected_count(line.name)} events accounted for"
+        f"{line.name}: {_settled_count(line)} of {demo.expected_count(line.name)} events accounted for"
         for line in scene.customers
-        if _settled(line) != demo.expected_count(line.name)
+        if _settled_count(line) != demo.expected_count(line.name)
     ]
     if demo.healthy and (missing_events := published_ids - demo.healthy.accepted_at.keys()):
         wrong.append(f"{demo.healthy.name} never got {len(missing_events)} events")

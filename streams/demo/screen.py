@@ -30,7 +30,7 @@ class CustomerRow:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one picture shows; `delays` are seconds from publishing to the healthy customer's 2xx, if there is one."""
+    """The data of one picture; `delays` are seconds from publishing to the healthy customer's 2xx, if there is one."""
 
     events: int
     customers: Sequence[CustomerRow]

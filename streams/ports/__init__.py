@@ -1,1 +1,1 @@
-"""What stages and services need from outside: protocols of a few methods."""
+"""Protocols for everything that stages and services need from outside."""

@@ -35,10 +35,10 @@ class ReplayLookup(Protocol):
 
 
 class ErasedLearners(Protocol):
-    """Knows the learners who were erased."""
+    """Knows the erased learners."""
 
     async def is_erased(self, delivery: Delivery) -> bool:
-        """Whether the delivery's event is of a learner who was erased after the event.
+        """Whether the delivery's event belongs to a learner who was erased after the event.
 
         The answer covers every erasure that was on the topic two seconds ago. It rarely has to wait for that.
         """
@@ -53,7 +53,7 @@ class ErasedLearners(Protocol):
 
 
 class Encryption(Protocol):
-    """Encrypts what must not be readable at rest or on a topic. Raises `InvalidRecord` if no configured key fits."""
+    """Encrypts texts that nobody may read at rest or on a topic. Raises `InvalidRecord` if no configured key fits."""
 
     def encrypt(self, plain: str) -> str: ...
 
@@ -94,7 +94,7 @@ class Sender(Protocol):
     """Sends one POST within the timeout of an attempt. A network error is a `Failure`, never an exception."""
 
     async def send(self, request: Request) -> Response | Failure:
-        """Send a request. Raises `Unavailable` if this machine lacks a resource, which says nothing of the endpoint."""
+        """Send a request. Raises `Unavailable` if this machine lacks a resource: that is not an outcome."""
 
 
 class MailTransport(Protocol):

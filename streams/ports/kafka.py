@@ -77,10 +77,10 @@ class HistoryPortion(NamedTuple):
 
 
 class EventHistory(Protocol):
-    """The past of `session-events`, read without a consumer group. Both methods raise `Unavailable`."""
+    """Past records of `session-events`, read without a consumer group. Both methods raise `Unavailable`."""
 
     async def period(self, since: datetime, until: datetime) -> Period:
-        """The offsets of the records that were appended in this time. They may include some other records."""
+        """The offsets of the records appended in this period, and perhaps of a few others."""
 
     async def read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
         """Read up to `limit` records of these offsets, in the order of each partition; fewer if they are large."""
@@ -138,7 +138,7 @@ class RecordConsumer(EventClient, Protocol):
 
 
 class GroupLags(Protocol):
-    """How far the stages have committed, partition by partition."""
+    """The committed offsets of the stages, by partition."""
 
     async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
         """The offsets by consumer group, which is named after its stage. Raises `Unavailable`."""

@@ -60,7 +60,7 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
-class Lease(Protocol):
+class ProcessLease(Protocol):
     """At most one process holds a lease at a time, for as long as it renews it."""
 
     async def renew(self) -> bool:

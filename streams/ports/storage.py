@@ -54,11 +54,11 @@ class DeliveryStore(Protocol):
     async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
         """How many deliveries match, and when the oldest and the newest were first seen."""
 
-    async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
+    async def find_existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         """The ids among these that a delivery has."""
 
     async def sequences(self, account_id: str, event_ids: Sequence[str]) -> Mapping[str, int]:
-        """The `sequence` in the bodies of these events, by event id; without those that have none."""
+        """The `sequence` in the bodies of these events, by event id; events without one are omitted."""
 
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
         """The deliveries among these that no longer wait, and whose payload is stored."""
@@ -100,16 +100,16 @@ class HeldDeliveries(Protocol):
         """Deliveries that have waited for readers since before `held_before`, and that no reader has at the moment."""
 
     async def to_requests(self, webhook_id: str, now: datetime, limit: int) -> int:
-        """Let deliveries that wait for readers leave by requests, because the webhook has a URL now, or is deleted.
+        """Release deliveries that wait for readers, because the webhook now has a URL or is deleted.
 
-        A lease goes on until its end. Returns how many, at most `limit`.
+        Leases continue until their end. Returns how many, at most `limit`.
         """
 
     async def due_probes(
         self, now: datetime, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[Probe]:
         """A held delivery of each paused webhook whose probe is due and which has none under way: the oldest first,
-        and a newer one each time.
+        then a newer one each time.
         """
 
     async def move_probe(self, webhook_id: str, pause_id: str, now: datetime) -> None:
@@ -148,7 +148,7 @@ class Jobs(Protocol):
         Empty after the last account.
         """
 
-    async def advance(self, job_id: str) -> Job:
+    async def do_next_portion(self, job_id: str) -> Job:
         """Do one more portion of the stored deliveries and store the progress, in one transaction."""
 
     async def store_backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
@@ -181,7 +181,7 @@ class Erasures(Protocol):
     async def list_unfinished(self, cutoff: datetime, failed_rows: FailedRows = None) -> Sequence[Erasure]:
         """The unfinished erasures that were created before this time, oldest first."""
 
-    async def advance(self, erasure_id: str) -> Erasure:
+    async def do_next_portion(self, erasure_id: str) -> Erasure:
         """Erase one more portion and store the progress, in one transaction."""
 
 
@@ -193,7 +193,7 @@ class ErasurePage(NamedTuple):
 
 
 class ErasureHistory(Protocol):
-    """The records of the topic `erasures` from its start, for a database that lacks some of them."""
+    """The records of the topic `erasures` from its start, for a database that lacks some."""
 
     async def read(self, offset: int) -> tuple[Sequence[ErasedLearner], int | None]:
         """The erasures from this offset on, and where the next portion begins; None at the end.
@@ -244,7 +244,7 @@ class ErasureOutbox(ErasureStatus, Protocol):
     async def forget(self, erased: Sequence[ErasedLearner]) -> None:
         """Delete these erasures, unless the learner was erased again."""
 
-    async def published_count(self) -> int:
+    async def count_published(self) -> int:
         """How many learners the topic has."""
 
     async def wait_for_changes(self) -> None:
@@ -252,7 +252,7 @@ class ErasureOutbox(ErasureStatus, Protocol):
 
 
 class ErasedEvents(Protocol):
-    """Knows which events are of erased learners."""
+    """Knows which events belong to erased learners."""
 
     async def find_erased(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
         """The events among these that are erased."""
@@ -278,7 +278,7 @@ class UsageMeter(Protocol):
 class UnknownAccounts(Protocol):
     """The last accounts that events named but that do not exist."""
 
-    async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
+    async def find_existing(self, account_ids: Sequence[str]) -> Collection[str]:
         """The accounts among these that exist."""
 
     async def add(self, unknown_accounts: Sequence[UnknownAccount]) -> None:
@@ -355,7 +355,7 @@ class Backlogs(Protocol):
 
 
 class PruneResult(NamedTuple):
-    """The rows that were deleted, the age of the youngest, and the seconds that the statements took.
+    """The rows that were deleted, the age of the youngest, and the seconds of the statements.
 
     `reached` is None if no row was deleted, or if rows of the kind are not deleted in the order of their ages.
     """
@@ -381,5 +381,5 @@ class Pruning(Protocol):
         webhooks with their secrets, health and pauses, when their tombstone is published and no delivery is left.
         """
 
-    async def oldest(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
+    async def oldest_time(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
         """The age of the oldest row that could be deleted; None if there is none."""

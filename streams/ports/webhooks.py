@@ -87,7 +87,7 @@ FailedChanges = list[FailedChange] | None
 
 
 class Outbox(Protocol):
-    """The webhooks whose newest version is not on the topic yet."""
+    """The webhooks with a newer version than the topic's."""
 
     async def reconcile(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         """Make webhooks due that differ from the topic's versions, by id. Returns the ids that SQL does not know.

@@ -113,7 +113,7 @@ class PublicReadiness:
     async def problems(self) -> list[str]:
         now = asyncio.get_running_loop().time()
         if self._check is None or (self._check.done() and now - self._checked_at >= 1):
-            # For all who ask: no request's place at the database.
+            # All callers share the check, so it takes no request's place at the database.
             with work_for(None):
                 self._check = asyncio.create_task(self._check_all())
         return await asyncio.shield(self._check)

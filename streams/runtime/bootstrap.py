@@ -69,7 +69,7 @@ class SqlDeployment(SqlParts):
         """Everything that the API's routes use."""
         from api.services import Services
 
-        # The terminals' keys that it revokes are forgotten by the service that checks keys.
+        # They share one `AccessService`, because it caches keys that the other revokes.
         access, recipients = self.access(), self.recipients()
         return Services(
             access=access,
@@ -246,9 +246,13 @@ class SqlDeployment(SqlParts):
         return MailService(self.stored_mails(), self.settings.public_url)
 
     def platform(self) -> PlatformService:
-        unknown_accounts = self.unknown_accounts().newest
+        unknown_accounts = self.unknown_accounts().list_newest
         return PlatformService(
-            SqlPlatformStats(self.database), self.group_lags(), self.clock, unknown_accounts, self.failed_work().newest
+            SqlPlatformStats(self.database),
+            self.group_lags(),
+            self.clock,
+            unknown_accounts,
+            self.failed_work().list_newest,
         )
 
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:

@@ -15,7 +15,7 @@ async def child_metrics(
     """The metrics of every child that answers, with their content type.
 
     `own_registries` has the registries of this process, by the value of their label. Their metrics are shown if they
-    are not 0: a process that works for no stage has all metrics, but counts few.
+    are not 0: a supervisor has all metrics, but counts few.
     """
     metrics = merge_metrics(await supervisor.metrics(), label)
     own_metrics = merge_metrics(

@@ -31,7 +31,7 @@ from streams.adapters.kafka.connection.config import (
 )
 from streams.adapters.kafka.connection.security import token_source
 from streams.adapters.kafka.connection.tokens import TokenSource
-from streams.adapters.kafka.consuming.consumer_watchdog import ConsumerWatchdog, NewWatchdog, Positions
+from streams.adapters.kafka.consuming.consumer_watchdog import ConsumerWatchdog, GetPositions, NewWatchdog
 from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.consuming.record_probe import RecordProbe
 from streams.adapters.kafka.event_history import KafkaEventHistory
@@ -104,7 +104,7 @@ class Deployment:
         return bool(self.environ.get("DATABASE_URL")) or (self.settings.data_dir / SQLITE_FILE_NAME).exists()
 
     def require_system(self) -> None:
-        """Raise `Misconfigured` if there is no system here: a command must not create a second, empty one."""
+        """Raise `Misconfigured` if no system exists here: a command must not create a second, empty one."""
         if not self.has_system:
             folder = self.settings.data_dir.absolute()
             raise Misconfigured(
@@ -234,7 +234,7 @@ class Deployment:
         return GroupMembers(self.kafka, group).client_ids
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
-        """The look-up of replays for `deliver`. While the database is away, it knows of none."""
+        """The look-up of replays for `deliver`. While the database is away, it finds none."""
         from streams.adapters.replay_lookup import replay_lookup
 
         return replay_lookup(self.database_address, self.outages(telemetry), self.settings.is_behind_pooler)
@@ -313,7 +313,7 @@ class Deployment:
         """The factory of watchdogs. After a standstill the process ends soon, even if a consumer cannot be closed."""
         probe, seconds = RecordProbe(self.kafka, self.settings.topic_prefix), self.settings.watchdog_seconds
 
-        def make_watchdog(name: str, positions: Positions) -> ConsumerWatchdog:
+        def make_watchdog(name: str, positions: GetPositions) -> ConsumerWatchdog:
             return ConsumerWatchdog(name, positions, probe, telemetry, min(seconds, max_seconds), end_soon)
 
         return make_watchdog

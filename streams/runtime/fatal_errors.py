@@ -21,7 +21,7 @@ CLOSE_TIMEOUT_SECONDS = 20.0
 def log_fatal_errors(stage: str, log_format: str) -> Iterator[None]:
     """Log the error that ends the block at level critical, and exit with its code.
 
-    With `log_format` console the error is raised further: the command line prints it for a person.
+    With `log_format` console the error is raised again: the command line prints it for a person.
     """
     previous_hook = threading.excepthook
     threading.excepthook = _log_thread_error

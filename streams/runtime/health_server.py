@@ -18,13 +18,13 @@ from streams.build import build_version
 CONNECTION_TIMEOUT_SECONDS = 15.0
 MAX_CONNECTIONS = 32
 MAX_HEAD_BYTES = 16 * 1024
-# A process whose event loop has not turned for this long hangs, and is better restarted.
+# A process whose event loop has not turned for this long hangs, and should be restarted.
 HANGING_SECONDS = 10.0
 PULSE_SECONDS = 1.0
 # A loop that is busy for longer is as ready as it was before.
 READINESS_SECONDS = 1.0
 METRICS_SECONDS = 10.0
-# What the loop has begun to answer, such as a supervisor that asks its processes.
+# The time to finish an answer, such as a supervisor's that asks its processes.
 ANSWER_SECONDS = 10.0
 TEXT_CONTENT_TYPE = "text/plain; charset=utf-8"
 

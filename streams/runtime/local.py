@@ -93,7 +93,7 @@ async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusT
 
 
 async def _take_lease(lease: SqlLease) -> bool:
-    """Take a lease. A killed publisher may hold it for some seconds more."""
+    """Take a lease. A killed publisher may hold it for a few more seconds."""
     for _ in range(int(LEASE_SECONDS) + 2):
         if await lease.renew():
             return True

@@ -39,7 +39,7 @@ from streams.telemetry import PrometheusTelemetry
 from streams.topics import ERASURES, METER_GROUP, RECORD_GROUP, RECORD_INPUTS, RETENTION, SESSION_EVENTS, SUBSCRIPTIONS
 
 POLL_SECONDS = 0.5
-# The leases and the members of a run that was killed end within a minute.
+# The leases and group members of a killed run end within a minute.
 KILLED_RUN_SECONDS = 60.0
 
 Result = TypeVar("Result")
@@ -58,7 +58,7 @@ async def reconcile(deployment: SqlDeployment, may_delete: MayDelete) -> Reconci
 
 @dataclass(frozen=True)
 class CheckedRestore:
-    """A restore that nothing refuses: what its steps work on, how far it came, and what it cannot bring back."""
+    """A restore that may run: its objects, its progress, and the records that it cannot bring back."""
 
     scope: RestoreScope
     progress: RestoreProgress | None
@@ -68,7 +68,8 @@ class CheckedRestore:
 class Restore:
     """One restore. Without `dump_path` the database is restored already, and the other steps follow.
 
-    Each step may be repeated. The last one that is done is stored in the database, so that a second run goes on there.
+    Each step may be repeated. The last finished step is stored in the database, so that a second run continues after
+    it.
     """
 
     def __init__(self, dump_path: Path | None, since: datetime) -> None:
@@ -83,8 +84,8 @@ class Restore:
     def check(self, on_progress: OnProgress, on_wait: Callable[[str], None]) -> CheckedRestore:
         """Check all that a restore needs, and change nothing. `on_progress` shows how much of the dump is read.
 
-        After a run that was killed, it waits until Kafka and the database have noticed that; `on_wait` takes the
-        reason. Raises `Conflict`, `Invalid` and `Misconfigured`, each with what to do.
+        After a killed run, it waits until Kafka and the database have noticed the kill; `on_wait` takes the reason.
+        Raises `Conflict`, `Invalid` and `Misconfigured`, each with what to do.
         """
         deployment = self._deployment
         topics = (SESSION_EVENTS, SUBSCRIPTIONS, ERASURES, *RECORD_INPUTS)
@@ -109,7 +110,7 @@ class Restore:
         return CheckedRestore(scope, progress, retention_note(self._since, self._started_at, RETENTION))
 
     def perform(self, step: RestoreStep, on_progress: OnProgress, may_delete: MayDelete) -> None:
-        """Do one step, and store that it is done. `on_progress` takes how much of it is done, and all of it."""
+        """Do one step, and store that it is done. `on_progress` takes the finished and the total amount of work."""
         counts: Mapping[str, int] = {}
         match step:
             case RestoreStep.RESTORE:
@@ -128,14 +129,18 @@ class Restore:
         self._progress = started.after(step, **counts)
         self._database.save_progress(self._progress)
 
-    def results(self) -> Mapping[str, int]:
-        """What became of the restore, by name."""
+    def count_results(self) -> Mapping[str, int]:
+        """The results of the restore, by name."""
         assert self._progress, "nothing is done yet"
-        return {**self._progress.counts, **self._database.results(self._progress), "events": self._unmetered_events()}
+        return {
+            **self._progress.counts,
+            **self._database.count_results(self._progress),
+            "events": self._count_unmetered_events(),
+        }
 
     @cached_property
     def _dump_name(self) -> str:
-        """What a second run recognizes the dump by; empty without a dump. Raises `Invalid`."""
+        """The text by which a second run recognizes the dump; empty without a dump. Raises `Invalid`."""
         if self._dump_path is None:
             return ""
         try:
@@ -220,7 +225,7 @@ class Restore:
         return {"webhooks_deleted": done.webhooks.deleted}
 
     async def _erase(self, on_progress: OnProgress) -> None:
-        """Erase the learners whose data the dump brought back, after the erasures that were under way."""
+        """Finish running erasures, then erase the learners whose data the dump brought back."""
         deployment = self._new_deployment()
         erasures, service = deployment.erasures(), deployment.learners()
         try:
@@ -261,7 +266,7 @@ class Restore:
         offsets = self._groups.offsets(RECORD_GROUP, [SESSION_EVENTS])
         return {partition.number: partition_offsets.end for partition, partition_offsets in offsets.items()}
 
-    def _unmetered_events(self) -> int:
+    def _count_unmetered_events(self) -> int:
         """How many events `meter` will read."""
         incarnation = self._groups.incarnation(SESSION_EVENTS)
         positions = to_facts(self._database.fact_rows(FACT_TABLES)).positions

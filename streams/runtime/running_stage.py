@@ -1,4 +1,4 @@
-"""A stage within its process, from its start."""
+"""A stage within its process, from its start to its end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -59,7 +59,7 @@ PrepareStage = Callable[[AnyTelemetry, Callable[[str], None]], Awaitable[Runnabl
 class RunningStage(Generic[AnyTelemetry]):
     """A stage from its start. It is not ready until it is made; `made_event` is set then.
 
-    `name` is the stage's name in problems; a stage that is alone in its process needs none.
+    `name` is the stage's name in problems; the only stage of a process needs none.
     """
 
     def __init__(self, prepare_stage: PrepareStage[AnyTelemetry], telemetry: AnyTelemetry, name: str = "") -> None:

@@ -6,7 +6,7 @@ import socket
 
 from streams.core.errors import Misconfigured
 
-# Of a response that its client does not read; the kernel would take up to 4 MiB for each. It doubles this number.
+# The bytes of a response that its client does not read; the kernel doubles this number. Its own limit is 4 MiB.
 _SEND_BUFFER_BYTES = 128 * 1024
 
 

@@ -163,7 +163,7 @@ def deliver(deployment: Deployment, telemetry: Telemetry) -> Stage:
             subscriptions.run,
             erasures.run,
             consume,
-            lambda: loop_clock.run(lambda: limiter.is_used),
+            lambda: loop_clock.run(lambda: limiter.is_needed),
             lambda: limiter.run(telemetry, deployment.clock),
         ],
         closes=[sender.close, producer.close],

@@ -60,7 +60,7 @@ async def wait_until_up(
 
 
 async def print_addresses(deployment: SqlDeployment, *, is_embedded: bool) -> None:
-    """Print where Kafka, the API and the dashboard are; on a terminal also a link that signs in once.
+    """Print where Kafka, the API and the dashboard are; on a terminal also a link for one sign-in.
 
     A log file must not contain such a link.
     """

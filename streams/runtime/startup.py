@@ -1,4 +1,4 @@
-"""Make a stage by its name, once its prerequisites are there."""
+"""Make a stage by its name, once its prerequisites exist."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -136,7 +136,8 @@ STAGES: dict[str, StageSpec] = {
         database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.encryption,
     ),
-    # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`, and sends our own events.
+    # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`, and sends the system's own
+    # events.
     "publish": StageSpec(
         "sql_stages:publish",
         required_topics=lambda _: [SUBSCRIPTIONS, ERASURES, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],

@@ -15,7 +15,7 @@ from streams.runtime.deployment import Deployment
 START_TIMEOUT_SECONDS = 60.0
 REQUEST_TIMEOUT_SECONDS = 2.0
 RETRY_INTERVAL_SECONDS = 0.5
-# The time for a client to reach Kafka: on a busy machine one client never did, while all others had.
+# The time for a client to reach Kafka: on a busy machine one client never did, although all others had.
 CLIENT_RENEWAL_SECONDS = 20.0
 # A check that takes longer will not end.
 CHECK_TIMEOUT_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""Keep the access tokens of webhooks: each is fetched once for many deliveries, and renewed before its end."""
+"""Keep the access tokens of webhooks: each is fetched once for many deliveries, and renewed before it expires."""
 
 import asyncio
 import math
@@ -23,13 +23,14 @@ from streams.ports.delivery import Encryption, Sender
 from streams.ports.runtime import Clock
 
 MAX_TOKENS = 10_000
-# In flight at once.
+# The most renewals in flight at once.
 MAX_RENEWALS = 64
 MAX_RENEWALS_OF_ACCOUNT = 8
 # Between a failure and the next request to a token server, and between two tokens that an endpoint refuses.
 MIN_FETCH_INTERVAL_SECONDS = 5.0
 
-# A request for a token ends this long before its delivery stops waiting, so that its failure is known: it may be ours.
+# A request for a token ends this long before its delivery stops waiting, so that the cause of its failure is known: it
+# may be this system's.
 FETCH_MARGIN_SECONDS = 0.1
 
 Credentials = tuple[Auth, str | None]
@@ -59,7 +60,7 @@ class _Token:
 
 
 class AccessTokens:
-    """The tokens of the webhooks whose deliveries this process sends. The least recently used ones are forgotten."""
+    """The tokens for the deliveries that this process sends. The least recently used ones are forgotten."""
 
     def __init__(
         self,
@@ -85,8 +86,8 @@ class AccessTokens:
     ) -> str | Failure:
         """The webhook's token, or why there is none after at most `timeout_seconds`. Calls `on_wait` before it waits.
 
-        After a failure the next request waits for a moment, at most for half of that time. So do the deliveries that
-        need it: each failure of a delivery is one of the server. Raises `Unavailable` if this machine is short of a
+        After a failure the next request waits for a moment, at most for half of that time, and so do the deliveries
+        that need the token, so that failures do not multiply. Raises `Unavailable` if this machine is short of a
         resource, and `InvalidRecord` without the encryption key.
         """
         deadline = self._monotonic() + timeout_seconds
@@ -135,7 +136,7 @@ class AccessTokens:
         return entry
 
     def _may_renew(self, entry: _Token) -> bool:
-        """Whether there is room. A token that is not renewed now is renewed with the next delivery, or fetched anew."""
+        """Whether there is room. If not, the token is renewed or fetched again with the next delivery."""
         of_account = sum(other.account_id == entry.account_id for other in self._renewing)
         return (
             entry not in self._renewing and len(self._renewing) < MAX_RENEWALS and of_account < MAX_RENEWALS_OF_ACCOUNT

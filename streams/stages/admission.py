@@ -1,4 +1,4 @@
-"""Admit each delivery that may need a request; the others are erased, repeated or replaced, or wait again."""
+"""Admit deliveries that may need a request; the others are erased, repeated or replaced, or wait again."""
 
 from streams.core.deliveries.delivery import Delivery, Trigger
 from streams.core.errors import ConflictingId, RecordsRefused
@@ -11,7 +11,7 @@ from streams.topics import tier_of
 
 
 class Admission:
-    """The first half of `deliver`: what the record of a delivery asks for, before its webhook is looked at."""
+    """The first half of `deliver`: the checks of a delivery's record before its webhook is looked up."""
 
     def __init__(self, ports: DeliverPorts) -> None:
         self._ports = ports
@@ -21,8 +21,8 @@ class Admission:
     async def admit(self, record: Record, delivery: Delivery) -> str | None:
         """The key of a delivery that may need a request, for `end`; None if nothing is left to do.
 
-        Waits until the subscriptions are known that the delivery was made with. Raises `ConflictingId` for an event
-        id that was acknowledged with another body, and `InvalidRecord` if our own code cannot handle the delivery.
+        Waits until the subscriptions that the delivery was made with are known. Raises `ConflictingId` for an event id
+        that was acknowledged with another body, and `InvalidRecord` if the code fails on the delivery.
         """
         ports = self._ports
         if await ports.erased_learners.is_erased(delivery):

@@ -68,9 +68,8 @@ class AttemptSender:
     ) -> tuple[Attempt, Decision]:
         """POST once. Returns the attempt as it is recorded, and the decision that follows.
 
-        Calls `on_token_wait` before it waits for an access token.
-        Raises `InvalidRecord` if our own code fails on the result, and `Unavailable` if this machine is short of a
-        resource.
+        Calls `on_token_wait` before it waits for an access token. Raises `InvalidRecord` if the code fails on the
+        result, and `Unavailable` if this machine is short of a resource.
         """
         ports, policy = self._ports, self._policy
         span = ports.telemetry.span(SpanName.ATTEMPT, delivery.trace_parent)
@@ -94,7 +93,7 @@ class AttemptSender:
                         request, target.webhook, auth, deadline, on_token_wait
                     )
                     if request is not None and request.timeout_seconds is not None:
-                        # What a token took is not the endpoint's.
+                        # The time for a token does not count for the endpoint.
                         timeout_seconds = request.timeout_seconds
             ended_at = ports.clock.now()
             attempt, decision = judge_attempt(
@@ -142,7 +141,7 @@ class AttemptSender:
             seconds_left = deadline - time.monotonic()
             if isinstance(token, Failure) or seconds_left < MIN_SEND_SECONDS:
                 return sent_request, result or (token if isinstance(token, Failure) else late_token(auth))
-            # A part of a second says nothing to a person.
+            # A fraction of a second means nothing to a person.
             sent_request = request.with_authorization(f"Bearer {token}")._replace(
                 timeout_seconds=round(seconds_left, 1)
             )
@@ -206,7 +205,7 @@ def _log_attempt(telemetry: Telemetry, attempt: Attempt) -> None:
 
 
 def _span_attributes(attempt: Attempt) -> dict[str, str | int]:
-    """The attributes of an attempt's span. Of its URL, they contain only the host."""
+    """The attributes of an attempt's span. They contain only the host of its URL."""
     attributes: dict[str, str | int] = {
         "delivery_id": attempt.delivery_id,
         "event_id": attempt.event_id,

@@ -59,8 +59,8 @@ class Deliver:
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
         """Make the attempt that is due, if any, and produce what follows. Returns when it is acknowledged.
 
-        Raises `InvalidRecord` for a record that our own code cannot handle, and `RecordAbandoned` when the partition
-        was revoked, or the process drains, before its request left.
+        Raises `InvalidRecord` for a record that the code cannot handle, and `RecordAbandoned` when the partition was
+        revoked, or the process drains, before its request left.
         """
         record_key = await self._admission.admit(record, delivery)
         if record_key is None:
@@ -89,7 +89,7 @@ class Deliver:
     async def _attempt_when_due(
         self, record: Record, delivery: Delivery, partition: PartitionState, hold_reason: HoldReason | None
     ) -> _Result | None:
-        """Make the attempt that is due, if any, when its endpoint has a slot; None if it was not known what is due."""
+        """Make the attempt that is due, if any, when its endpoint has a slot; None if the due step was unknown."""
         ports, inputs, appended_at = self._ports, self._decision_inputs, record.appended_at
         decision = decide(delivery, inputs, appended_at, ports.clock.now(), hold_reason=hold_reason)
         if not isinstance(decision, SendNow):

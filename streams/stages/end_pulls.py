@@ -1,6 +1,6 @@
-"""End what waits for readers of a webhook: after its retention, and when it is no pull webhook any more.
+"""End deliveries that wait for readers: after their retention, and when the webhook is no longer a pull webhook.
 
-Temporary webhooks, which nobody reads any more, end here too.
+Expired temporary webhooks end here too.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ CYCLE_SECONDS = 10.0
 # Between portions, for the other work of this process.
 MIN_PAUSE_SECONDS = 0.1
 # Of one webhook in one cycle, so that others have their turn.
-MAX_ENDED = 500
+MAX_ENDED_DELIVERIES = 500
 # Temporary webhooks in one cycle.
-MAX_EXPIRED = 50
-# These are only changed in the database.
-MAX_RETURNED = 10_000
+MAX_EXPIRED_WEBHOOKS = 50
+# Only rows change here: no record is produced.
+MAX_RETURNED_DELIVERIES = 10_000
 
 
 class EndPulls:
@@ -61,7 +61,7 @@ class EndPulls:
         """End one portion of each webhook whose deliveries have waited for too long. Returns how many in all."""
         count = 0
         for webhook_id in await self._webhooks.expired(
-            MAX_EXPIRED, self._postponed_work.postponed_ids(WorkKind.WEBHOOK)
+            MAX_EXPIRED_WEBHOOKS, self._postponed_work.postponed_ids(WorkKind.WEBHOOK)
         ):
             async with self._postponed_work.unit(WorkKind.WEBHOOK, webhook_id):
                 await self._webhooks.delete_expired(webhook_id)
@@ -76,11 +76,13 @@ class EndPulls:
                 elif webhook.has_ended:
                     count += await self._end_holds(await self._left_behind(webhook), 0)
                 else:
-                    count += await self._held_deliveries.to_requests(webhook.id, self._clock.now(), MAX_RETURNED)
+                    count += await self._held_deliveries.to_requests(
+                        webhook.id, self._clock.now(), MAX_RETURNED_DELIVERIES
+                    )
         return count
 
     async def _unacknowledged(self, webhook: PulledWebhook) -> Sequence[HeldDelivery]:
-        """What has waited for longer than the webhook's retention; time in a pause does not count."""
+        """Deliveries that have waited for longer than the webhook's retention; time in a pause does not count."""
         known_webhook, now = self._subscriptions.find(webhook.id), self._clock.now()
         if known_webhook is None or not webhook.is_active:
             return ()
@@ -90,7 +92,7 @@ class EndPulls:
         return await self._read(webhook, held_before, now)
 
     async def _left_behind(self, webhook: PulledWebhook) -> Sequence[HeldDelivery]:
-        """What nobody acknowledged before a temporary webhook ended. Nobody can send it again: it is discarded."""
+        """Unacknowledged deliveries of an ended temporary webhook. Nobody can send them again: they are discarded."""
         now = self._clock.now()
         return [replace(one, choice=HeldChoice.DISCARD) for one in await self._read(webhook, now, now)]
 
@@ -98,7 +100,7 @@ class EndPulls:
         failed_rows: list[FailedRow] = []
         excluded = self._postponed_work.postponed_ids(WorkKind.HELD_DELIVERY)
         deliveries = await self._held_deliveries.unacknowledged(
-            webhook.id, held_before, now, MAX_ENDED, excluded, failed_rows
+            webhook.id, held_before, now, MAX_ENDED_DELIVERIES, excluded, failed_rows
         )
         await self._postponed_work.postpone_rows(WorkKind.HELD_DELIVERY, failed_rows)
         return deliveries

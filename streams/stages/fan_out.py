@@ -24,7 +24,7 @@ from streams.stages.invalid_records import produce_or_store_invalid, store_inval
 from streams.topics import BULK_DELIVERIES, DELIVERIES, HELD
 
 RETRY_SECONDS = 1.0
-# An account's share of `deliveries`, in this process: this many deliveries in these seconds, all at once if need be.
+# An account's share of `deliveries`, in this process: this many deliveries in these seconds, all at once if necessary.
 ACCOUNT_SHARE_DELIVERIES, ACCOUNT_SHARE_SECONDS = 500, 5
 
 # An event with its body, or what is wrong with the record.
@@ -42,7 +42,7 @@ class FanOutResult(NamedTuple):
 
 
 class FanOut:
-    """Turns one event into n deliveries. Those of pull webhooks are held at once.
+    """Turns one event into n deliveries. Deliveries to pull webhooks are held at once.
 
     An account that has used up its share of `deliveries` for the moment gets its deliveries through
     `deliveries.bulk`, which `deliver` reads behind the others (docs/decisions/0020).
@@ -78,7 +78,7 @@ class FanOut:
         return self._costs.deliveries_per_event(account_id, self._subscriptions.count_of_account(account_id))
 
     async def handle(self, records: Sequence[Record]) -> int:
-        """Fan out a batch of events. Returns how many, when each of their deliveries is acknowledged.
+        """Fan out a batch of events. Returns their number when all their deliveries are acknowledged.
 
         It leaves the rest if they become more deliveries than a batch may have: other accounts have their turn first.
         """

@@ -9,16 +9,16 @@ from streams.core.encryption import WrongKeys
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports.delivery import EncryptionCheck
-from streams.ports.runtime import Lease, Telemetry
+from streams.ports.runtime import ProcessLease, Telemetry
 from streams.tasks import run_until_first_ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTimes:
-    """How often a lease is renewed and tried, in seconds."""
+    """The seconds between renewals, and between attempts to take the lease."""
 
     renew_interval: float = 3.0
-    # A connection may be dead without a sign. Two renewals fit into a lease.
+    # A connection may be dead unnoticed. Two renewals fit into a lease.
     renewal_timeout: float = 4.0
     retry: float = 1.0
 
@@ -32,7 +32,7 @@ class LeaseKeeper:
 
     def __init__(
         self,
-        lease: Lease,
+        lease: ProcessLease,
         keys: EncryptionCheck,
         telemetry: Telemetry,
         outages: Outages,

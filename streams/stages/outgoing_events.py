@@ -38,7 +38,7 @@ async def send_outgoing_events(
         )
         due_events = [event for event in events if event.id not in postponed_ids][:batch_size]
         if not due_events:
-            # With a refused one, `wait` would return at once.
+            # With a refused event, `wait` would return at once.
             await (
                 asyncio.sleep(retry_seconds)
                 if postponed_ids

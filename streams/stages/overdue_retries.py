@@ -52,7 +52,7 @@ async def resend_overdue(
 
 
 def is_keeping_up(previous_offsets: Offsets, current_offsets: Offsets, group: str) -> bool:
-    """Whether a group has committed everything that was there at the previous look.
+    """Whether a group has committed everything that was there at the previous check.
 
     False if a topic is missing: a broker that does not list it does not show that the group has read it.
     """

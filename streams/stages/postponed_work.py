@@ -1,4 +1,4 @@
-"""Postpone work that fails because of its row, and try it again later, so that one row ends no loop."""
+"""Postpone work that fails because of its row, and try it again later, so that one row cannot end a loop."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from streams.core.errors import ROW_ERRORS, RowRefused, Unavailable
-from streams.core.failed_work import FailedRow, FailedWork, WorkKind, describe, retry_seconds
+from streams.core.failed_work import FailedRow, FailedWork, WorkKind, error_text, retry_seconds
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import FailedWorkLog
 
@@ -45,7 +45,7 @@ class PostponedWork:
         try:
             yield
         except ROW_ERRORS as error:
-            await self.postpone(kind, work_id, account_id, describe(error))
+            await self.postpone(kind, work_id, account_id, error_text(error))
         else:
             await self.note_success(kind, work_id)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from streams.core.errors import ROW_ERRORS, RecordsRefused, Unavailable
-from streams.core.failed_work import WorkKind, describe
+from streams.core.failed_work import WorkKind, error_text
 from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.records.invalid_on_failure import invalid_on_failure
 from streams.core.webhooks.subscription_record import decode_record
@@ -88,7 +88,7 @@ class Publish:
         self._pacing = pacing
 
     async def run(self, topic: SubscriptionsTable) -> None:
-        """Publish until cancelled, beginning with the topic as it is."""
+        """Publish until cancelled, after comparing the topic with SQL."""
         await self._retry(lambda: self._begin(topic))
         while True:
             if await self._retry(lambda: self._publish_once(topic)) == 0:
@@ -109,17 +109,17 @@ class Publish:
         versions = topic.versions()
         await self._producer.produce([_to_outgoing(name, versions[name] + 1) for name in deleted_ids])
         self._live_ids -= set(deleted_ids)
-        published_count = 0
+        count_published = 0
         while count := await self.publish_due():
-            published_count += count
-        return ReconcileResult(published_count, len(deleted_ids), len(unknown_ids) - len(deleted_ids))
+            count_published += count
+        return ReconcileResult(count_published, len(deleted_ids), len(unknown_ids) - len(deleted_ids))
 
     async def _publish_once(self, topic: SubscriptionsTable) -> int:
         await self._republish_overwritten(topic)
         return await self.publish_due()
 
     async def _republish_overwritten(self, topic: SubscriptionsTable) -> None:
-        """Publish again the webhooks that another writer overwrote, such as an old publisher after a long stop."""
+        """Publish again the webhooks that another writer overwrote, such as an old publisher after a long freeze."""
         if topic.outdated_ids:
             overwritten_versions = {
                 webhook_id: topic.newest_version(webhook_id) for webhook_id in sorted(topic.outdated_ids)
@@ -128,7 +128,7 @@ class Publish:
             await self._outbox.mark_dirty(overwritten_versions)
             if SENTINEL_KEY in overwritten_versions:
                 self._sentinel = None
-            # Logged again only if it happens again. A webhook overwritten meanwhile is left for the next look.
+            # Logged again only if it happens again. A webhook overwritten meanwhile is left for the next check.
             topic.outdated_ids.difference_update(overwritten_versions)
         now = asyncio.get_running_loop().time()
         if now - self._sentinel_written_at >= self._pacing.sentinel_interval_seconds:
@@ -145,7 +145,7 @@ class Publish:
         self._last_compared_id = ids[-1] if ids else ""
 
     async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait until the database is available and our keys fit."""
+        """Wait until the database is available and this process's keys fit."""
         return await self._outages.retry(step, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
     async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
@@ -195,7 +195,7 @@ class Publish:
             try:
                 encoded_changes.append((change, self._encode_change(change)))
             except ROW_ERRORS as error:
-                await self._postpone(change, describe(error))
+                await self._postpone(change, error_text(error))
         try:
             append_times = await self._producer.produce([outgoing for _, outgoing in encoded_changes])
         except RecordsRefused as error:

@@ -89,7 +89,7 @@ class PublishErasures:
         self._compared_learner, self._compared_count = _START, 0
 
     async def run(self, topic: ErasuresTable) -> None:
-        """Publish until cancelled, beginning with the topic as it is."""
+        """Publish until cancelled, after comparing the topic with SQL."""
         await self._retry(lambda: self._begin(topic))
         while True:
             if await self._retry(lambda: self._publish_once(topic)) == 0:
@@ -98,13 +98,13 @@ class PublishErasures:
 
     async def reconcile(self, topic: ErasuresTable) -> ErasureReconcileResult:
         """Let SQL learn from the topic, and the topic from SQL, once."""
-        learned_count, published_count = await self._begin(topic), 0
+        learned_count, count_published = await self._begin(topic), 0
         while count := await self.publish_due(topic):
-            published_count += count
-        return ErasureReconcileResult(learned_count, published_count)
+            count_published += count
+        return ErasureReconcileResult(learned_count, count_published)
 
     async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait until the database is available and our keys fit."""
+        """Wait until the database is available and this process's keys fit."""
         return await self._outages.retry(step, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
     async def _begin(self, topic: ErasuresTable) -> int:
@@ -193,7 +193,7 @@ class PublishErasures:
         is_due = self._is_sentinel_due or topic.sentinel != self._sentinel
         if self._sentinel is not None and (is_recent or not is_due):
             return
-        await self._produce_sentinel(await self._outbox.published_count())
+        await self._produce_sentinel(await self._outbox.count_published())
         self._sentinel_written_at, self._is_sentinel_due = now, False
 
     async def _produce_sentinel(self, live_count: int) -> datetime:
@@ -204,7 +204,7 @@ class PublishErasures:
         return appended_at
 
     async def _republish_overwritten(self, topic: ErasuresTable) -> None:
-        """Publish again the erasures that another writer overwrote, such as an old publisher after a long stop."""
+        """Publish again the erasures that another writer overwrote, such as an old publisher after a long freeze."""
         if not topic.outdated_ids:
             return
         overwritten = sorted(topic.outdated_ids)
@@ -217,7 +217,7 @@ class PublishErasures:
         topic.outdated_ids.difference_update(overwritten)
 
     async def _compare_next(self, topic: ErasuresTable) -> int | None:
-        """Compare another portion with the topic. At the end, learn what only the topic has. Returns how many."""
+        """Compare another portion with the topic. At the end, store those that only the topic has. Returns how many."""
         page = await self._outbox.reconcile_next(self._compared_learner, partial(_time_on_topic, topic))
         self._compared_count += page.on_topic_count
         if page.last_learner is not None:
@@ -255,7 +255,7 @@ class PublishErasures:
         expired = await self._outbox.list_expired(cutoff, self._pacing.batch_erasures)
         if expired:
             # First a sentinel without them, so that a process that starts now finds as many as it counts.
-            await self._produce_sentinel(max(await self._outbox.published_count() - len(expired), 0))
+            await self._produce_sentinel(max(await self._outbox.count_published() - len(expired), 0))
             await self._producer.produce([_to_tombstone(erased) for erased in expired])
             await self._outbox.forget(expired)
             self._is_sentinel_due = True

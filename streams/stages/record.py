@@ -109,7 +109,7 @@ class RecordStage:
     async def _store(self, values: Sequence[DecodedRecord]) -> list[tuple[Record, str]]:
         """Store records. Returns those that cannot be stored at all, with the reason.
 
-        A row that the database refuses, or on which our own code fails, is found by halving. It does not stop others.
+        A row that the database refuses, or on which the code fails, is found by halving. It does not stop the others.
         """
         if not values:
             return []

@@ -14,7 +14,7 @@ from streams.core.deliveries.delivery_state import Batch, DeliveryState, state_o
 from streams.core.deliveries.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
 from streams.core.errors import ROW_ERRORS, InvalidRecord, RecordsRefused, Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
-from streams.core.queues.rate import Pace
+from streams.core.queues.rate import BatchTokenBucket
 from streams.core.records.invalid_on_failure import invalid_on_failure
 from streams.ports.delivery import Subscriptions
 from streams.ports.kafka import Codec, Outgoing, RecordProducer
@@ -26,7 +26,7 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 1.0
 MIN_PAUSE_SECONDS = 0.02
-# What one cycle releases of a webhook with a rate, in seconds of that rate: less than `deliver` keeps in memory.
+# The part of a webhook's rate that one cycle releases, in seconds: less than `deliver` keeps in memory.
 RATE_WINDOW_SECONDS = 2.0
 # The publisher in this process uses the database too.
 MAX_CONCURRENT_QUERIES = 4
@@ -54,7 +54,7 @@ _LOG_EVENTS = {
 class _WebhookState:
     """One webhook: its pace, its window, and the (generation, step) of released deliveries not yet attempted."""
 
-    pace: Pace
+    pace: BatchTokenBucket
     window: ReleaseWindow = field(default_factory=ReleaseWindow)
     released_steps: dict[str, tuple[int, int]] = field(default_factory=dict)
     backoff_until: float = 0.0
@@ -72,7 +72,7 @@ class ReleaseLimits:
 
 
 class ReleaseHeld:
-    """Releases held deliveries by their state: every delivery that is held and may leave, however it was held.
+    """Releases held deliveries that may be sent: their state says so, not the reason why they were held.
 
     At most `per_second` deliveries of one webhook are released in a second, because new events share all stages.
     Produce → acknowledged → stored: a crash in between produces the same records again, with the same steps.
@@ -115,7 +115,7 @@ class ReleaseHeld:
             await asyncio.sleep(max(CYCLE_SECONDS - elapsed, MIN_PAUSE_SECONDS) if self._webhooks else IDLE_SECONDS)
 
     async def cycle(self) -> int:
-        """Release held deliveries of every webhook that can take them. Returns the number released."""
+        """Release held deliveries of every webhook that can receive them. Returns the number released."""
         now = self._clock.now().timestamp()
         await self._adapt_windows(now)
         ready_webhooks = await self._held_deliveries.webhooks()
@@ -164,7 +164,7 @@ class ReleaseHeld:
 
     def _release_limit(self, webhook_id: str, held_count: int, now: float) -> int:
         """The number of a webhook's deliveries that may be released now."""
-        state = self._webhooks.setdefault(webhook_id, _WebhookState(Pace(self._per_second)))
+        state = self._webhooks.setdefault(webhook_id, _WebhookState(BatchTokenBucket(self._per_second)))
         webhook = self._subscriptions.find(webhook_id)
         rate = webhook.options.rate_per_second if webhook else None
         state.pace.per_second = min(self._per_second, rate or self._per_second)
@@ -185,15 +185,15 @@ class ReleaseHeld:
         return await self.end_holds([delivery for portion in portions for delivery in portion], seconds)
 
     async def end_holds(self, deliveries: Sequence[HeldDelivery], seconds: float) -> int:
-        """Produce and store what ends the holds of these deliveries, spread over `seconds`. Returns their number."""
+        """Produce and store the records that end these holds, spread over `seconds`. Returns their number."""
         if not deliveries:
             return 0
         position = await self._subscriptions.catch_up()
         results = [self._try_to_release(delivery, position) for delivery in deliveries]
         refusals = await self._produce([outgoing for outgoing, _ in results if outgoing is not None], seconds)
         results = [
-            self._give_up(delivery, refusals[id(delivery[0])]) if id(delivery[0]) in refusals else delivery
-            for delivery in results
+            self._give_up(result, refusals[id(result[0])]) if id(result[0]) in refusals else result
+            for result in results
         ]
         stored_ids = await self._record([delivery_state for _, delivery_state in results])
         released_counts, ended_counts = Counter[str](), Counter[str]()

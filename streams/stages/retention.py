@@ -9,7 +9,7 @@ from typing import NoReturn
 from streams.core.batch_size import BatchSize, throttle_seconds
 from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
-from streams.outage import RETENTION, Outage
+from streams.outage import PRUNING_OUTAGE, Outage
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import Prunable, PruneResult, Pruning
 from streams.stages.postponed_work import PostponedWork
@@ -68,7 +68,7 @@ class _KindRetention:
         self._lags = lags
         self._interval_seconds = interval_seconds
         self._name = prunable.name.lower()
-        self._outage = Outage(telemetry, RETENTION, {"kind": self._name})
+        self._outage = Outage(telemetry, PRUNING_OUTAGE, {"kind": self._name})
         self._batch_size = BatchSize()
         self._cutoff = clock.now() - retention
 
@@ -89,7 +89,7 @@ class _KindRetention:
             await self._measure_lag()
 
     async def _catch_up(self) -> None:
-        """Delete batch after batch, until one is not full."""
+        """Delete batches until one is not full."""
         reached_at = None
         while True:
             limit, self._cutoff = self._batch_size.rows, self._clock.now() - self._retention
@@ -110,7 +110,7 @@ class _KindRetention:
 
     async def _measure_lag(self) -> None:
         async with self._statement_slots:
-            oldest_at = await self._pruning.oldest(self._prunable, self._cutoff)
+            oldest_at = await self._pruning.oldest_time(self._prunable, self._cutoff)
         self._expose_lag(self._cutoff - oldest_at if oldest_at else timedelta())
 
     def _expose_lag(self, lag: timedelta) -> None:

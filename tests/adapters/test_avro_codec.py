@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import schemas
 from builders import attempt, dead_letter, delivery, webhook
 from fakes import NEWER_CODEC
-from streams.adapters.avro.codec import AvroCodec, header
+from streams.adapters.avro.codec import AvroCodec, fingerprint_header
 from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
 from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
 from streams.core.deliveries.outcome import OutcomeKind
@@ -200,7 +200,7 @@ def test_an_event_is_the_bytes_that_the_avro_specification_says() -> None:
 
 @pytest.mark.parametrize("name", schemas.NAMES)
 def test_a_header_is_the_fingerprint_of_the_canonical_form(name: str) -> None:
-    assert header(schemas.current(name))[2:] == rabin(canonical_form(name)).to_bytes(8, "little")
+    assert fingerprint_header(schemas.current(name))[2:] == rabin(canonical_form(name)).to_bytes(8, "little")
 
 
 @given(deliveries)
@@ -261,7 +261,7 @@ def test_an_older_version_is_read_with_current_defaults() -> None:
         "occurredAt": NOON,
         "data": ("scormwebhooks.v1.PackageUpdated", {"packageId": "pkg_1", "version": "7"}),
     }
-    out = BytesIO(header(older))
+    out = BytesIO(fingerprint_header(older))
     out.seek(0, 2)
     schemaless_writer(out, older, record)
     codec = AvroCodec({"session_event": [older, schemas.current("session_event")]})
@@ -295,7 +295,7 @@ def test_a_release_writes_what_the_one_before_reads() -> None:
     writing = AvroCodec({"attempt": [older, newest]})
     value = attempt(fields=("sessionId",))
     assert reading.decode(writing.encode(value)) == value
-    assert reading.encode(value)[:10] == header(older)
+    assert reading.encode(value)[:10] == fingerprint_header(older)
     # The field has its default where it is not written yet.
     assert writing.decode(reading.encode(value)) == attempt(fields=None)
     with pytest.raises(NewerRecord):
@@ -332,7 +332,7 @@ def test_any_bytes_are_decoded_or_rejected_with_a_reason(value: bytes) -> None:
 
 @given(st.sampled_from(schemas.NAMES), st.binary(max_size=200))
 def test_any_bytes_after_a_known_fingerprint_are_read_or_refused(name: str, body: bytes) -> None:
-    read_or_refuse(header(schemas.current(name)) + body)
+    read_or_refuse(fingerprint_header(schemas.current(name)) + body)
 
 
 @given(values, st.data())

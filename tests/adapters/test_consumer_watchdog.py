@@ -17,7 +17,7 @@ ONE, OTHER = Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)
 
 
 class FakeProbe:
-    """A `Probe` that knows the end of each partition; it may be away."""
+    """A `PositionProbe` that knows the end of each partition; it may be away."""
 
     def __init__(self) -> None:
         self.ends: dict[Partition, int] = {}

@@ -43,7 +43,7 @@ from chaos.webhooks import has_delivery
 from e2e.system import STAGES, until
 from fakes import newer_schemas
 from real.postgres import Postgres
-from streams.adapters.avro.codec import HEADER_BYTES, header
+from streams.adapters.avro.codec import HEADER_BYTES, fingerprint_header
 
 NAME = "upgrade-drill"
 WAIT_SECONDS = 60.0
@@ -134,7 +134,7 @@ def replace_all(scenario_run: ScenarioRun, release: Build) -> None:
 
 def added_fields(scenario_run: ScenarioRun) -> set[str]:
     """The values of the new field, of all records of deliveries that were written with it."""
-    newest, schema = header(NEWEST_DELIVERY), fastavro.parse_schema(NEWEST_DELIVERY)
+    newest, schema = fingerprint_header(NEWEST_DELIVERY), fastavro.parse_schema(NEWEST_DELIVERY)
     values = (value for value in Topic(scenario_run, "deliveries").values() if value[:HEADER_BYTES] == newest)
     records: Any = (fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), schema, None) for value in values)
     return {record["addedLater"] for record in records}

@@ -14,14 +14,14 @@ import schemas
 from chaos.load import TYPES
 from chaos.scenario import ScenarioRun
 from e2e.system import System, until
-from streams.adapters.avro.codec import HEADER_BYTES, header
+from streams.adapters.avro.codec import HEADER_BYTES, fingerprint_header
 
 MEMBERS = 2
 LIMIT = 40
 PERCENTS = [80, 100]
 COUNTED_SECONDS = 90
 SCHEMAS: dict[bytes, Any] = {
-    header(schema): fastavro.parse_schema(schema) for schema in schemas.history("session_event")
+    fingerprint_header(schema): fastavro.parse_schema(schema) for schema in schemas.history("session_event")
 }
 
 

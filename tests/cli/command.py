@@ -40,7 +40,7 @@ async def run_with_jobs(api: ApiFixture, *arguments: str, answer: str = "", acco
     async with asyncio.timeout(20):
         while not running.done():
             for job in await api.jobs.list_unfinished(account[:-1]):
-                await api.jobs.advance(job.id)
+                await api.jobs.do_next_portion(job.id)
                 api.clock.advance(1)
             await asyncio.sleep(0.01)
     return running.result()

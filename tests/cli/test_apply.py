@@ -136,7 +136,7 @@ async def test_an_error_says_what_was_done_before(api: ApiFixture) -> None:
         ("webhooks: [1]", r"webhooks\[0\]: must be an object"),
         ("webhooks: [{url: a}]", r"webhooks\[0\].description: is required"),
         ("webhooks: [{description: a}, {description: a}]", "is used twice"),
-        ("webhooks: [{description: a, id: wh_1}]", "known by its description"),
+        ("webhooks: [{description: a, id: wh_1}]", "matched by description"),
         ("webhooks: [{description: a, status: active}]", "a file would undo it"),
         ("a: &a [x]\nwebhooks: [*a]", "must have no aliases"),
         ("webhooks: [{description: a, packages: [2026-01-01]}]", r"packages\[0\]: is a date in YAML: put it into"),

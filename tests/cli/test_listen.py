@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from builders import NOON, SECRET, delivery, event
 from rest.api_fixture import ApiFixture, open_api
-from scorm_webhooks_cli.listen import Answer, Listener, Receiver, sign_again
+from scorm_webhooks_cli.listen import ForwardResult, Listener, Receiver, sign_again
 from scorm_webhooks_cli.output import parse_time_option
 from streams.core.deliveries.delivery import HoldReason
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
@@ -271,7 +271,7 @@ def listen(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, accepts: bool = Tr
     monkeypatch.setattr("scorm_webhooks_cli.listen.MIN_BACKOFF_SECONDS", 0.001)
     # As after a night.
     monkeypatch.setattr("scorm_webhooks_cli.listen.MIN_EXPIRY", timedelta())
-    monkeypatch.setattr(Receiver, "send", lambda self, item: Answer(accepts, "", 0))
+    monkeypatch.setattr(Receiver, "send", lambda self, item: ForwardResult(accepts, "", 0))
     with pytest.raises(KeyboardInterrupt):
         Listener(api, {}, Receiver(None, None, None), as_json=False).run(None)  # type: ignore[arg-type]
 
@@ -355,4 +355,4 @@ def test_another_since_is_refused(text: str) -> None:
 
 
 def test_without_a_receiver_every_event_is_accepted() -> None:
-    assert Receiver(None, None, None).send({}) == Answer(True, "", 0)  # type: ignore[arg-type]
+    assert Receiver(None, None, None).send({}) == ForwardResult(True, "", 0)  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ from streams.features.shared.accounts import SqlAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 from streams.outage import Outages
 from streams.ports.delivery import ReplayLookup
-from streams.ports.runtime import Lease
+from streams.ports.runtime import ProcessLease
 from streams.ports.storage import DeliveryStore, HeldDeliveries, Jobs, Recorder, Replays
 from streams.ports.webhooks import Outbox, PublicationStatus, Webhooks
 
@@ -66,7 +66,7 @@ class Store:
     replays: Replays
     jobs: Jobs
     replay_lookup: ReplayLookup
-    lease: Callable[[str], Lease]
+    lease: Callable[[str], ProcessLease]
 
 
 @dataclass

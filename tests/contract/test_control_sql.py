@@ -143,7 +143,7 @@ async def test_open_mails_are_counted_with_the_one_that_is_added(database: SqlSt
         name = f"mail_{number}"
         mail = Mail(name, name, "acme", "", MailKind.SIGN_IN, {"email": "ada@acme.example"}, NOON, due_at=NOON)
         sign_in = SignIn(name, "email", NOON, NOON + DAY, email="ada@acme.example", code_sha256="right")
-        return await sign_ins.add_mailed(sign_in, mail, 3)
+        return await sign_ins.add_with_mail(sign_in, mail, 3)
 
     results = await asyncio.gather(*map(ask, range(10)))
     assert sum(results) == 3
@@ -498,5 +498,5 @@ async def test_only_scopes_of_webhooks_that_take_a_type_count(database: SqlStore
     scope = frozenset(f"pkg_{number}" for number in range(100))
     scoped = webhook(id="wh_scoped", event_types=frozenset({"session.launched"}), packages=scope)
     await database.webhooks.add(Registration(scoped, NOON))
-    assert await ids_that_take(database, "session.completed", max_characters=500) == {"wh_crm"}
-    assert await ids_that_take(database, "session.launched", max_characters=500) is None
+    assert await ids_that_take(database, "session.completed", max_scope_and_filter_characters=500) == {"wh_crm"}
+    assert await ids_that_take(database, "session.launched", max_scope_and_filter_characters=500) is None

@@ -76,7 +76,7 @@ async def test_a_summary_counts_what_matches(store: Store) -> None:
     assert (await summary(states=(State.DEAD,), event_types=["session.scored"])).count == 1
     assert (await summary(state=State.DEAD)).webhooks == 2
     assert await summary(states=()) == DeliverySummary()
-    assert set(await store.delivery_log.existing([known[0].id, "unknown"])) == {known[0].id}
+    assert set(await store.delivery_log.find_existing([known[0].id, "unknown"])) == {known[0].id}
 
 
 async def test_a_delivery_with_only_an_attempt_has_no_body_yet(store: Store) -> None:

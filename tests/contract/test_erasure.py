@@ -168,7 +168,7 @@ async def test_an_erased_delivery_is_not_replayed(database: SqlStore) -> None:
     assert (await database.delivery_log.summary(wanted)).count == 0
     entry = AuditEntry("audit_9", "ada", "webhook.replayed", "wh_crm", NOON, "acme")
     job = await database.jobs.add(Job("job_1", "acme", JobKind.REPLAY, wanted, NOON), entry)
-    job = await database.jobs.advance(job.id)
+    job = await database.jobs.do_next_portion(job.id)
     assert (job.status, job.total, job.done, job.failed) == (JobStatus.FINISHED, 0, 0, 0)
 
 
@@ -235,7 +235,7 @@ async def test_a_large_learner_is_erased_in_portions(database: SqlStore, monkeyp
         await record(database, of_learner(1, webhook_id=webhook_id))
     erasure, portion_count = await learners(database).start("acme", ADA, actor="ada"), 0
     while not erasure.is_finished:
-        erasure = await database.erasures.advance(erasure.id)
+        erasure = await database.erasures.do_next_portion(erasure.id)
         portion_count += 1
     assert portion_count > 10
     assert (erasure.erased["events"], erasure.erased["deliveries"]) == (11, 13)
@@ -246,7 +246,7 @@ async def test_an_erasure_goes_on_after_a_crash(database: SqlStore, monkeypatch:
     monkeypatch.setattr(erasure_steps, "EVENTS_PER_PORTION", 2)
     await record_each_state(database)
     erasure = await learners(database).start("acme", ADA, actor="ada")
-    await database.erasures.advance(erasure.id)
+    await database.erasures.do_next_portion(erasure.id)
     [left] = await database.erasures.list_unfinished(NOON + timedelta(days=1))
     assert ADA not in repr(left)
     finished = await learners(database).finish(left)
@@ -404,7 +404,7 @@ async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> No
     await SqlEncryptionCheck(database.database, both).require_right_keys()
     await SqlEncryptionCheck(database.database, both).reencrypt()
     assert await erasures_by(new).hash_learner("acme", ADA) == hashed
-    assert (await erasures_by(new).advance(running.id)).id == running.id
+    assert (await erasures_by(new).do_next_portion(running.id)).id == running.id
     with pytest.raises(WrongKeys):
         await erasures_by(old).hash_learner("acme", ADA)
 

@@ -107,7 +107,7 @@ async def test_a_later_erasure_is_known_in_two_seconds(kafka_cluster: KafkaClust
         await producer.produce([key(), erasure(erased())])
         published_at = time.monotonic()
         while not await is_erased(reader):
-            assert time.monotonic() - published_at <= erasures_reader.MAX_AGE_SECONDS
+            assert time.monotonic() - published_at <= erasures_reader.MAX_STALENESS_SECONDS
 
 
 async def test_a_forgotten_erasure_is_not_known(kafka_cluster: KafkaCluster) -> None:

@@ -272,7 +272,7 @@ class WrongPruning:
         self.pruned.add(prunable)
         return PruneResult(0, None, 0.0)
 
-    async def oldest(self, prunable: Prunable, cutoff: object) -> None:
+    async def oldest_time(self, prunable: Prunable, cutoff: object) -> None:
         await asyncio.sleep(0)
 
 
@@ -664,7 +664,7 @@ async def test_a_launch_that_fails_in_sql_delays_no_other(work: Work, wrong: Exc
             return NewLaunches(len(ids), 0)
 
     class WrongAccounts:
-        async def existing(self, account_ids: Sequence[str]) -> set[str]:
+        async def find_existing(self, account_ids: Sequence[str]) -> set[str]:
             return set()
 
         async def add(self, accounts: Sequence[UnknownAccount]) -> None:
@@ -741,10 +741,10 @@ async def test_failed_work_is_stored_for_operators(database: SqlStore, work: Wor
             raise ValueError("a null \0 and\nmore lines")
     first, last = NOON + timedelta(minutes=1), NOON + timedelta(minutes=2)
     error = "ValueError: a null \\x00 and"
-    assert await log.newest(10) == [FailedWork(WorkKind.JOB, "job_1", "acme", error, 2, first, last)]
+    assert await log.list_newest(10) == [FailedWork(WorkKind.JOB, "job_1", "acme", error, 2, first, last)]
     async with stored.unit(WorkKind.JOB, "job_1", "acme"):
         pass
-    assert await log.newest(10) == []
+    assert await log.list_newest(10) == []
 
 
 async def test_old_failures_are_not_kept(database: SqlStore, work: Work) -> None:
@@ -753,7 +753,7 @@ async def test_old_failures_are_not_kept(database: SqlStore, work: Work) -> None
         async with PostponedWork(log, work.clock, work.telemetry).unit(WorkKind.JOB, name, "acme"):
             raise ValueError("unknown")
         work.clock.advance(3600)
-    assert [failure.work_id for failure in await log.newest(10)] == ["job_2"]
+    assert [failure.work_id for failure in await log.list_newest(10)] == ["job_2"]
 
 
 async def test_a_database_that_is_away_hides_no_failure(work: Work) -> None:

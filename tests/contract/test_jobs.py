@@ -43,7 +43,7 @@ async def dead(store: Store, *numbers: int, webhook_id: str = "wh_crm", seconds:
 
 
 async def finish(store: Store, job_id: str = "job_1") -> Job:
-    while (job := await store.jobs.advance(job_id)).finished_at is None:
+    while (job := await store.jobs.do_next_portion(job_id)).finished_at is None:
         store.clock.advance(1)
     return job
 
@@ -108,7 +108,7 @@ async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> 
     assert (done.total, done.done, done.failed) == (4, 3, 1)
     assert await store.jobs.find("job_1") == done
     assert await store.jobs.list_unfinished("") == []
-    assert await store.jobs.advance("job_1") == done
+    assert await store.jobs.do_next_portion("job_1") == done
     left = (await store.delivery_log.list(DeliveryFilter(state=State.DEAD))).rows
     assert {state.event_id for state in left} == {"evt_4", "evt_5"}
     assert await store.jobs.find("job_unknown") is None
@@ -119,7 +119,7 @@ async def test_a_retry_waits_for_a_payload_recorded_late(store: Store) -> None:
     await store.recorder.record(merge_records([RecordedValue(failed, NOON)]))
     await store.jobs.add(job(state=State.WAITING, in_tier=True), ENTRY)
     store.clock.advance(1)
-    young = await store.jobs.advance("job_1")
+    young = await store.jobs.do_next_portion("job_1")
     assert (young.done, young.failed, young.finished_at) == (0, 0, None)
     await store.recorder.record(merge_records([RecordedValue(delivery(), NOON)]))
     done = await finish(store)
@@ -133,7 +133,7 @@ async def test_a_retry_sends_each_once_whatever_clocks_say(store: Store) -> None
     await store.jobs.add(job(state=State.WAITING, in_tier=True), ENTRY)
     # Our clock went back since then.
     store.clock.advance(-5)
-    assert (await store.jobs.advance("job_1")).done == 1
+    assert (await store.jobs.do_next_portion("job_1")).done == 1
     # It fails again; the broker's clock is behind.
     again = attempt(**fails, generation=2, started_at=NOON + timedelta(seconds=1))
     await store.recorder.record(merge_records([RecordedValue(again, NOON - timedelta(seconds=30))]))
@@ -156,7 +156,7 @@ async def test_a_portion_and_its_count_are_one_transaction(database: SqlStore) -
     await publish_all(database)
     await jobs.add(job(), ENTRY)
     counts = []
-    while (seen := await jobs.advance("job_1")).finished_at is None:
+    while (seen := await jobs.do_next_portion("job_1")).finished_at is None:
         held = (await database.delivery_log.list(DeliveryFilter(state=State.HELD, limit=10))).rows
         counts.append((seen.done, len(held)))
     assert counts == [(2, 2), (4, 4), (5, 5)]
@@ -174,7 +174,7 @@ async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore) -> 
     await publish_all(database)
     await jobs.add(job(), ENTRY)
     reached = []
-    while (seen := await jobs.advance("job_1")).finished_at is None:
+    while (seen := await jobs.do_next_portion("job_1")).finished_at is None:
         assert seen.reached is not None
         reached.append((NOON - seen.reached) // timedelta(minutes=1))
         late = delivery(event_id="evt_late", step=7, attempt=7, first_seen_at=NOON - timedelta(minutes=9))
@@ -227,7 +227,7 @@ async def test_a_retry_reads_what_another_table_leads_to(database: SqlStore, wan
     added = await jobs.add(job(**RETRIED, **wanted), ENTRY)
     assert added.total == 5
     reached = []
-    while (seen := await jobs.advance("job_1")).finished_at is None:
+    while (seen := await jobs.do_next_portion("job_1")).finished_at is None:
         assert seen.reached is not None
         reached.append((NOON - seen.reached) // timedelta(minutes=1))
     assert reached == [8, 6, 5]
@@ -251,7 +251,7 @@ async def test_a_retry_finds_an_event_published_again(database: SqlStore) -> Non
     await publish_all(database)
     await jobs.add(job(**RETRIED, outcome=OutcomeKind.TIMEOUT), ENTRY)
     portions = 0
-    while (seen_job := await jobs.advance("job_1")).finished_at is None:
+    while (seen_job := await jobs.do_next_portion("job_1")).finished_at is None:
         portions += 1
     assert (portions, seen_job.done) == (3, 3)
 
@@ -306,7 +306,7 @@ async def test_a_replay_never_sends_twice(store: Store) -> None:
     ids = await delivered(store, 1, 2, 3, 4, 5)
     await store.jobs.add(replay_job(), ENTRY)
     for _ in range(20):
-        job = await store.jobs.advance("job_1")
+        job = await store.jobs.do_next_portion("job_1")
         # They are delivered again at once, by a broker whose clock is behind: `changed_until` does not stop them.
         again = [
             number for number, count in zip((1, 2, 3, 4, 5), await generations(store, ids), strict=True) if count > 1
@@ -325,8 +325,8 @@ async def test_a_replay_waits_for_a_payload_recorded_late(store: Store) -> None:
     await store.recorder.record(merge_records([RecordedValue(one, one.first_seen_at) for one in made]))
     await delivered(store, 3, 1)
     added = await store.jobs.add(replay_job(), ENTRY)
-    assert (await store.jobs.advance("job_1")).done == 2
-    assert (await store.jobs.advance("job_1")).finished_at is None
+    assert (await store.jobs.do_next_portion("job_1")).done == 2
+    assert (await store.jobs.do_next_portion("job_1")).finished_at is None
     await delivered(store, 2)
     done = await finish(store)
     assert (added.total, done.done, done.failed) == (3, 3, 0)
@@ -358,12 +358,12 @@ async def test_a_cancelled_job_keeps_what_is_done(store: Store) -> None:
     store = with_portions(store, 1)
     ids = await delivered(store, 1, 2)
     await store.jobs.add(replay_job(), ENTRY)
-    await store.jobs.advance("job_1")
+    await store.jobs.do_next_portion("job_1")
     cancelled = await store.jobs.cancel("job_1", replace(ENTRY, id="audit_2"))
     assert cancelled is not None
     assert (cancelled.status, cancelled.done) == (JobStatus.CANCELLED, 1)
     assert await store.jobs.cancel("job_1", replace(ENTRY, id="audit_3")) == cancelled
-    assert await store.jobs.advance("job_1") == cancelled
+    assert await store.jobs.do_next_portion("job_1") == cancelled
     assert await store.jobs.list_unfinished("") == []
     assert sorted(await generations(store, ids)) == [1, 2]
     assert await store.jobs.cancel("job_unknown", ENTRY) is None
@@ -383,7 +383,7 @@ async def begun(store: Store) -> Job:
     """A backfill that knows the offsets of its period."""
     await publish_all(store)
     await store.jobs.add(replay_job(backfill=True), ENTRY)
-    job = await store.jobs.advance("job_1")
+    job = await store.jobs.do_next_portion("job_1")
     assert job.is_backfilling
     assert job.backfill is not None
     return await store.jobs.store_backfill(job, job.backfill.begin(Period(RANGES, NOON)), Batch())

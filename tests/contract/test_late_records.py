@@ -78,7 +78,7 @@ class Run:
         job = Job(f"job_{self.number}", "acme", self.kind, wanted, self.began_at, backfill=backfill)
         job = await self.store.jobs.add(job, entry)
         for second in range(1, NEVER):
-            job = await (self._backfill(job) if job.is_backfilling else self.store.jobs.advance(job.id))
+            job = await (self._backfill(job) if job.is_backfilling else self.store.jobs.do_next_portion(job.id))
             if job.finished_at is not None:
                 return job
             # After the last payload nothing happens until the job gives up.
@@ -178,7 +178,7 @@ async def check(run: Run, job: Job) -> None:
     """What matched at the beginning is done, failed, or was changed by a person; nothing is done twice."""
     left = (await run.store.delivery_log.summary(job.filter)).count
     assert job.failed == left
-    assert job.total == job.done + job.failed + job.no_longer_matched
+    assert job.total == job.done + job.failed + job.unmatched_count
     states, done = await run.states(), 0
     for late, owed in zip(run.late, run.owed, strict=True):
         state = states.get(owed.id)

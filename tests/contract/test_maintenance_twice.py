@@ -32,7 +32,7 @@ async def test_two_processes_of_one_job_send_each_delivery_once(database: SqlSto
     await jobs.add(Job("job_1", "acme", JobKind.RETRY, wanted, NOON), ENTRY)
 
     async def finish() -> Job:
-        while (job := await jobs.advance("job_1")).finished_at is None:
+        while (job := await jobs.do_next_portion("job_1")).finished_at is None:
             database.clock.advance(1)
         return job
 
@@ -64,7 +64,7 @@ async def test_two_processes_finish_an_erasure_once(database: SqlStore) -> None:
     erasure = await service.start("acme", ADA, actor="key:key_1")
 
     async def finish() -> None:
-        while not (await database.erasures.advance(erasure.id)).is_finished:
+        while not (await database.erasures.do_next_portion(erasure.id)).is_finished:
             pass
 
     await asyncio.gather(finish(), finish())

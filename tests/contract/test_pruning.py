@@ -58,16 +58,16 @@ async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore) -> 
 async def test_the_oldest_row_is_found(database: SqlStore) -> None:
     await deliver(database, 2)
     pruning = SqlPruning(database.database)
-    assert await pruning.oldest(Prunable.DELIVERIES, LATER) == NOON
-    assert await pruning.oldest(Prunable.DELIVERIES, NOON) is None
+    assert await pruning.oldest_time(Prunable.DELIVERIES, LATER) == NOON
+    assert await pruning.oldest_time(Prunable.DELIVERIES, NOON) is None
     await pruning.prune(Prunable.DELIVERIES, LATER, 10)
-    assert await pruning.oldest(Prunable.DELIVERIES, LATER) is None
+    assert await pruning.oldest_time(Prunable.DELIVERIES, LATER) is None
 
 
 @pytest.mark.parametrize("what", Prunable)
 async def test_of_no_kind_is_there_an_oldest_row(database: SqlStore, what: Prunable) -> None:
     pruning = SqlPruning(database.database)
-    assert await pruning.oldest(what, LATER) is None
+    assert await pruning.oldest_time(what, LATER) is None
     assert (await pruning.prune(what, LATER, 10, NOON))[:2] == (0, None)
 
 
@@ -79,9 +79,9 @@ async def test_a_launch_ages_from_the_end_of_its_month(
     async with database.database.transaction() as connection:
         await connection.execute(insert(counted_launches), rows)
     pruning, end = SqlPruning(database.database), datetime(*following, 1, tzinfo=UTC)
-    oldest = await pruning.oldest(Prunable.COUNTED_LAUNCHES, LATER)
+    oldest = await pruning.oldest_time(Prunable.COUNTED_LAUNCHES, LATER)
     assert oldest == end - timedelta(microseconds=1)
-    assert await pruning.oldest(Prunable.COUNTED_LAUNCHES, oldest) is None
+    assert await pruning.oldest_time(Prunable.COUNTED_LAUNCHES, oldest) is None
     pruned = await pruning.prune(Prunable.COUNTED_LAUNCHES, LATER, 2)
     assert (pruned.rows, pruned.reached) == (2, oldest)
     assert (await pruning.prune(Prunable.COUNTED_LAUNCHES, LATER, 2, pruned.reached)).rows == 1
@@ -95,7 +95,7 @@ async def test_every_old_row_is_found_by_an_index(database: SqlStore) -> None:
     pruning, before = SqlPruning(database.database), NOON + 3000 * MINUTE
     with plans(database) as found:
         assert (await pruning.prune(Prunable.DELIVERIES, before, 500)).rows == 500
-        await pruning.oldest(Prunable.DELIVERIES, before)
+        await pruning.oldest_time(Prunable.DELIVERIES, before)
     first, *_, oldest = found
     assert len(found) == 6
     for plan in (first, oldest):
@@ -164,9 +164,9 @@ async def test_a_deleted_webhook_is_removed_with_what_belongs_to_it(database: Sq
     await forget_deliveries(database)
     pruning = SqlPruning(database.database)
     assert [await database.count(table) for table in (webhook_health, pauses)] == [1, 1]
-    assert await pruning.oldest(Prunable.WEBHOOKS, NOON) is None
+    assert await pruning.oldest_time(Prunable.WEBHOOKS, NOON) is None
     assert (await pruning.prune(Prunable.WEBHOOKS, NOON, 10)).rows == 0
-    assert await pruning.oldest(Prunable.WEBHOOKS, LATER) == NOON
+    assert await pruning.oldest_time(Prunable.WEBHOOKS, LATER) == NOON
     assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 1
     assert [await database.count(table) for table in (webhooks, webhook_health, pauses)] == [1, 0, 0]
     assert [one.id for one in await database.webhooks.list()] == ["wh_lrs"]
@@ -175,7 +175,7 @@ async def test_a_deleted_webhook_is_removed_with_what_belongs_to_it(database: Sq
 async def test_a_webhook_with_deliveries_stays(database: SqlStore) -> None:
     await delete_webhook(database)
     pruning = SqlPruning(database.database)
-    assert await pruning.oldest(Prunable.WEBHOOKS, LATER) is None
+    assert await pruning.oldest_time(Prunable.WEBHOOKS, LATER) is None
     assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 0
     await forget_deliveries(database)
     assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 1

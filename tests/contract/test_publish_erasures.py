@@ -19,9 +19,9 @@ from fakes import (
     FakeFailedWork,
     FakeKafka,
     FakeTelemetry,
-    cancel_others,
     no_wait,
     postponed_work,
+    stop_others,
 )
 from fakes.erasures import FakeErasureTopic
 from streams.adapters.encryption import FernetEncryption, generate_key
@@ -97,7 +97,7 @@ class PublisherFixture:
 @pytest_asyncio.fixture
 async def fixture(database: SqlStore) -> AsyncIterator[PublisherFixture]:
     yield PublisherFixture(database)
-    await cancel_others()
+    await stop_others()
 
 
 async def erase(store: SqlStore, learner: str = ADA) -> Erasure:

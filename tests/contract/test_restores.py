@@ -135,8 +135,8 @@ async def test_a_restore_counts_what_stayed_ended(database: SqlStore) -> None:
     await erase(database, ADA)
     await database.webhooks.change("wh_crm", lambda _: None)
     progress = RestoreProgress(dump="", since=NOON, started_at=NOON, last_step=RestoreStep.ERASE)
-    counts = SqlRestores(database.database.url).results(progress)
+    counts = SqlRestores(database.database.url).count_results(progress)
     assert counts == {"deliveries_for_readers": 0, "webhooks_deleted_again": 1, "learners_erased": 1}
     async with database.database.transaction() as connection:
         await connection.execute(update(webhooks).values(deleted_at=NOON - timedelta(days=1)))
-    assert SqlRestores(database.database.url).results(progress)["webhooks_deleted_again"] == 0
+    assert SqlRestores(database.database.url).count_results(progress)["webhooks_deleted_again"] == 0

@@ -15,14 +15,14 @@ from streams.core.accounts.access import (
     parse_operator_keys,
     scope_errors,
 )
-from streams.core.accounts.mail import MAX_ATTEMPTS, Mail, MailKind, next_due_at
+from streams.core.accounts.mail import MAX_MAIL_ATTEMPTS, Mail, MailKind, next_due_at
 from streams.core.deliveries.attempt import Attempt
 from streams.core.deliveries.delivery import Trigger
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
 from streams.core.page import Cursor, parse_cursor
-from streams.core.queues.rate import CATCH_UP_SECONDS, Pace, TokenBucket
+from streams.core.queues.rate import CATCH_UP_SECONDS, BatchTokenBucket, TokenBucket
 from streams.core.webhooks.webhook_stats import ResponseTimes, by_hour, percentile_ms, response_times_of
 from streams.features.mails.text import compose
 
@@ -112,7 +112,7 @@ def test_a_bucket_allows_one_call_after_the_wait_it_returns() -> None:
 
 @given(st.integers(1, 2000), st.lists(st.tuples(st.floats(0, 2), st.integers(0, 500)), max_size=100))
 def test_a_pace_allows_a_burst_of_half_a_second(per_second: int, looks: list[tuple[float, int]]) -> None:
-    pace, now, went = Pace(per_second), 1e6, 0
+    pace, now, went = BatchTokenBucket(per_second), 1e6, 0
     for wait, wanted in looks:
         now += wait
         count = min(wanted, pace.allowance(now))
@@ -123,7 +123,7 @@ def test_a_pace_allows_a_burst_of_half_a_second(per_second: int, looks: list[tup
 
 @given(st.integers(1, 2000))
 def test_a_pace_holds_when_used_ten_times_a_second(per_second: int) -> None:
-    pace, went = Pace(per_second), 0
+    pace, went = BatchTokenBucket(per_second), 0
     for look in range(101):
         count = pace.allowance(1000 + look / 10)
         pace.take(count)
@@ -132,7 +132,7 @@ def test_a_pace_holds_when_used_ten_times_a_second(per_second: int) -> None:
 
 
 def test_a_pace_continues_when_the_clock_is_set_back() -> None:
-    pace = Pace(100)
+    pace = BatchTokenBucket(100)
     pace.take(pace.allowance(1000.0))
     assert pace.allowance(400.0) == 0
     assert pace.allowance(400.1) == pytest.approx(10, abs=1)
@@ -248,7 +248,7 @@ def test_a_mail_is_retried_for_about_three_days() -> None:
     while (again := next_due_at(tries := tries + 1, now)) is not None:
         assert again > now
         now = again
-    assert tries == MAX_ATTEMPTS
+    assert tries == MAX_MAIL_ATTEMPTS
     assert timedelta(days=2.9) < now - NOON < timedelta(days=3.1)
 
 

@@ -55,10 +55,10 @@ def jwt(**claims: object) -> str:
 )
 def test_credentials_come_back_as_they_were(values: dict[str, Any]) -> None:
     auth = parse_auth(values)
-    assert auth.values == values
+    assert auth.to_json() == values
     options = parse_options({"auth": values})
     assert options.auth == auth
-    assert parse_options(options.values) == options
+    assert parse_options(options.to_json()) == options
 
 
 @pytest.mark.parametrize(

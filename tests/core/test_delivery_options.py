@@ -30,7 +30,7 @@ rules = st.fixed_dictionaries(
 def test_a_stored_text_gives_the_same_options(values: dict[str, Any]) -> None:
     options = parse_options(values)
     assert parse_recorded_options(options.text) == options
-    assert parse_options(options.values) == options
+    assert parse_options(options.to_json()) == options
     assert (options.text is None) is (options == DEFAULT_OPTIONS)
 
 

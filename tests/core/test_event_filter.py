@@ -215,7 +215,7 @@ def test_a_filter_matches_as_the_documents_say(value: dict[str, Any], data: dict
 def test_a_filter_is_the_same_after_its_text_is_read(value: dict[str, Any]) -> None:
     event_filter = parse_filter(value)
     again = parse_filter(parse_filter_json(event_filter.text))
-    assert (again, again.value, again.conditions) == (
+    assert (again, again.to_json(), again.conditions) == (
         event_filter,
         json.loads(json.dumps(value)),
         event_filter.conditions,

@@ -59,7 +59,7 @@ async def test_the_filter_has_deleted_webhooks(api: ApiFixture, browser: FakeBro
 async def test_the_filter_finds_dead_letters_behind_newer_deliveries(
     api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "MAX_SAMPLED", 3)
+    monkeypatch.setattr(search, "MAX_SAMPLED_DELIVERIES", 3)
     crm, old = await with_a_deleted_one(api)
     later = api.clock.now() + timedelta(hours=1)
     mine = {"account_id": api.acme.account_id, "webhook_id": crm, "first_seen_at": later}

@@ -86,7 +86,7 @@ async def test_each_filter_of_the_list_is_kept(
 async def test_a_capped_count_says_that_all_are_sent(
     api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.features.deliveries.search.MAX_COUNTED", 2)
+    monkeypatch.setattr("streams.features.deliveries.search.MAX_COUNTED_DELIVERIES", 2)
     webhook = (await api.acme.webhook())["id"]
     for number in range(3):
         await delivered(api, number, webhook)

@@ -1,6 +1,6 @@
 """The ports of the stages, in memory; `tests/contract` runs one suite against these fakes and the real products."""
 
-from fakes.clock import FakeClock, cancel_others, no_wait, quiet, until
+from fakes.clock import FakeClock, cancel_others, no_wait, quiet, stop_others, until
 from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeErasedLearners, FakeSender, FakeTelemetry
 from fakes.event_consumer import EventConsumer
 from fakes.failed_work import FakeFailedWork, postponed_work
@@ -41,5 +41,6 @@ __all__ = [
     "no_wait",
     "postponed_work",
     "quiet",
+    "stop_others",
     "until",
 ]

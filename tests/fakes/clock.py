@@ -39,6 +39,14 @@ async def cancel_others() -> None:
     await asyncio.gather(*killed, return_exceptions=True)
 
 
+async def stop_others() -> None:
+    """Cancel all other tasks once, as a stop does, and wait until they have cleaned up."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+
+
 class FakeClock:
     """A `Clock` with timers: `advance` calls each one at its due time."""
 

@@ -247,7 +247,7 @@ class FakeJobs:
         following = min((job.account_id for job in behind), default=None)
         return [job for job in behind if job.account_id == following][:MAX_UNFINISHED_JOBS_PER_ACCOUNT]
 
-    async def advance(self, job_id: str) -> Job:
+    async def do_next_portion(self, job_id: str) -> Job:
         job, now = self.jobs[job_id], self.replays.clock.now()
         if job.finished_at is not None:
             return job

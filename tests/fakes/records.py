@@ -179,11 +179,11 @@ class FakeDeliveryStore:
         found = {name: sequence_of(event.body) for name, event in events.items() if event}
         return {name: sequence for name, sequence in found.items() if sequence is not None}
 
-    async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
+    async def find_existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         return self.recorder.delivery_states.keys() & set(delivery_ids)
 
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
-        states = [self.recorder.delivery_states[name] for name in await self.existing(delivery_ids)]
+        states = [self.recorder.delivery_states[name] for name in await self.find_existing(delivery_ids)]
         ended = [one for one in states if one.state is not State.WAITING and self.recorder.has_body(one)]
         return {one.delivery_id for one in ended}
 

@@ -263,7 +263,7 @@ class FakeOutbox:
 
 @dataclass
 class FakeLease:
-    """A `Lease` of fifteen seconds; `rival` competes for it."""
+    """A `ProcessLease` of fifteen seconds; `rival` competes for it."""
 
     holder: str = "publisher"
     clock: FakeClock = field(default_factory=FakeClock)

@@ -212,7 +212,9 @@ class ApiFixture:
         job = await self.jobs.find(job_id)
         assert job is not None
         while job.finished_at is None:
-            job = await (self.backfill.advance(job) if job.is_backfilling else self.jobs.advance(job.id))
+            job = await (
+                self.backfill.do_next_portion(job) if job.is_backfilling else self.jobs.do_next_portion(job.id)
+            )
             self.clock.advance(1)
         return job
 

@@ -95,7 +95,7 @@ async def test_a_count_names_the_oldest_and_deleted_webhooks(api: ApiFixture) ->
 
 
 async def test_a_count_stops_at_its_limit(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.features.deliveries.search.MAX_COUNTED", 2)
+    monkeypatch.setattr("streams.features.deliveries.search.MAX_COUNTED_DELIVERIES", 2)
     webhook = (await api.acme.webhook())["id"]
     for number in range(3):
         await delivered(api, number, webhook)

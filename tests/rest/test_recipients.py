@@ -73,7 +73,7 @@ async def test_an_account_that_exists_is_looked_up_every_ten_minutes() -> None:
 
 
 async def test_an_event_with_too_many_scopes_is_not_counted(api: ApiFixture) -> None:
-    api.app.state.services.recipients._webhooks = SqlAccountWebhooks(api.database, max_characters=100)
+    api.app.state.services.recipients._webhooks = SqlAccountWebhooks(api.database, max_scope_and_filter_characters=100)
     await api.acme.webhook(packages=[f"pkg_{number}" for number in range(100)])
     response = await api.acme.post("/v1/events?count=true", COMPLETED)
     assert response["events"] == [{"id": response["ids"][0]}]

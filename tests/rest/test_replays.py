@@ -134,7 +134,7 @@ async def test_a_job_is_cancelled_once(api: ApiFixture) -> None:
     for _ in range(2):
         cancelled = await api.acme.post(f"/v1/jobs/{job['id']}/cancel")
         assert (cancelled["status"], cancelled["done"]) == ("cancelled", 0)
-    assert (await api.jobs.advance(job["id"])).done == 0
+    assert (await api.jobs.do_next_portion(job["id"])).done == 0
     assert (await state(api, known)).state is State.DELIVERED
     audit = (await api.acme.get("/v1/account/audit"))["data"]
     assert [one["objectId"] for one in audit if one["action"] == "job.cancelled"] == [job["id"]]

@@ -213,13 +213,13 @@ async def test_a_list_reads_no_more_than_it_shows(api: ApiFixture, monkeypatch: 
     for number in range(2 * keyset.ROWS_PER_QUERY):
         await api.acme.patch(f"/v1/webhooks/{webhook['id']}", {"description": f"{number}"})
     asked: list[int] = []
-    newest_first = keyset.newest_first
+    newest_first = keyset.select_newest
 
     def asking(query: Any, at: Any, name: Any, after: Any, limit: int) -> Any:
         asked.append(limit)
         return newest_first(query, at, name, after, limit)
 
-    monkeypatch.setattr(keyset, "newest_first", asking)
+    monkeypatch.setattr(keyset, "select_newest", asking)
     page = await api.acme.get("/v1/account/audit", limit="500")
     assert (len(page["data"]), asked) == (1, [keyset.ROWS_PER_QUERY])
 

@@ -8,7 +8,7 @@ import pytest
 
 from streams.core.errors import Misconfigured
 from streams.runtime.bootstrap import SqlDeployment
-from streams.secret_files import MAX_BYTES, secret_names, with_secrets
+from streams.secret_files import MAX_SECRET_FILE_BYTES, secret_names, with_secrets
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_other_variables_that_end_so_are_left_alone() -> None:
         (b"", "is empty"),
         (b"\n", "is empty"),
         (b"\xff\xfe", "is not UTF-8 text"),
-        (b"x" * (MAX_BYTES + 1), "is larger than 64 KiB"),
+        (b"x" * (MAX_SECRET_FILE_BYTES + 1), "is larger than 64 KiB"),
     ],
     ids=["empty", "a line break", "bytes", "large"],
 )

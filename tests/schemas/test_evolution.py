@@ -14,7 +14,7 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaIncompati
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro.codec import AvroCodec, header
+from streams.adapters.avro.codec import AvroCodec, fingerprint_header
 from streams.core.deliveries.attempt import Attempt, DeadLetter
 from streams.core.deliveries.delivery import Delivery
 from streams.core.events.event import parse_event
@@ -65,7 +65,7 @@ def test_the_checker_detects_a_field_without_a_default() -> None:
 
 
 def test_every_version_has_its_own_fingerprint() -> None:
-    headers = [header(version) for name in schemas.NAMES for version in schemas.history(name)]
+    headers = [fingerprint_header(version) for name in schemas.NAMES for version in schemas.history(name)]
     assert len(set(headers)) == len(headers)
 
 

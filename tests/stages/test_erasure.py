@@ -92,7 +92,7 @@ class FakeErasures:
             raise Unavailable("the database is away")
         return [one for one in self.found.values() if not one.is_finished and one.created_at < before]
 
-    async def advance(self, erasure_id: str) -> Erasure:
+    async def do_next_portion(self, erasure_id: str) -> Erasure:
         if erasure_id not in self.portions:
             raise WrongKeys
         self.portions[erasure_id] -= 1

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, quiet, until
-from streams.core.batch_size import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
+from streams.core.batch_size import MAX_BATCH_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.core.errors import Unavailable
 from streams.ports.storage import Prunable, PruneResult
 from streams.stages.retention import MAX_CONCURRENT_STATEMENTS, prune_regularly
@@ -63,7 +63,7 @@ class FakePruning:
         self.portions.append((what, len(old)))
         return PruneResult(len(old), old[-1] if old else None, self.seconds)
 
-    async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
+    async def oldest_time(self, what: Prunable, before: datetime) -> datetime | None:
         await asyncio.sleep(0)
         return next((age for age in self.rows.get(what, ()) if age < before), None)
 
@@ -169,10 +169,10 @@ async def test_the_only_writer_rests_after_each_portion(fixture: Fixture) -> Non
 
 
 async def test_portions_grow_while_statements_are_quick(fixture: Fixture) -> None:
-    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, YEAR, 3 * MAX_ROWS)}, seconds=0.001)
+    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, YEAR, 3 * MAX_BATCH_ROWS)}, seconds=0.001)
     fixture.start(pruning, {Prunable.DELIVERIES: MONTH})
     await until(lambda: pruning.left == 0)
-    assert [rows for _, rows in pruning.portions][:5] == [1000, 2000, 4000, 8000, MAX_ROWS]
+    assert [rows for _, rows in pruning.portions][:5] == [1000, 2000, 4000, 8000, MAX_BATCH_ROWS]
 
 
 async def test_it_says_how_far_it_is_behind_meanwhile(fixture: Fixture) -> None:

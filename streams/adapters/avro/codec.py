@@ -11,7 +11,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro.records import EVENT, VALUES, Convert
+from streams.adapters.avro.records import EVENT_SCHEMA, VALUES, Convert
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
 from streams.core.events.event import Event
 from streams.ports.kafka import RecordValue
@@ -39,7 +39,7 @@ class _Writer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _SchemaReader:
     name: str
     writer_schema: Schema
     reader_schema: Schema | None
@@ -58,7 +58,7 @@ class AvroCodec:
         self, versions: Mapping[str, Sequence[Schema]] | None = None, written: Mapping[str, Schema] | None = None
     ) -> None:
         self._writers: dict[type, _Writer] = {}
-        self._readers: dict[bytes, _Reader] = {}
+        self._readers: dict[bytes, _SchemaReader] = {}
         self._newest_schemas: dict[str, Schema] = {}
         if versions is None:
             versions = {name: schemas.history(name) for name in schemas.NAMES}
@@ -69,14 +69,14 @@ class AvroCodec:
             self._newest_schemas[name] = newest = _parse(schema_versions[-1])
             for schema in schema_versions:
                 # The newest version needs no schema resolution, which saves a third of the time.
-                target = None if header(schema) == header(schema_versions[-1]) else newest
-                self._register(header(schema), _Reader(name, _parse(schema), target, to_value))
+                target = None if fingerprint_header(schema) == fingerprint_header(schema_versions[-1]) else newest
+                self._register(fingerprint_header(schema), _SchemaReader(name, _parse(schema), target, to_value))
 
     def writer_schema(self, name: str) -> Schema:
         """The schema for writing values of `name`."""
         return self._writers[VALUES[name][0]].writer_schema
 
-    def _register(self, header: bytes, reader: _Reader) -> None:
+    def _register(self, header: bytes, reader: _SchemaReader) -> None:
         existing = self._readers.setdefault(header, reader)
         if _without_docs(existing.writer_schema) != _without_docs(reader.writer_schema):
             raise ValueError(
@@ -112,18 +112,24 @@ class AvroCodec:
     def account_of(self, value: bytes) -> str:
         """The account of an event; "" for any other value."""
         reader = self._readers.get(value[:HEADER_BYTES])
-        return account_of(value, HEADER_BYTES, reader.writer_schema) if reader and reader.name == EVENT else ""
+        return account_of(value, HEADER_BYTES, reader.writer_schema) if reader and reader.name == EVENT_SCHEMA else ""
 
     def decode_written(self, value: bytes, start: int, name: str, schema: Schema) -> RecordValue:
         """Decode a value of schema `name`, written with `schema`, from byte `start` on.
 
         Raises `InvalidRecord`.
         """
-        return _decode(value, start, _Reader(name, schema, self._newest_schemas[name], VALUES[name][2]))
+        return _decode(value, start, _SchemaReader(name, schema, self._newest_schemas[name], VALUES[name][2]))
 
 
 def _writer(name: str, schema: Schema, newest: Schema) -> _Writer:
-    return _Writer(schema, _parse(schema), header(schema), VALUES[name][1], header(schema) == header(newest))
+    return _Writer(
+        schema,
+        _parse(schema),
+        fingerprint_header(schema),
+        VALUES[name][1],
+        fingerprint_header(schema) == fingerprint_header(newest),
+    )
 
 
 def account_of(value: bytes, start: int, schema: Schema) -> str:
@@ -138,11 +144,11 @@ def account_of(value: bytes, start: int, schema: Schema) -> str:
         return ""
 
 
-def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
+def _decode(value: bytes, start: int, reader: _SchemaReader) -> RecordValue:
     body = BytesIO(value)
     body.seek(start)
     # Only an event has a union of records. Asking for the branch's name takes a tenth of the time.
-    names = reader.name == EVENT
+    names = reader.name == EVENT_SCHEMA
     try:
         record: Any = schemaless_reader(
             body,
@@ -166,14 +172,14 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
     return decoded_value
 
 
-def header(schema: Schema) -> bytes:
+def fingerprint_header(schema: Schema) -> bytes:
     """The first ten bytes of every value written with `schema`: C3 01 and its CRC-64-AVRO, little-endian."""
     return MAGIC + _fingerprint(to_parsing_canonical_form(schema))
 
 
 @lru_cache(maxsize=64)
 def _fingerprint(canonical_form: str) -> bytes:
-    # A millisecond each: it is made of bits in Python.
+    # Each takes a millisecond: the CRC is computed bit by bit in Python.
     return bytes.fromhex(fingerprint(canonical_form, "CRC-64-AVRO"))
 
 

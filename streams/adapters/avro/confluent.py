@@ -10,7 +10,7 @@ from fastavro.schema import SchemaParseException, UnknownType
 
 from schemas import Schema
 from streams.adapters.avro.codec import HEADER_BYTES, AvroCodec, account_of
-from streams.adapters.avro.records import EVENT
+from streams.adapters.avro.records import EVENT_SCHEMA
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
 from streams.core.events.event import Event
 from streams.ports.kafka import RecordValue
@@ -127,7 +127,7 @@ class ConfluentCodec:
         if self._subject is None or not isinstance(value, Event):
             return encoded
         if self._frame_prefix is None:
-            schema_id = self._registry.register(self._subject, self._avro_codec.writer_schema(EVENT))
+            schema_id = self._registry.register(self._subject, self._avro_codec.writer_schema(EVENT_SCHEMA))
             self._frame_prefix = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
         return self._frame_prefix + encoded[HEADER_BYTES:]
 
@@ -138,7 +138,7 @@ class ConfluentCodec:
         if len(value) < _FRAME_BYTES:
             raise InvalidRecord(f"it ends after {len(value)} bytes, within Confluent's framing")
         schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
-        return self._avro_codec.decode_written(value, _FRAME_BYTES, EVENT, self._schema(schema_id))
+        return self._avro_codec.decode_written(value, _FRAME_BYTES, EVENT_SCHEMA, self._schema(schema_id))
 
     def account_of(self, value: bytes) -> str:
         """The account of an event; "" while its schema has not been requested yet."""

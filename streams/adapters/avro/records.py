@@ -185,7 +185,7 @@ def _shared_event_data(record: Record) -> dict[str, Any]:
 
 # -- by schema -------------------------------------------------------------------------------------------------
 
-EVENT = "session_event"
+EVENT_SCHEMA = "session_event"
 
 
 def _with_check(shape: _Shape, check: Convert) -> Convert:
@@ -195,7 +195,7 @@ def _with_check(shape: _Shape, check: Convert) -> Convert:
 
 # By the name of the schema: the type of its value, and the conversions to a record and back.
 VALUES: dict[str, tuple[type, Convert, Convert]] = {
-    EVENT: (Event, _to_event_record, _to_event),
+    EVENT_SCHEMA: (Event, _to_event_record, _to_event),
     "delivery": (Delivery, _DELIVERY.to_record, _with_check(_DELIVERY, check_delivery)),
     "attempt": (Attempt, _ATTEMPT.to_record, _with_check(_ATTEMPT, check_attempt)),
     "dead_letter": (DeadLetter, _DEAD_LETTER.to_record, _with_check(_DEAD_LETTER, check_dead_letter)),

@@ -13,7 +13,7 @@ from streams.adapters.sql.webhooks.outbox import LEASE_SECONDS
 from streams.core.errors import FieldError, Invalid
 from streams.core.restore import DumpFacts, MeterPosition
 
-# The size of a file's work that is done, and of all of it.
+# The finished and the total amount of work.
 OnProgress = Callable[[int, int], None]
 # The rows of each of `FACT_TABLES` by column.
 FactRows = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -24,10 +24,10 @@ class Dump(Protocol):
     """A file that can replace a database."""
 
     def fact_rows(self, tables: Sequence[str]) -> FactRows:
-        """The rows of small tables, without a database. Raises `Invalid` for a file that is cut."""
+        """The rows of small tables, without a database. Raises `Invalid` for a truncated file."""
 
     def verify(self, on_progress: OnProgress) -> None:
-        """Read all of it. Raises `Invalid` for a file that is cut."""
+        """Read the whole file. Raises `Invalid` for a truncated file."""
 
     def restore(self, on_progress: OnProgress) -> None:
         """Replace the database, all of it or nothing. Raises `Conflict`, with the reason, and `Unavailable`."""

@@ -45,12 +45,12 @@ class SqliteDump:
             on_progress(total - remaining, total)
 
         with self._open() as dump, _exclusive(self._url) as database:
-            # One transaction: a process that is killed leaves the old database.
+            # One transaction: if the process is killed, the old database stays.
             dump.backup(database, pages=PAGES_PER_STEP, progress=report)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """The dump, which nothing writes to. Raises `Invalid` for a file that is cut."""
+        """The dump, opened read-only. Raises `Invalid` for a truncated file."""
         with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)) as dump:
             try:
                 yield dump

@@ -30,7 +30,7 @@ FETCH_WAIT_MS = 1500
 COMMIT_TIMEOUT_SECONDS = 3.0
 # Faust's own commit finds nothing to do, because `commit` does it.
 FAUST_COMMIT_SECONDS = 3600
-# This many events at once are a backlog, of which a fetch brings enough.
+# This many events are a backlog: one fetch brings enough of it.
 BACKLOG_EVENTS = 100
 # More acknowledgements in a row would delay the events being handled.
 ACKNOWLEDGEMENTS_AT_ONCE = 100
@@ -83,7 +83,7 @@ class FaustClient:
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=instance_id,
             broker_commit_interval=FAUST_COMMIT_SECONDS,
-            # With Faust's default of a minute, a killed member's partitions are not read for that long.
+            # With Faust's default, nobody reads a killed member's partitions for a minute.
             broker_session_timeout=session_seconds,
             consumer_metadata_max_age_ms=_refresh_ms(properties),
             broker_heartbeat_interval=session_seconds / 4,
@@ -204,7 +204,7 @@ class FaustClient:
         self._handler.on_assigned({partition: Commit(offset, "") for partition, offset in starts.items()})
 
     async def _on_revoked(self) -> None:
-        """Before a revocation of all partitions, finish the current batch and commit it, each for a limited time."""
+        """Before a revocation of all partitions, finish the current batch and commit it, each within a limited time."""
         partitions, self._next_offsets = list(self._next_offsets), {}
         commits = await self._handler.on_revoked(partitions, is_lost=False)
         try:
@@ -239,7 +239,7 @@ class FaustClient:
 
 def _refresh_ms(properties: Mapping[str, Any]) -> int:
     milliseconds = int(properties.get("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS))
-    return milliseconds if milliseconds > 0 else METADATA_REFRESH_MS  # librdkafka's -1 is "never"
+    return milliseconds if milliseconds > 0 else METADATA_REFRESH_MS  # In librdkafka -1 means never.
 
 
 def _record(event: faust.EventT[bytes], topic: str) -> Record:

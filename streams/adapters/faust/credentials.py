@@ -58,7 +58,7 @@ def faust_security(properties: Mapping[str, Any]) -> CredentialsT | None:
     Raises `Misconfigured` for a property that Faust does not support, because the connection may be less safe.
     """
     for name in properties:
-        # Options that a token source supports are here only together with one that it does not support.
+        # An option that a token source supports comes here only together with an unsupported one.
         if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _SUPPORTED | SUPPORTED_OPTIONS:
             raise Misconfigured(f"{variable(name)} cannot be used: fan-out reads with Faust, which has no such option")
     protocol = properties.get("security.protocol", "plaintext").lower()

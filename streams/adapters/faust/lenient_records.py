@@ -1,7 +1,7 @@
 """Read records whose header names are not UTF-8.
 
-aiokafka 0.14.0 raises at such a record each time it fetches it, so that the consumer never gets past it. Remove it when
-aiokafka decodes header names with replacement characters, or hands out bytes.
+aiokafka 0.14.0 raises each time it fetches such a record, so the consumer never gets past it. Remove it when aiokafka
+decodes header names with replacement characters, or hands out bytes.
 """
 
 from collections.abc import Iterator

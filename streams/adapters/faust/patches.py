@@ -40,8 +40,8 @@ class AppWithoutFolders(faust.App):
         pass
 
 
-# More than can ever be buffered. At four fifths of its own limit, faust-streaming 0.15.3 takes a partition out of the
-# fetches; when all are out, it sleeps for a second. Remove it when Faust waits for the pressure to drop.
+# More than the buffer can ever hold. At four fifths of its own limit, faust-streaming 0.15.3 takes a partition out of
+# the fetches; when all are out, it sleeps for a second. Remove it when Faust waits for the pressure to drop.
 NO_BUFFER_LIMIT = 1_000_000_000
 
 
@@ -109,9 +109,9 @@ def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, 
     """Seek to the beginning if nothing is committed, or the committed offset is beyond the end. Crash on failure.
 
     `on_seek` is awaited with the offsets from which the partitions are read, None for the beginning. faust-streaming
-    0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new partition nowhere.
-    When that seek fails it logs the error and goes on behind the gap. Remove it when Faust seeks every assigned
-    partition and stops on a failure.
+    0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets; a new partition has none. When
+    that seek fails it logs the error and goes on behind the gap. Remove it when Faust seeks every assigned partition
+    and stops on a failure.
     """
     consumer: Any = app.consumer
     seek_to_committed = consumer.seek_to_committed
@@ -148,7 +148,7 @@ def finish_before_revoke(app: faust.App, finish: Callable[[], Awaitable[None]]) 
 
     async def finish_and_revoke(partitions: Set[Any]) -> None:
         if partitions and not (app.should_stop or app.crashed):
-            # As Faust itself does next: the next owner reads the events that wait in the buffer.
+            # Faust does the same next: the next owner reads the events in the buffer.
             consumer.stop_flow()
             app.flow_control.suspend()
             app.flow_control.clear()
@@ -185,10 +185,10 @@ def pending_error(app: faust.App) -> Exception | None:
 
 
 def set_fetch_wait(app: faust.App, wait_ms: int, gather_seconds: Callable[[], float]) -> None:
-    """Set how long a fetch may wait for a record, and start none sooner than `gather_seconds` after one with records.
+    """Set how long a fetch may wait for a record, and start the next fetch `gather_seconds` after one with records.
 
-    A fetch costs as much as an event, and as ten in a batch. faust-streaming 0.15.3 has no such settings, and aiokafka
-    0.14.0 starts the next fetch at once. Ends with both.
+    A fetch costs as much as one event, or as ten events in a batch. faust-streaming 0.15.3 has no such settings, and
+    aiokafka 0.14.0 starts the next fetch at once. Ends with both.
     """
     fetcher = aiokafka_consumer(app)._fetcher
     fetcher._fetch_max_wait_ms = wait_ms

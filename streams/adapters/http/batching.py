@@ -28,13 +28,13 @@ class BatchedWrites:
 
 
 class Expirable(Protocol):
-    """An object that a deadline ends."""
+    """An object with a deadline."""
 
     def expire(self) -> None: ...
 
 
 class Deadlines:
-    """Many deadlines with one timer. Nearly all are cleared in time, so a timer for each would cost more."""
+    """Many deadlines with one timer. Nearly all are cleared in time, so a timer for each would be wasted."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

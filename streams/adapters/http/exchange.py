@@ -46,9 +46,9 @@ class RequestTarget:
 class PostExchange:
     """Sends POST requests, one at a time over each connection.
 
-    aiohttp opens and checks connections, llhttp parses. aiohttp's session and pool repeat work for each request that
-    costs more than all of this (decision 0002). No attempt begins on a connection older than `max_life_seconds`, and no
-    more than `max_connections` are open.
+    aiohttp opens and checks connections, llhttp parses. For each request, aiohttp's session and pool would cost more
+    than all of this (decision 0002). No attempt begins on a connection older than `max_life_seconds`, and no more than
+    `max_connections` are open.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class PostExchange:
 
 
 def _certificate_end(transport: asyncio.Transport | None) -> datetime | None:
-    """When the certificate of a new connection ends, if that is soon. None without TLS."""
+    """When the certificate of a new connection expires, if that is soon. None without TLS."""
     certificate = transport.get_extra_info("peercert") if transport else None
     if not certificate:
         return None

@@ -23,7 +23,7 @@ def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
     """The failure that `error` means. `trace` says how far the attempt got."""
     match error:
         case ProxyFailed():
-            # Where the proxy is would tell a customer about our own network: the log has it.
+            # The proxy's address would reveal the operator's network to customers. It is in the log.
             return Failure(OutcomeKind.PROXY_ERROR, shorten_detail(f"it {error.strerror}"))
         case ClientConnectorError():
             return _connect_failure(error)
@@ -36,7 +36,7 @@ def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
         case ClientPayloadError():
             return Failure(OutcomeKind.RESET, partial_response=trace.partial_response)
         case ClientConnectionError() if isinstance(error.__cause__, ssl.SSLError):
-            # With TLS 1.3 an endpoint that asks for a client certificate rejects the connection after the handshake.
+            # With TLS 1.3 an endpoint that requires a client certificate rejects the connection after the handshake.
             return Failure(OutcomeKind.TLS, _tls_message(error.__cause__))
         case ClientConnectionError():
             return Failure(OutcomeKind.RESET)
@@ -50,7 +50,7 @@ def _connect_failure(error: ClientConnectorError) -> Failure:
     reason = error.os_error
     match reason:
         case ForbiddenAddress():
-            # The address itself would tell a customer about our own network.
+            # The address would reveal the operator's network to customers.
             return Failure(OutcomeKind.FORBIDDEN_ADDRESS, error.host)
         case _ if isinstance(error, ClientConnectorDNSError):
             return Failure(OutcomeKind.DNS, shorten_detail(reason.strerror or str(reason)))

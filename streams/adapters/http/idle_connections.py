@@ -14,7 +14,7 @@ IDLE_SECONDS = 5.0
 
 
 class IdleConnections:
-    """Idle connections by host. The last one used is taken first, so that surplus connections time out.
+    """Idle connections by host. The most recently used one is taken first, so that surplus connections time out.
 
     After `max_life_seconds` a connection is not used again: otherwise keep-alive would hide a change of DNS.
     """

@@ -33,9 +33,9 @@ def shortage_of(error: BaseException) -> str | None:
 
 
 class DnsProbe:
-    """Decides whether a failed look-up is our fault.
+    """Decides whether a failed look-up is this machine's fault.
 
-    It is ours if no descriptor is left, or if the name of the probe does not resolve either.
+    It is if no descriptor is left, or if the name of the probe does not resolve either.
 
     `name` is a name that always resolves. Without one, a failed look-up is the endpoint's. The result is cached.
     If any other name resolved after this one failed, the name servers work and this name is wrong.
@@ -54,7 +54,7 @@ class DnsProbe:
         self._failing_since: float | None = None
 
     async def find_local_cause(self, failure: Failure) -> str | None:
-        """Why the failure is ours. None if it is the endpoint's."""
+        """Why the failure is this machine's. None if it is the endpoint's."""
         if failure.kind is not OutcomeKind.DNS:
             return None
         if not _can_open(DESCRIPTORS_PER_LOOKUP):

@@ -39,13 +39,13 @@ from streams.core.webhooks.auth import basic_credentials
 from streams.outage import Outage
 
 MAX_HEAD_BYTES = 16 * 1024
-# More addresses of a name are not tried: each has its share of the attempt's time.
+# Further addresses of a name are not tried: all share the attempt's time.
 MAX_ADDRESSES = 3
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?(?:\r\n|$)")
 
 
 class ProxyRefused(ProxyFailed):
-    """The proxy does not connect to this endpoint, and may connect to others."""
+    """The proxy refuses this endpoint only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class ProxiedConnector(GuardedConnector):
         """What the proxy is to connect to: the name itself if the proxy resolves it, otherwise checked addresses."""
         if self._proxy.resolves_names:
             address = literal_address(req.host)
-            # A dot at the end would lead around a filter of names.
+            # A trailing dot would bypass a filter of names.
             return [self._check(req, address) if address else req.host.rstrip(".").lower()]
         try:
             results = await self._resolve_host(req.host, req.url.port or 0)
@@ -186,7 +186,7 @@ class ProxiedConnector(GuardedConnector):
                 status = await tunnel.status
         except TimeoutError:
             if self._response_count > earlier_count:
-                # The proxy responds to other attempts: it waits for this endpoint.
+                # The proxy responds to other attempts, so it is this endpoint that does not.
                 raise
             raise ProxyFailed(None, "did not respond in time") from None
         self._response_count += 1
@@ -218,7 +218,7 @@ class ProxiedConnector(GuardedConnector):
 
 
 class _Tunnel(asyncio.Protocol):
-    """Sends CONNECT, and reads the head of the response. `early_bytes` are those that came behind it."""
+    """Sends CONNECT, and reads the head of the response. `early_bytes` came after the head."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request: bytes) -> None:
         self._request = request

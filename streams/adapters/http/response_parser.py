@@ -22,7 +22,7 @@ _FRAMING_HEADERS = {"content-length", "transfer-encoding"}
 
 
 class EndlessResponse(Exception):
-    """The endpoint sent headers or interim responses without end."""
+    """The endpoint sent endless headers or interim responses."""
 
 
 class InvalidResponse(Exception):
@@ -32,7 +32,7 @@ class InvalidResponse(Exception):
 class EndpointConnection(ResponseHandler):
     """One connection, with one request at a time. llhttp (httptools) parses the responses.
 
-    `opened_at` is when it was opened, `certificate_ends_at` when its certificate ends, if that is soon.
+    `opened_at` is when it was opened, `certificate_ends_at` when its certificate expires, if that is soon.
     `received_bytes` counts the bytes that arrived since its last request.
     """
 
@@ -86,7 +86,8 @@ class EndpointConnection(ResponseHandler):
         if self.transport is None:
             self._response.set_exception(ServerDisconnectedError())
         elif self._should_close:
-            # Not a response to a request that was not sent yet (RFC 9112 §9.2). It is dropped: none would follow.
+            # Not a response to a request that was not sent yet (RFC 9112 §9.2). It is dropped; no response to the next
+            # request would follow.
             self._fail(InvalidResponse("the endpoint sent something before the request"))
         else:
             self._writes.add(self.transport, request)

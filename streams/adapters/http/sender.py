@@ -24,7 +24,7 @@ from streams.core.webhooks.url import url_errors
 
 TIMEOUT_SECONDS = 10.0
 # No attempt begins on an older connection: with the default timeout, none is used after 60 seconds, with the longest of
-# a webhook after 80. It does not depend on the timeout, so that connections are kept alive with any.
+# a webhook after 80. It does not depend on the timeout, so keep-alive works with every timeout.
 CONNECTION_LIFE_SECONDS = 50.0
 MAX_CACHED_TARGETS = 1024
 # In use and idle together. The limit of open files may lower it.

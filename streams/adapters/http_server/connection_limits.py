@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class ConnectionLimits:
     """Limits of an HTTP server's connections. Sizes count bytes as the client sends them, times are seconds.
 
-    `reserve` further connections are accepted, so that the code that refuses a request knows whose it is.
+    `reserve` more connections are accepted, so that refused requests can be counted for their client.
     """
 
     connections: int = 500

@@ -189,7 +189,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         raise ValueError(refusal.title)
 
     def _start_part(self, part: _Part, seconds: float | None) -> None:
-        """Start the timer in which the client must send the rest of this part."""
+        """Limit the time in which the client must send the rest of this part."""
         self._part, self._part_bytes = part, 0
         if self._read_timer is not None:
             self._read_timer.cancel()
@@ -204,7 +204,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._refuse(refusals.TIMEOUT)
 
     def _limit_write(self) -> None:
-        """Start the timer in which the client must read the sent data. At its end the memory is freed."""
+        """Start the timer in which the client must read the sent data. After that the connection is closed, and its
+        memory freed.
+        """
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.limits.write_seconds, self._abort_slow_reader)
 

@@ -11,7 +11,7 @@ from streams.ids import new_id
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a connection is closed: `reason` is the metric's label, the rest is a problem of RFC 9457."""
+    """Why a connection is closed: `reason` is the metric's label; the other fields make an RFC 9457 problem."""
 
     reason: str
     status: HTTPStatus

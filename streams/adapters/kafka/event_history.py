@@ -23,7 +23,7 @@ REQUEST_SECONDS = 10.0
 # A portion that takes longer ends early.
 MAX_PORTION_SECONDS = 2.0
 MAX_PORTION_BYTES = 4 * 1024 * 1024
-# Another leader's clock may be behind, so a record of the period may come after one that is later.
+# Leaders' clocks differ, so a record of the period may come after a later one.
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 Bounds = Mapping[int, tuple[int, int]]
@@ -52,7 +52,7 @@ class KafkaEventHistory:
                 return Period((), None)
             starts, ends = self._first_offsets(consumer, since, bounds), self._first_offsets(consumer, until, bounds)
             ranges = tuple(
-                # The embedded broker knows no times, so the period is all that it has.
+                # The embedded broker has no append times, so the period is everything.
                 OffsetRange(number, starts.get(number, low), ends.get(number, high))
                 for number, (low, high) in bounds.items()
             )
@@ -64,7 +64,7 @@ class KafkaEventHistory:
     def _first_offsets(self, consumer: Consumer, at: datetime, bounds: Bounds) -> dict[int, int]:
         """The first offset of each partition that was appended then or later; the partition's end if there is none.
 
-        Partitions of a broker that knows no times are left out.
+        Omits partitions of a broker without append times.
         """
         offsets = self._offsets_for_time(consumer, ceil(at.timestamp() * 1000), bounds)
         end_partitions = [number for number, offset in offsets.items() if offset == OFFSET_END]
@@ -84,7 +84,9 @@ class KafkaEventHistory:
         return {answer.partition: int(answer.offset) for answer in answers}
 
     def _oldest_append_time(self, consumer: Consumer, bounds: Bounds) -> datetime | None:
-        """The append time of the oldest record. Where retention has deleted some, of the latest partition to begin."""
+        """The append time of the oldest record. If retention has deleted some, the latest first record of a partition
+        counts.
+        """
         start_offsets = {number: low for number, (low, _) in bounds.items()}
         first_times: dict[int, datetime] = {}
         for message in self._messages(consumer, start_offsets, time.monotonic() + REQUEST_SECONDS):

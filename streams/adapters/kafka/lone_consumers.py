@@ -1,4 +1,4 @@
-"""Open a consumer for one look at a topic, without a group."""
+"""Open a consumer without a group, for a single read of a topic."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

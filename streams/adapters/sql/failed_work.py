@@ -23,7 +23,7 @@ class SqlFailedWork(SqlStorage):
         upsert = statement.on_conflict_do_update(index_elements=[_columns.kind, _columns.work_id], set_=changes)
         async with self._database.transaction() as connection:
             await connection.execute(upsert)
-            # Work that failed in a process that has ended since may have succeeded in another one.
+            # Work that failed in a process that is gone may have succeeded in another.
             is_over = _columns.last_failed_at < failure.last_failed_at - FAILING_PERIOD
             await connection.execute(delete(failed_work).where(is_over))
 
@@ -31,7 +31,7 @@ class SqlFailedWork(SqlStorage):
         async with self._database.transaction() as connection:
             await connection.execute(delete(failed_work).where(_columns.kind == kind, _columns.work_id == work_id))
 
-    async def newest(self, limit: int) -> Sequence[FailedWork]:
+    async def list_newest(self, limit: int) -> Sequence[FailedWork]:
         """The work whose last failure is newest, newest first."""
         query = select(failed_work).order_by(_columns.last_failed_at.desc(), _columns.kind, _columns.work_id)
         rows = await self._database.rows(query.limit(limit))

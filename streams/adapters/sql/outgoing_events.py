@@ -24,7 +24,7 @@ class OutgoingEventWriter:
         self._codec = codec
 
     async def store(self, connection: AsyncConnection, events: Sequence[tuple[Event, datetime]]) -> None:
-        """Store events, each with the time that orders it among the others. A stored event does not change."""
+        """Store events, each with the time that decides its place in the order. A stored event does not change."""
         if not events:
             return
         rows = [

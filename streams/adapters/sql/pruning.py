@@ -56,12 +56,12 @@ class SqlPruning:
         async with self._database.transaction() as connection:
             started_at = time.monotonic()
             await _prefer_indexes(connection, is_in_order=True)
-            ages = await kind.delete(connection, kind, kind.oldest_rows(cutoff, limit, since))
+            ages = await kind.delete(connection, kind, kind.select_oldest(cutoff, limit, since))
             seconds = time.monotonic() - started_at
         reached_at = kind.to_time(max(ages)) if ages and kind.is_in_order else None
         return PruneResult(len(ages), reached_at, seconds)
 
-    async def oldest(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
+    async def oldest_time(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
         kind = _KINDS[prunable]
         query = select(func.min(kind.age)).where(kind.is_old(cutoff, None))
         moment = await self._database.scalar(query)
@@ -172,7 +172,7 @@ class _Kind(NamedTuple):
             is_old_row &= self.age >= self.to_column(since)
         return is_old_row if self.where is None else is_old_row & self.where
 
-    def oldest_rows(self, cutoff: datetime, limit: int, since: datetime | None) -> Select[Any]:
+    def select_oldest(self, cutoff: datetime, limit: int, since: datetime | None) -> Select[Any]:
         query = select(*self.keys).where(self.is_old(cutoff, since)).limit(limit)
         return query.order_by(self.age) if self.is_in_order else query
 

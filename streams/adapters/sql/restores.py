@@ -1,4 +1,4 @@
-"""What a restore reads and writes in the database itself. A command uses it, so it waits for each query."""
+"""The reads and writes of a restore in the database itself. Only a command uses it, so its queries block."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -81,7 +81,7 @@ class SqlRestores:
         )
 
     def save_progress(self, progress: RestoreProgress) -> None:
-        """Store the progress, instead of that of any other restore."""
+        """Store the progress, and replace any other restore's."""
         with connection_to(self._url) as connection:
             connection.execute(delete(restores))
             connection.execute(
@@ -100,8 +100,8 @@ class SqlRestores:
         with connection_to(self._url) as connection:
             connection.execute(delete(leases))
 
-    def results(self, progress: RestoreProgress) -> Mapping[str, int]:
-        """What became of a restore, by counts of the rows."""
+    def count_results(self, progress: RestoreProgress) -> Mapping[str, int]:
+        """The results of a restore, as counts of rows."""
         queries = {
             "deliveries_for_readers": select(func.count()).select_from(deliveries).where(IS_HELD_FOR_READERS),
             "webhooks_deleted_again": select(func.count())

@@ -1,1 +1,1 @@
-"""Accounts, who may use them, their launches and their mails."""
+"""Accounts, their users and keys, their launches and their mails."""

@@ -107,7 +107,7 @@ class Caller:
 
     @property
     def sender(self) -> str:
-        """Whose keys of idempotency a request's is among: an operator has some for each account it acts for."""
+        """The owner of the request's idempotency keys: an operator has separate ones for each account."""
         return f"{self.actor} {self.account_id}" if self.is_operator and self.account_id else self.actor
 
 

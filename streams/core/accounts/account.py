@@ -18,7 +18,7 @@ class Account:
     """A customer of the platform. `emails` receive its notifications, `plan_limit` is in launches a month.
 
     With `weekly_digest`, a weekly mail reminds of dead letters while there are any. `muted_mails` are the kinds of
-    notices that it gets no mail about; a newer release may know more.
+    notices that are not mailed; a newer release may know more.
     """
 
     id: str
@@ -67,9 +67,9 @@ class AttemptDetails:
 class DeliveryDetails:
     """A delivery with its body and its newest attempts, oldest first.
 
-    The body and the attempts come from different topics. The body is what the newest attempt sent, or what the first
-    one would send. It is None until it is stored, and after retention.
-    `earlier_cursor` is where the list of attempts continues; None when `attempts` has all of them.
+    The body and the attempts come from different topics. The body is the one that the newest attempt sent, or that the
+    first one would send. It is None until it is stored, and after retention. `earlier_cursor` is where the list of
+    attempts continues; None when `attempts` has all of them.
     """
 
     delivery_state: DeliveryState
@@ -94,10 +94,9 @@ class DeliveryFilter:
     """A filter of deliveries; None means any. `reason` is why a delivery is held or dead.
 
     `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. `outcome` and `status_class` (4 for
-    4xx) select deliveries with an attempt that failed in this way. `without_tests` leaves out deliveries that are never
-    sent again: those of test events and of events of erased learners.
-    `metadata` is one pair of the event's metadata, `short_id` the first part of the delivery's id. The list is newest
-    first, and a page begins after the row `after`.
+    4xx) select deliveries with an attempt that failed in this way. `without_tests` omits deliveries that are never sent
+    again: of test events, and of erased learners. `metadata` is one pair of the event's metadata, `short_id` the first
+    part of the delivery's id. The list is newest first, and a page begins after the row `after`.
     """
 
     account_id: str | None = None
@@ -137,10 +136,10 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen.
+    """How many deliveries match a filter, across how many webhooks, and when the oldest and the newest were first seen.
 
     `undeliverable_count` counts the deliveries of deleted webhooks, which cannot be sent. With `is_capped` there are
-    more, and the numbers are those of the oldest.
+    more, and the numbers cover only the oldest ones.
     """
 
     count: int = 0

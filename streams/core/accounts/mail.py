@@ -9,14 +9,14 @@ from typing import Any
 # The waits after the first attempts; then every hour, for about three days.
 RETRY_WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
 MAX_RETRY_WAIT = timedelta(hours=1)
-MAX_ATTEMPTS = 75
-# Notices of one kind to an account within this time share one mail, which leaves this long after the first.
+MAX_MAIL_ATTEMPTS = 75
+# Notices of one kind to an account within this time share one mail, which is sent this long after the first.
 PAUSE_GROUPING_WINDOW = timedelta(minutes=1)
 MAX_GROUPED_MAILS = 500
 
 
 class MailKind(StrEnum):
-    """What a mail is about."""
+    """The kind of a mail."""
 
     FAILING = "failing"
     PAUSED = "paused"
@@ -59,9 +59,9 @@ class Mail:
     mails have its id in `sent_with`.
 
     `webhook_id` is empty for a sign-in and for launches. `details` of a sign-in: email, and as ciphertext the token of
-    its link and its code; of launches: month, percent, launches, limit; of another notice: url, description, and what
-    its kind has of reason, deleted, pausedAt, failures, since, lastAt, lastStatus, lastMessage, count, reminder, held,
-    probeAt, until. Absent values are left out; times are strings.
+    its link and its code; of launches: month, percent, launches, limit; of another notice: url, description, and,
+    depending on its kind, reason, deleted, pausedAt, failures, since, lastAt, lastStatus, lastMessage, count, reminder,
+    held, probeAt, until. Absent values are left out; times are strings.
     """
 
     id: str
@@ -98,6 +98,6 @@ class RenderedMail:
 
 def next_due_at(tries: int, now: datetime) -> datetime | None:
     """When to try again after this many attempts; None to give up."""
-    if tries >= MAX_ATTEMPTS:
+    if tries >= MAX_MAIL_ATTEMPTS:
         return None
     return now + (RETRY_WAITS[tries - 1] if tries <= len(RETRY_WAITS) else MAX_RETRY_WAIT)

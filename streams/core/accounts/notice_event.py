@@ -10,7 +10,7 @@ from streams.core.limits import MAX_TEXT_CHARACTERS
 from streams.core.text import shorten
 from streams.core.webhooks.url import without_query
 
-# The type of the event of each notice, and the values that it has besides those of the notice.
+# The event type of each notice, and the values that only the event has.
 _TYPES: Mapping[MailKind, tuple[str, Mapping[str, Any]]] = {
     MailKind.FAILING: ("webhook.failing", {}),
     MailKind.PAUSED: ("webhook.paused", {"pausedHours": 0}),
@@ -20,8 +20,8 @@ _TYPES: Mapping[MailKind, tuple[str, Mapping[str, Any]]] = {
     MailKind.SECRET_ENDING: ("webhook.secret.ending", {}),
     MailKind.CERTIFICATE_ENDING: ("webhook.certificate.ending", {}),
 }
-# The details of a mail that its event has, each with its name there. Not the endpoint's message, which may name a
-# learner.
+# The details that an event takes from its mail, with their names in the event. Not the endpoint's message, which may
+# name a learner.
 _FIELDS: Mapping[MailKind, Mapping[str, str]] = {
     MailKind.FAILING: {"failures": "failures", "since": "since", "lastStatus": "lastStatus"},
     MailKind.PAUSED: {

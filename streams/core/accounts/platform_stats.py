@@ -1,4 +1,4 @@
-"""The figures that an operator sees on all accounts."""
+"""The figures of all accounts, for an operator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

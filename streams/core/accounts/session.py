@@ -67,7 +67,7 @@ class Session:
 
     `proved_email` is the address that the person proved to have, by a mail or by a provider. A session needs it to
     choose between the accounts of that address. `email` is for display: it was only typed. `address` and `user_agent`
-    are those of the sign-in. An operator has an account while looking at it. `account_ids` are the accounts to choose
+    come from the sign-in. An operator has an account while looking at it. `account_ids` are the accounts to choose
     from, if a provider names them.
     """
 

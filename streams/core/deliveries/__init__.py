@@ -1,1 +1,1 @@
-"""Deliveries: their attempts, their retries, and what becomes of them."""
+"""Deliveries: their attempts, retries and states."""

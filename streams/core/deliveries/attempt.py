@@ -29,9 +29,9 @@ class Attempt(NamedTuple):
     `tier` is the name of its wait, and `waits` is how often it waits there before the next attempt.
 
     The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
-    `webhook_version` is the version of the webhook that was read, and `fields` are those that its settings chose; None
-    means that the whole body was sent. `pause_id` is the pause that it probes, if it is a probe.
-    `certificate_ends_at` is when the endpoint's certificate ends, if that is soon.
+    `webhook_version` is the webhook's version at the attempt, and `fields` are the sent fields; None means the whole
+    body. `pause_id` is the pause that it probes, if it is a probe. `certificate_ends_at` is when the endpoint's
+    certificate expires, if that is soon.
     """
 
     account_id: str

@@ -43,7 +43,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """The next attempt is due after the tier's wait, or after several of them: the delivery's `waits_left`, and one."""
+    """The next attempt is due after the tier's wait, which is repeated `waits_left` times."""
 
     tier: Tier
     delivery: Delivery
@@ -67,7 +67,7 @@ class UsePrimary:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """No request is sent until the webhook can take it."""
+    """No request is sent until the webhook can receive it."""
 
     delivery: Delivery
     next_step = NextStep.HELD
@@ -85,7 +85,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class EndTest:
-    """A test that failed: nothing follows."""
+    """A failed test: nothing follows."""
 
     next_step = NextStep.FAILED
 
@@ -139,13 +139,12 @@ def decide_before_attempt(
     """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
     - A delivery that would wait too long for its endpoint is held for this `hold_reason`, whatever its webhook's state.
-    - A delivery of a pull webhook is held until a reader pulls it; no request is ever sent.
-    - A test is sent even to a paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`.
-    - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
-    - A probe of an automatic pause is sent. One that cannot be, or whose pause is over, is held in that pause again.
-    - A delivery whose fallback URL was removed continues as if there had been none: with the remaining attempts at the
-      primary endpoint, or else as a dead letter.
-    - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
+    - A delivery of a pull webhook is held until a reader pulls it; no request is ever sent. - A test is sent even to a
+    paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`. - A paused webhook's deliveries are held;
+    during an automatic pause they go to the fallback URL, if there is one. - A probe of an automatic pause is sent. A
+    probe that cannot be sent, or whose pause is over, is held in that pause again. - A delivery whose fallback URL was
+    removed continues as if it had never existed: with the remaining attempts at the primary endpoint, or else as a dead
+    letter. - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
 
     `schedule` is the deployment's.
     """
@@ -211,7 +210,7 @@ def judge_attempt(
 ) -> tuple[Attempt, Decision]:
     """Judge the result of an attempt. Returns the attempt as it is recorded, and what follows it.
 
-    `schedule` is the deployment's, `timeout_seconds` what the attempt had.
+    `schedule` is the deployment's, `timeout_seconds` the attempt's.
     """
     webhook = target.webhook
     outcome = judge(result, ended_at, timeout_seconds)

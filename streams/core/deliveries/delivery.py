@@ -31,7 +31,7 @@ class State(StrEnum):
     DELIVERED = "delivered"
     DEAD = "dead"
     DISCARDED = "discarded"
-    # A test that failed, which nobody has to act on.
+    # A failed test; nobody has to act on it.
     FAILED = "failed"
 
 
@@ -83,8 +83,8 @@ class Delivery(NamedTuple):
     `target_attempt` is its number, from 1, within the target. A delivery that goes to the fallback endpoint keeps the
     number of attempts at the primary endpoint in `primary_attempts`. (generation, step) orders the records of one
     delivery. `subscriptions_position` is how far the record's writer had read `subscriptions`. `waits_left` counts the
-    further waits in the same tier before the attempt is due. A held delivery has the pause that it is held in; without
-    a `hold_reason`, `pause_id` is the pause that it probes.
+    further waits in the same tier before the attempt is due. `pause_id` is the pause that holds the delivery; without a
+    `hold_reason`, it is the pause that the delivery probes.
     """
 
     account_id: str

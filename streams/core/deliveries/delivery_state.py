@@ -141,7 +141,7 @@ def recorded_event(delivery: Delivery) -> RecordedEvent:
 
 
 def strip_details(entry: RecordedValue) -> RecordedValue:
-    """The entry without text from outside, so that any database can store it."""
+    """The entry without external text, so that any database can store it."""
     if not isinstance(entry.value, Attempt):
         return entry
     message = f"({entry.value.outcome}; the details could not be stored)"

@@ -1,4 +1,4 @@
-"""Held deliveries: what happens to them after a pause, and how many are released at once."""
+"""Held deliveries: the choice after a pause, and how many are released at once."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ class HeldChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeldDelivery:
-    """A held delivery of a webhook that can take it, and the choice for it.
+    """A held delivery of a webhook that can receive it, and the choice for it.
 
     `is_unacknowledged` means that no reader acknowledged it in time, or before its temporary webhook ended.
     """
@@ -36,9 +36,9 @@ class HeldDelivery:
 
 @dataclass(frozen=True, slots=True)
 class PulledWebhook:
-    """A webhook with deliveries that wait for readers. It may have got a URL, or have been deleted, meanwhile.
+    """A webhook with deliveries that wait for readers. It may meanwhile have a URL, or be deleted.
 
-    `enabled_at` is the end of its newest pause. None of its deliveries has waited since before `oldest_at`. `has_ended`
+    `enabled_at` is the end of its newest pause. None of its deliveries began to wait before `oldest_at`. `has_ended`
     means that it was temporary, and is deleted.
     """
 
@@ -85,7 +85,7 @@ class ReleaseWindow:
     backoff_seconds: float = 0.0
 
     def adapt(self, attempted_count: int, held_again_count: int) -> "ReleaseWindow":
-        """The window after the results of some released deliveries are known."""
+        """The window after these results of released deliveries."""
         if held_again_count:
             return ReleaseWindow(
                 max(1, self.size // 2), 0, min(MAX_BACKOFF_SECONDS, max(1.0, 2 * self.backoff_seconds))

@@ -13,7 +13,7 @@ PAYLOAD_WAIT = timedelta(seconds=60)
 
 
 class JobKind(StrEnum):
-    """What is done with each delivery."""
+    """The action on each delivery."""
 
     # Dead letters, or deliveries that wait in a tier.
     RETRY = "retry"
@@ -66,7 +66,7 @@ class Job:
         return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_fully_read
 
     @property
-    def no_longer_matched(self) -> int:
+    def unmatched_count(self) -> int:
         """How many other deliveries changed first: sent again by a person, erased, or deleted by retention."""
         return max(0, self.total - self.done - self.failed) if self.status is JobStatus.FINISHED else 0
 
@@ -92,7 +92,7 @@ class Job:
 
     @property
     def waits_until(self) -> datetime | None:
-        """Until when deliveries of its period may be stored late, so that a replay goes on. None for another job."""
+        """The time until which deliveries of a replay's period may still be stored. None for another job."""
         is_running = self.finished_at is None and self.kind is JobKind.REPLAY
         return self.filter.until + MIN_EVENT_AGE if is_running and self.filter.until else None
 
@@ -104,7 +104,7 @@ class Job:
         return self.waits_until is None or now >= self.waits_until
 
     def has_given_up(self, now: datetime) -> bool:
-        """Whether the job no longer waits for payloads that are not stored."""
+        """Whether the job stops waiting for missing payloads."""
         return now - self.created_at >= PAYLOAD_WAIT
 
     def with_progress(self, count: int, reached_at: datetime) -> "Job":

@@ -14,8 +14,8 @@ from streams.core.webhooks.webhook import Webhook
 class Lease(NamedTuple):
     """A reader's time for one delivery, which is at its `delivery.attempt`. `began_at` is when it was pulled.
 
-    `until` is its end; after that, or when the reader gave it back, the next reader may pull the delivery. The body is
-    there in a new lease only.
+    `until` is its end; after that, or when the reader gave it back, the next reader may pull the delivery. Only a new
+    lease has the body.
     """
 
     delivery: Delivery
@@ -33,7 +33,7 @@ _MESSAGES = {
 def attempt_of_lease(
     lease: Lease, webhook: Webhook, outcome: OutcomeKind, ended_at: datetime, message: str | None = None
 ) -> Attempt:
-    """The attempt that a lease is for people: who pulled it is not known, so it has no request and no response."""
+    """The attempt that represents a lease. The reader is unknown, so it has no request and no response."""
     delivery = lease.delivery
     return Attempt(
         account_id=delivery.account_id,
@@ -65,9 +65,11 @@ def attempt_of_lease(
 
 
 class Leased(NamedTuple):
-    """What a pull found: new leases, and the leases of the same deliveries that ended without an acknowledgement.
+    """The result of a pull: new leases, and earlier leases of the same deliveries that ended without an
+    acknowledgement.
 
-    `failed_rows` cannot be read. `allowed_at` is when the webhook's rate allows the next one, if it allows none now.
+    `failed_rows` cannot be read. `allowed_at` is when the webhook's rate allows the next delivery; None if it allows
+    one now.
     """
 
     leases: Sequence[Lease] = ()

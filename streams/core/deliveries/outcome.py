@@ -47,11 +47,11 @@ RESPONSE_KINDS = frozenset(
 # A reader of a pull webhook had the delivery: no request was sent.
 LEASE_KINDS = frozenset({OutcomeKind.NOT_ACKNOWLEDGED, OutcomeKind.LEASE_ENDED})
 
-# Outcomes that an outage of our own network causes; an endpoint that responds never has one of these.
+# Outcomes that an outage of this deployment's network causes; a response never has one of them.
 NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT, OutcomeKind.PROXY_ERROR})
 
 
-# An account is told of a certificate of an endpoint that ends within this time.
+# Accounts are notified of certificates that expire within this time.
 CERTIFICATE_ENDING_DELAY = timedelta(days=14)
 
 
@@ -90,9 +90,10 @@ def truncate_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no complete response. `detail` is the network's own message, `partial_response` what arrived.
+    """Why there is no complete response. `detail` is the network's own message, `partial_response` is the part that
+    arrived.
 
-    `message` is for a person, where the endpoint is not at fault; without one the kind decides.
+    `message` is for a person, if the endpoint is not at fault; by default the kind decides it.
     """
 
     kind: OutcomeKind

@@ -10,9 +10,9 @@ from streams.core.events.event_filter import METADATA_FIELD
 def render_body(body: bytes, fields: Sequence[str] | None) -> bytes:
     """The bytes to send for an event's body; without `fields` these are the same bytes.
 
-    `fields` are paths in `data`, such as `sessionId` and `metadata.department`. The rest of `data` is left out; what is
-    outside `data` stays. The same body and fields always give the same bytes. Raises `InvalidRecord` for a body that is
-    not an event's.
+    `fields` are paths in `data`, such as `sessionId` and `metadata.department`. The rest of `data` is omitted;
+    everything outside `data` stays. The same body and fields always give the same bytes. Raises `InvalidRecord` for a
+    body that is not an event's.
     """
     if fields is None:
         return body
@@ -21,7 +21,7 @@ def render_body(body: bytes, fields: Sequence[str] | None) -> bytes:
         payload["data"] = _select(payload["data"], frozenset(fields))
         return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        # Without its reason: it may quote what must not be sent.
+        # Without the reason, which may quote data that must not be sent.
         raise InvalidRecord(f"the event's body has no `data` to choose fields of ({type(error).__name__})") from None
 
 

@@ -19,8 +19,8 @@ class Request(NamedTuple):
     """One POST.
 
     The body is sent as it is, so that its signature is valid; `private_names` names the customer's own headers.
-    `timeout_seconds` is the webhook's own timeout, `kept_body_bytes` what is kept of the response.
-    `secrets` are masked in the response beside the customer's own headers. `account_id` is whose turn it takes.
+    `timeout_seconds` is the webhook's own timeout, `kept_body_bytes` the limit for the stored part of the response.
+    `secrets` are masked in the response beside the customer's own headers. It takes the turn of `account_id`.
     """
 
     url: str
@@ -70,7 +70,7 @@ def _mask_text(text: str, secret: str) -> str:
 
 
 def _mask_bytes(text: bytes, secret: bytes) -> bytes:
-    """Mask a secret, and its beginning at the end of a text, which may be cut there."""
+    """Mask a secret, also if the end of the text cuts it."""
     text = text.replace(secret, MASK.encode())
     beginning = secret[:MIN_SECRET_CHARACTERS]
     start = text.find(beginning)
@@ -99,7 +99,7 @@ def build_request(
     fields: Sequence[str] | None = None,
     user_agent: str = USER_AGENT,
 ) -> Request:
-    """Build the request of one attempt, signed by the platform's scheme and by Standard Webhooks.
+    """Build the request of one attempt, signed with both the platform's scheme and Standard Webhooks.
 
     `secrets` are oldest first. During a rotation the platform's header has the old secret's signature and
     `<header>-Next` the new one's; Standard Webhooks has both. `timestamp` is in Unix seconds. A customer's header

@@ -56,7 +56,7 @@ class Schedule:
         return is_multiple or any(wait == own_tier.wait for own_tier in self.tiers)
 
     def waits_for(self, tier: Tier) -> tuple[Tier, int]:
-        """The tier in which a record waits for `tier.wait`, and how often. It differs if the tiers have changed."""
+        """The tier in which a record waits for `tier.wait`, and how often; another one if the tiers have changed."""
         wait = tier.wait
         if (own_tier := next((own_tier for own_tier in self.tiers if own_tier.wait >= wait), None)) is not None:
             return own_tier, 1

@@ -16,7 +16,7 @@ def make_secret(key: bytes) -> str:
 
 
 def parse_secret(text: str) -> str:
-    """The secret of a text, as `make_secret` writes it. Raises ValueError for what is none."""
+    """The secret of a text, as `make_secret` writes it. Raises ValueError for anything else."""
     if not text.startswith(SECRET_PREFIX):
         raise ValueError(f"must begin with {SECRET_PREFIX}")
     return make_secret(base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True))

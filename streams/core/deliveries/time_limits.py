@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from streams.core.deliveries.decision import TEST_EXPIRY
 
 MAX_ATTEMPT_SECONDS = 60.0
-# Stages that make no attempt need as long to finish what they have begun.
+# Stages without attempts need this long to finish their work.
 MIN_DRAIN_SECONDS = 12.0
-# At a stop of `deliver`: what ends within this time is committed before the partitions go to another process.
+# At a stop of `deliver`: attempts that end within this time are committed before the partitions go to another process.
 REQUESTS_DRAIN_SECONDS = 1.5
 # Until then requests go on without their partitions, so that their attempts are recorded. Longer ones are cut off.
 DELIVER_DRAIN_SECONDS = 5.0

@@ -28,7 +28,7 @@ class HashKey(NamedTuple):
 
 
 class ErasureTombstone(NamedTuple):
-    """The end of an erasure: what was erased until `erased_at` is on no topic any more."""
+    """The end of an erasure: no topic has data from before `erased_at` any more."""
 
     account_id: str
     learner_hash: str
@@ -66,7 +66,7 @@ def encode_hash_key(ciphertext: str) -> bytes:
 
 
 def encode_version(erased_at: datetime) -> tuple[str, bytes]:
-    """The header of a tombstone, with which it ends no later erasure of the learner."""
+    """The header of a tombstone, which protects a later erasure of the same learner."""
     return VERSION_HEADER, str(to_microseconds(erased_at)).encode()
 
 

@@ -98,7 +98,7 @@ class ErasuresTable(CompactedTable):
         return from_microseconds(newest) if newest else None
 
     def has_erasures(self, account_id: str) -> bool:
-        """Whether a learner of the account may have been erased. A wrong Yes is rare, and costs one hash."""
+        """Whether a learner of the account may have been erased. A false positive is rare, and costs one hash."""
         return bool(self._account_marks[hash(account_id) % _ACCOUNT_MARKS])
 
     def time_of(self, hashed_learner: bytes) -> datetime | None:
@@ -125,7 +125,7 @@ class ErasuresTable(CompactedTable):
         self.ciphertexts[hash_key.id] = hash_key.ciphertext
 
     def apply_erasure(self, offset: int, erased: ErasedLearner) -> None:
-        """Apply an erasure. An older one is ignored, and the learner's last one must be written again."""
+        """Apply an erasure. An older one is ignored, and the newest must be written again."""
         name, digest = erasure_key(erased.account_id, erased.learner_hash), bytes.fromhex(erased.learner_hash)
         self._note_read(offset, name)
         self._used_key_ids.add(erased.hash_key_id)

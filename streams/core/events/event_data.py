@@ -158,52 +158,59 @@ class Field:
     is_required: bool = True
 
 
-_METADATA = {"metadata": Field(_PAIRS, is_required=False)}
-_SESSION = {
+_METADATA_FIELD = {"metadata": Field(_PAIRS, is_required=False)}
+_SESSION_FIELDS = {
     "sessionId": Field(_ID),
     "packageId": Field(_ID),
     "dispatchId": Field(_ID, is_required=False),
     "learnerId": Field(_TEXT),
 }
 # Every event of a session ends with these.
-_SESSION_TAIL = {"sequence": Field(_COUNTER, is_required=False), **_METADATA}
-_SCORE = {
+_LAST_SESSION_FIELDS = {"sequence": Field(_COUNTER, is_required=False), **_METADATA_FIELD}
+_SCORE_FIELDS = {
     "scoreRaw": Field(_NUMBER, is_required=False),
     "scoreMin": Field(_NUMBER, is_required=False),
     "scoreMax": Field(_NUMBER, is_required=False),
     "scoreScaled": Field(_SCALED, is_required=False),
 }
-_COMPLETION = _enum("completed", "incomplete", "not attempted", "unknown")
-_SUCCESS = _enum("passed", "failed", "unknown")
-_STATUSES = {"completionStatus": Field(_COMPLETION), "successStatus": Field(_SUCCESS)}
-_PREVIOUS = {
-    "previousCompletionStatus": Field(_COMPLETION, is_required=False),
-    "previousSuccessStatus": Field(_SUCCESS, is_required=False),
+_COMPLETION_STATUS = _enum("completed", "incomplete", "not attempted", "unknown")
+_SUCCESS_STATUS = _enum("passed", "failed", "unknown")
+_STATUS_FIELDS = {"completionStatus": Field(_COMPLETION_STATUS), "successStatus": Field(_SUCCESS_STATUS)}
+_PREVIOUS_STATUS_FIELDS = {
+    "previousCompletionStatus": Field(_COMPLETION_STATUS, is_required=False),
+    "previousSuccessStatus": Field(_SUCCESS_STATUS, is_required=False),
 }
 # Of every event about a webhook itself. A pull webhook has no URL.
-_WEBHOOK = {"webhookId": Field(_ID), "url": Field(_TEXT, is_required=False)}
+_WEBHOOK_FIELDS = {"webhookId": Field(_ID), "url": Field(_TEXT, is_required=False)}
 # Without the endpoint's message: it may name a learner, whose erasure would not find it here.
 _LAST_ATTEMPT = {"lastStatus": Field(_INTEGER, is_required=False)}
 EVENT_TYPE_FORM = r"[a-z.]{1,64}"
 EVENT_TYPES: dict[str, dict[str, Field]] = {
-    "session.launched": {**_SESSION, **_SESSION_TAIL},
-    "session.completed": {**_SESSION, **_STATUSES, **_SCORE, "totalTime": Field(_LENGTH), **_PREVIOUS, **_SESSION_TAIL},
-    "session.scored": {**_SESSION, **_SCORE, **_SESSION_TAIL},
+    "session.launched": {**_SESSION_FIELDS, **_LAST_SESSION_FIELDS},
+    "session.completed": {
+        **_SESSION_FIELDS,
+        **_STATUS_FIELDS,
+        **_SCORE_FIELDS,
+        "totalTime": Field(_LENGTH),
+        **_PREVIOUS_STATUS_FIELDS,
+        **_LAST_SESSION_FIELDS,
+    },
+    "session.scored": {**_SESSION_FIELDS, **_SCORE_FIELDS, **_LAST_SESSION_FIELDS},
     "session.ended": {
-        **_SESSION,
+        **_SESSION_FIELDS,
         "reported": Field(_enum("nothing", "partly", "completed")),
-        **_STATUSES,
-        **_SCORE,
+        **_STATUS_FIELDS,
+        **_SCORE_FIELDS,
         "totalTime": Field(_LENGTH, is_required=False),
         "lastCommitAt": Field(_MOMENT, is_required=False),
-        **_SESSION_TAIL,
+        **_LAST_SESSION_FIELDS,
     },
-    "session.reset": {**_SESSION, **_STATUSES, **_PREVIOUS, **_SESSION_TAIL},
+    "session.reset": {**_SESSION_FIELDS, **_STATUS_FIELDS, **_PREVIOUS_STATUS_FIELDS, **_LAST_SESSION_FIELDS},
     "package.updated": {
         "packageId": Field(_ID),
         "version": Field(_TEXT),
         "title": Field(_TEXT, is_required=False),
-        **_METADATA,
+        **_METADATA_FIELD,
     },
     "usage.threshold": {
         "period": Field(_MONTH),
@@ -211,9 +218,9 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "limit": Field(_INTEGER),
         "thresholdPercent": Field(_enum(80, 100)),
     },
-    "webhook.failing": {**_WEBHOOK, "failures": Field(_INTEGER), "since": Field(_MOMENT), **_LAST_ATTEMPT},
+    "webhook.failing": {**_WEBHOOK_FIELDS, "failures": Field(_INTEGER), "since": Field(_MOMENT), **_LAST_ATTEMPT},
     "webhook.paused": {
-        **_WEBHOOK,
+        **_WEBHOOK_FIELDS,
         "reason": Field(_enum("failures", "gone")),
         "pausedHours": Field(_enum(0, 24)),
         "failures": Field(_INTEGER, is_required=False),
@@ -221,13 +228,13 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "failingSince": Field(_MOMENT, is_required=False),
         **_LAST_ATTEMPT,
     },
-    "webhook.recovered": {**_WEBHOOK, "since": Field(_MOMENT)},
-    "webhook.deadletters": {**_WEBHOOK, "count": Field(_INTEGER), "since": Field(_MOMENT)},
-    "webhook.secret.ending": {**_WEBHOOK, "until": Field(_MOMENT)},
-    "webhook.certificate.ending": {**_WEBHOOK, "until": Field(_MOMENT)},
+    "webhook.recovered": {**_WEBHOOK_FIELDS, "since": Field(_MOMENT)},
+    "webhook.deadletters": {**_WEBHOOK_FIELDS, "count": Field(_INTEGER), "since": Field(_MOMENT)},
+    "webhook.secret.ending": {**_WEBHOOK_FIELDS, "until": Field(_MOMENT)},
+    "webhook.certificate.ending": {**_WEBHOOK_FIELDS, "until": Field(_MOMENT)},
 }
 FIELD_NAMES = frozenset(name for fields in EVENT_TYPES.values() for name in fields)
-# Events about a webhook itself, which this system publishes. No webhook gets one about itself.
+# Events about a webhook itself, which this system publishes. A webhook never gets one about itself.
 WEBHOOK_TYPES = frozenset(name for name in EVENT_TYPES if name.startswith("webhook."))
 # A webhook gets these only if it names them: a new type must not break a receiver that takes all types.
 OPT_IN_TYPES = frozenset({"session.ended", "session.reset"}) | WEBHOOK_TYPES

@@ -91,8 +91,7 @@ class EventFilter:
     text: str
     conditions: tuple[Condition, ...] = field(compare=False, repr=False)
 
-    @property
-    def value(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The filter as a person enters it."""
         value: dict[str, Any] = json.loads(self.text)
         return value
@@ -295,7 +294,7 @@ def _contradictions(event_filter: EventFilter) -> list[FieldError]:
 
 
 def _values_problem(by_operator: Mapping[str, Any]) -> str | None:
-    """Why no value that `eq` and `in` name meets all conditions on its field; None when one does."""
+    """Why no value of `eq` and `in` meets all conditions on its field; None if one does."""
     names = [operator for operator in (Operator.EQ, Operator.IN) if operator in by_operator]
     if not names:
         return None

@@ -29,9 +29,9 @@ def match(
 ) -> tuple[Sequence[Delivery], str | None]:
     """One delivery for each webhook that wants the event, or the reason why none does; a pull webhook's is held.
 
-    `appended_at` is the time of the event's record, and `position` is how far the webhooks were read.
+    `appended_at` is the time of the event's record, and `position` is how far the webhooks have been read.
     """
-    # An account may have a webhook for each of many packages: leave most of them out at once.
+    # An account may have a webhook for each of many packages: skip most of them at once.
     candidates = in_scope(webhooks, event)
     mismatches = [mismatch_in_scope(webhook, event) for webhook in candidates]
     recipients = [
@@ -41,7 +41,7 @@ def match(
     ]
     if not recipients:
         if not {None, MismatchReason.FILTER}.intersection(mismatches):
-            # A webhook that is out of scope may have come closer.
+            # A webhook out of scope may have passed more checks than the best one so far.
             mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
         return (), closest_mismatch(mismatches)
     subjects, digest = subjects_of_event(event), event_hash(body)
@@ -60,7 +60,7 @@ def match(
         )
         for webhook in recipients
     ]
-    # No request will be sent for a pull webhook's.
+    # A pull webhook's delivery makes no request.
     return [
         delivery if webhook.url else to_held_for_readers(delivery, webhook)
         for delivery, webhook in zip(deliveries, recipients, strict=True)

@@ -29,7 +29,7 @@ def format_trace_parent(trace_id: int, span_id: int, flags: int) -> str:
 
 
 class NonRecordingSpan(NamedTuple):
-    """A span when nobody collects spans: the spans after it have the same parent."""
+    """A span when no spans are collected: the next spans have the same parent."""
 
     trace_parent: str | None
 

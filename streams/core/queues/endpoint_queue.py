@@ -22,7 +22,7 @@ _SMOOTHING_FACTOR = 0.2
 
 
 class EndpointClass(StrEnum):
-    """What is known about an endpoint. All endpoints of a class share a part of the slots."""
+    """The classes of endpoints, by what is known about them. All endpoints of a class share a part of the slots."""
 
     HEALTHY = "healthy"
     NEW = "new"
@@ -42,7 +42,8 @@ class Priority(StrEnum):
 class EndpointQueue(Generic[Waiter]):
     """State of one endpoint. `in_flight` maps each waiter that has a slot to its start (seconds) and priority.
 
-    `slow_waiters` are those of more than a second, and `slow_slots` counts those that have moved to a slow slot.
+    `slow_waiters` are the ones in flight for more than a second, and `slow_slots` counts those that have moved to a
+    slow slot.
 
     `mean_response_seconds` is the moving average of response times. `last_activity_at` is the time of the last
     response, or of the first request to an idle endpoint. `overloaded_since` is when the wait at the end of the queue
@@ -136,13 +137,13 @@ class EndpointQueue(Generic[Waiter]):
         is_suspect = self.endpoint_class is EndpointClass.SUSPECT
         if not is_suspect and len(self.in_flight) < self.cap:
             return 0.0
-        # While no response comes, one takes at least this long.
+        # While no response comes, it takes at least this long.
         stalled_seconds = now - self.last_activity_at if self.in_flight else 0.0
         concurrency = max(1, len(self.in_flight)) if is_suspect else self.ceiling
         return self.waiting_count * max(self.mean_response_seconds or 0.0, stalled_seconds) / concurrency
 
     def has_rate_overload(self, now: float) -> bool:
-        """Whether the rate delays the newest waiter for too long; `now` is of the clock of rates."""
+        """Whether the rate delays the newest waiter for too long; `now` is in seconds on the rate clock."""
         if self.rate is None or not self.waiting_count:
             return False
         delay = max(self.used_until, now) - now + (self.waiting_count - self.rate.burst) / self.rate.per_second
@@ -151,7 +152,7 @@ class EndpointQueue(Generic[Waiter]):
     def has_lasting_overload(self, now: float, is_kept_back: bool) -> bool:
         """Whether the wait is too long; call it repeatedly, because only a lasting overload counts.
 
-        `is_kept_back`: its account gets no slot before its slow requests end.
+        `is_kept_back` means that its account gets no slot until its slow requests end.
         """
         if not is_kept_back and self.expected_delay(now) <= MAX_WAIT_SECONDS:
             self.overloaded_since = None

@@ -53,7 +53,7 @@ class FairQueue(Generic[Item]):
         """Take items until their costs reach `limit`, or no item is left.
 
         An item of an owner costs `cost(owner)`, 1 or more. An owner's turn ends when its costs reach `max_turn_cost`;
-        owners have as many turns as fit. An owner that is alone needs no turns.
+        owners have as many turns as fit. A single owner needs no turns.
         """
         items: list[Item] = []
         total_cost = 0

@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket, and a steady pace."""
+"""Rate limits: token buckets for single requests and for batches."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CATCH_UP_SECONDS = 0.5
 
 @dataclass(slots=True)
 class TokenBucket:
-    """A token bucket: `limit` requests a period, a minute by default, all at once if need be.
+    """A token bucket: `limit` requests a period, a minute by default, all at once if necessary.
 
     Times are seconds of a monotonic clock.
     """
@@ -28,7 +28,7 @@ class TokenBucket:
         return cls(limit, float(limit), now, period_seconds)
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Take tokens; False when there is none. Taking more than there are is a debt, which later tokens pay."""
+        """Take tokens; False if there is none. A larger number than available is a debt, which later tokens pay."""
         self.fill(now)
         if not self.has_token:
             return False
@@ -109,7 +109,7 @@ class Rate:
         return count
 
     def used_at_start(self, since: float) -> float:
-        """`used_until` if it is not known what was used before `since`: one is allowed, and no burst yet."""
+        """`used_until` if the use before `since` is unknown: one is allowed, but no burst yet."""
         return since + (self.burst - 1) / self.per_second
 
 
@@ -119,8 +119,8 @@ def seconds_to_send(count: int, per_second: float, concurrency: int, response_ms
 
 
 @dataclass(slots=True)
-class Pace:
-    """A pace of `per_second`, used in portions. Times are seconds of one clock."""
+class BatchTokenBucket:
+    """Tokens at `per_second`, taken by the batch. Times are seconds of one clock."""
 
     per_second: float
     used_until: float = 0.0

@@ -10,9 +10,9 @@ from streams.core.queues.endpoint_queue import EndpointQueue, Waiter
 class ReadyQueues(Generic[Waiter]):
     """The account with the fewest requests in flight goes first, and its queues take turns.
 
-    So an account with fewer never waits for more than one attempt of another. An account that waits alone may use the
-    whole share of the class. `in_flight` is how many requests of any class each account has; while an account's number
-    changes, it leaves the turns. `by_account` has the queues; it is empty most of the time.
+    So an account with fewer in flight never waits for more than one attempt by another account. An account that waits
+    alone may use the whole share of the class. `in_flight` is how many requests of any class each account has; while an
+    account's number changes, it leaves the turns. `by_account` has the queues; it is empty most of the time.
     """
 
     def __init__(self, in_flight: Mapping[str, int]) -> None:
@@ -45,7 +45,7 @@ class ReadyQueues(Generic[Waiter]):
         return True
 
     def next_account(self, kept_back: Set[str]) -> str | None:
-        """The account whose turn it is, of those that are not kept back; None if there is none."""
+        """The next account that is not kept back; None if there is none."""
         if not kept_back:
             return next(iter(self._turns[min(self._turns)])) if self._turns else None
         in_turn = (account_id for in_flight in sorted(self._turns) for account_id in self._turns[in_flight])
@@ -58,14 +58,16 @@ class ReadyQueues(Generic[Waiter]):
         return queue
 
     def leave(self, account_id: str) -> bool:
-        """Leave the turns while the number of requests changes; false if the account has no queue here."""
+        """Take an account out of the rotation while its number of requests changes; false if the account has no queue
+        here.
+        """
         if account_id not in self.by_account:
             return False
         self._leave(account_id)
         return True
 
     def enter(self, account_id: str) -> None:
-        """Enter the turns again."""
+        """Put the account back into the rotation."""
         self._turns.setdefault(self._in_flight.get(account_id, 0), OrderedDict())[account_id] = None
 
     def _leave(self, account_id: str) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-# Other requests of the account come first, so a request waits longer for its turn at the database than for a database
-# that does not respond.
+# Other requests of the account come first, so the wait for a turn at the database is longer than the wait for a
+# database that does not respond.
 TURN_SECONDS = 25.0
 
 
@@ -24,9 +24,9 @@ class RequestClass(StrEnum):
     PULL = "pull"
     # Requests that wait for something to happen elsewhere.
     WAITING = "waiting"
-    # Probes of balancers, whose network may be that of everybody.
+    # Probes of load balancers, which may share a network with all clients.
     PROBE = "probe"
-    # Files for everybody. Networks are their owners, and they ask no database.
+    # Public files. Their owners are networks, and they need no database.
     PUBLIC = "public"
 
 

@@ -1,4 +1,4 @@
-"""What a delivery asks a slot for."""
+"""A delivery's request for a slot."""
 
 from datetime import datetime
 from typing import NamedTuple

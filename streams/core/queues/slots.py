@@ -31,15 +31,15 @@ class Slots(Generic[Waiter]):
 
     A state machine without I/O or clock (`now` is in seconds). `try_acquire` takes a slot at once, `enqueue` adds a
     waiter, `grant` returns the waiters that may go now, `release` frees a slot, and `shed` removes the waiters that
-    would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. What
-    suspect ones keep beyond their quarter counts for the new ones. An account without any request may take one beyond
-    that. The last free slot is reserved for tests.
+    would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. Slots
+    that suspect ones keep beyond their quarter count for the new ones. An account without any request may take one
+    beyond that. The last free slot is reserved for tests.
 
-    A request of more than a second moves to the slow slots. Accounts that have their share of these, and mostly slow
-    requests, use at most a quarter of all slots together: what they get more would soon be there too.
+    A request of more than a second moves to the slow slots. Accounts with their full share of these and mostly slow
+    requests use at most a quarter of all slots together: more requests of theirs would soon be slow too.
 
-    An endpoint may have a rate, in seconds of `rate_clock`, which a busy process does not slow down as it slows `now`.
-    Without that clock `now` counts.
+    An endpoint may have a rate, in seconds of `rate_clock`, which a busy process does not slow down as it does `now`.
+    The default is `now`.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Slots(Generic[Waiter]):
     ) -> bool:
         """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free.
 
-        Another process may have used the endpoint's rate until `rate_known_since`, by the clock of rates.
+        Another process may have used the endpoint's rate until `rate_known_since`, on the rate clock.
         """
         self._mark_slow(now)
         queue = self._queue(name, priority, ceiling, account_id)
@@ -242,7 +242,7 @@ class Slots(Generic[Waiter]):
     def _overload(self, queue: EndpointQueue[Waiter], now: float, is_kept_back: bool) -> HoldReason | None:
         """Why the newest waiter of a queue would wait too long; None if it would not."""
         if queue.rate is not None and (
-            # Accounts share the memory: one that fills it takes nothing from another.
+            # Accounts share the memory: one that fills it must not take another's part.
             self._waiting_for_rates[queue.account_id]
             > max(1, self._max_waiting_for_rates // len(self._waiting_for_rates))
             or queue.has_rate_overload(self._rate_clock())
@@ -253,12 +253,12 @@ class Slots(Generic[Waiter]):
         return None
 
     def _set_rate(self, queue: EndpointQueue[Waiter], rate: Rate | None, known_since: float) -> None:
-        """Set a queue's rate. What was used of it is not known before `known_since`, or before the last change."""
+        """Set a queue's rate. Its use before `known_since`, or before the last change, is unknown."""
         now = self._rate_clock()
         if rate != queue.rate:
             if (rate is None) is not (queue.rate is None):
                 self._count_waiting_for_rate(queue, queue.waiting_count if rate else -queue.waiting_count)
-            # Of the old rate something may be used: the new one begins without a burst.
+            # A part of the old rate may be used up: the new one begins without a burst.
             known_since = known_since if queue.rate is None else now
             queue.rate, queue.used_until, queue.is_blocked = rate, 0.0, False
         if rate is not None:
@@ -306,7 +306,7 @@ class Slots(Generic[Waiter]):
         return self._is_any_free(endpoint_class) and (is_first or self._is_below_class_limit(endpoint_class))
 
     def _kept_back(self) -> Set[str]:
-        """The accounts that get no slot now, because they have their share of the slow ones and of the others."""
+        """The accounts that get no slot now, because they have their share of slow slots and of the others."""
         if not self._slow.by_account:
             return frozenset()
         accounts = self._slow.accounts_with_their_share(self._account_requests)
@@ -409,9 +409,9 @@ class Slots(Generic[Waiter]):
         if len(self._idle) > self._max_idle_queues:
             oldest_name, _ = self._idle.popitem(last=False)
             if self._queues[oldest_name].is_blocked:
-                # It may send nothing yet: a new one of this name would be allowed to.
+                # It may not send yet, but a new queue of this name could.
                 self._idle[oldest_name] = None
                 oldest_name, _ = self._idle.popitem(last=False)
             del self._queues[oldest_name]
-            # What it has used of its rate is forgotten too.
+            # The use of its rate is forgotten too.
             self._forgotten_at = self._rate_clock()

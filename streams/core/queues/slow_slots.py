@@ -10,8 +10,8 @@ from streams.core.queues.endpoint_queue import EndpointQueue, Waiter
 class SlowSlots(Generic[Waiter]):
     """A request that takes more than a second gives its slot back, and takes one of these.
 
-    An account may have as many as are then still free: alone a half of them, with another account a third each. So
-    one that comes later always finds some. A request that finds none keeps its slot, and waits for one here.
+    An account may have as many slots as stay free: half of them if it is alone, a third each with another account. So a
+    later account always finds some. A request that finds none keeps its slot, and waits for one here.
     """
 
     def __init__(self, total: int) -> None:
@@ -51,7 +51,7 @@ class SlowSlots(Generic[Waiter]):
         return True
 
     def take_next(self) -> EndpointQueue[Waiter] | None:
-        """Give a free slot to the oldest request that waits for one and whose account may have it: its queue."""
+        """Give a free slot to the oldest waiting request whose account may have one. Returns its queue."""
         for waiter, queue in self._without.items():
             if self.by_account[queue.account_id] < self.free_count:
                 self.take(queue, waiter)
@@ -59,9 +59,9 @@ class SlowSlots(Generic[Waiter]):
         return None
 
     def accounts_with_their_share(self, in_flight: Mapping[str, int]) -> Set[str]:
-        """The accounts that could not move all they have in flight here; most of it is slow.
+        """The accounts whose slow requests did not all get a slow slot, and whose requests are mostly slow.
 
-        `in_flight` are the requests of each account, also those that are here.
+        `in_flight` has all requests of each account, with slow slots too.
         """
         slow_counts = self.by_account + Counter(queue.account_id for queue in self._without.values())
         return {

@@ -75,7 +75,7 @@ class CompactedTable(Sized):
         self._deleted_since_sentinel = 0
 
     def skip_invalid(self, offset: int, key: str, *, is_newer_release: bool = False) -> None:
-        """Skip a record of this key that is invalid, or of a newer release: the earlier value stays in force."""
+        """Skip a record of this key that is invalid, or of a newer release: the earlier value stays."""
         self.position = offset + 1
         self.outdated_ids.add(key)
         if is_newer_release:
@@ -94,5 +94,5 @@ class CompactedTable(Sized):
         return sentinel is not None and len(self) + self._deleted_since_sentinel >= sentinel.live
 
     def is_readable(self) -> bool:
-        """Whether this release can read all that the table needs."""
+        """Whether this release can read every record of the table."""
         return not self.newer_release_ids

@@ -16,7 +16,7 @@ FAILURES_BEFORE_INVALID = 3
 def invalid_on_failure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Make pure work on one record raise `InvalidRecord` when it fails unexpectedly every time.
 
-    Our own exceptions and those of the machine (OSError, MemoryError) pass through: they say nothing about the record.
+    This system's exceptions, and the machine's (OSError, MemoryError), pass through: they say nothing about the record.
     Never use it for I/O or for state that records share: their failures end the process. The arguments are read again
     at each try, so no argument may be an iterator.
     """

@@ -1,4 +1,4 @@
-"""Records of `session-events.invalid`: what could not be handled, where it came from, and why."""
+"""Records of `session-events.invalid`: the invalid record, its origin and its error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class StoredRecord:
 def stored_record(
     partition: int, offset: int, stored_at: datetime, key: bytes | None, value: bytes | None, headers: Headers
 ) -> StoredRecord:
-    """The invalid record that is stored at this place. A value that is not in its headers is empty or -1."""
+    """The invalid record that is stored at this place. Values missing in its headers are empty or -1."""
     names = tuple(name for name, _ in headers)
     # Found by their place, because a record may itself have headers of the same names.
     marker_headers = next(

@@ -1,4 +1,4 @@
-"""Tracks the offsets of one partition: records complete in any order, commits never pass an open record."""
+"""Track the offsets of one partition: records complete in any order, and commits never pass an open record."""
 
 import base64
 from collections import deque

@@ -27,7 +27,7 @@ from streams.core.webhooks.auth import UnknownOption
 from streams.core.webhooks.delivery_options import DEFAULT_OPTIONS, DeliveryOptions, parse_options
 from streams.core.webhooks.webhook import Webhook
 
-# The largest INTEGER of a database, and far more than anything we count.
+# The largest INTEGER of a database, and far more than any count here.
 MAX_COUNT = 2**31 - 2
 SHA256_BYTES = 32
 _is_id = ID_PATTERN.fullmatch
@@ -161,7 +161,7 @@ def _tier_problem(name: str) -> str | None:
 
 
 def _check_owner(value: Delivery | Attempt) -> None:
-    # Every record is checked: to compute the field's name first would cost more than the check.
+    # Every record is checked: computing the field's name first would cost more than the check.
     if not (_is_id(value.account_id) and _is_id(value.event_id) and _is_id(value.webhook_id)):
         _check_ids(("accountId", value.account_id), ("eventId", value.event_id), ("webhookId", value.webhook_id))
 

@@ -1,4 +1,4 @@
-"""Access tokens of OAuth 2.0: the request to a token server, and what its response means."""
+"""Access tokens of OAuth 2.0: the request to a token server, and the meaning of its response."""
 
 import base64
 import json
@@ -16,10 +16,10 @@ from streams.core.webhooks.url import host_of
 
 # Without `expires_in`, and without a time in the token itself.
 DEFAULT_LIFE_SECONDS = 300.0
-# A server that says less or more is not believed.
+# Shorter and longer lifetimes are not believed.
 MIN_LIFE_SECONDS = 5.0
 MAX_LIFE_SECONDS = 24 * 3600.0
-MAX_SECONDS = 10**12
+MAX_EPOCH_SECONDS = 10**12
 RENEWAL_SHARE = 0.8
 RENEWAL_MARGIN_SECONDS = 30.0
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
@@ -37,7 +37,7 @@ _ERROR_ADVICE = {
 
 
 class AccessToken(NamedTuple):
-    """A token, and for how many seconds from now it is valid."""
+    """A token, and the seconds for which it is still valid."""
 
     text: str
     life_seconds: float
@@ -47,7 +47,7 @@ class AccessToken(NamedTuple):
 
     @property
     def renewal_seconds(self) -> float:
-        """When to fetch the next one: at 80 % of its life or 30 s before its end, but not in the first half."""
+        """When to fetch the next one: at 80 % of its life or 30 s before it expires, but not in the first half."""
         soonest = min(RENEWAL_SHARE * self.life_seconds, self.life_seconds - RENEWAL_MARGIN_SECONDS)
         return max(soonest, self.life_seconds / 2)
 
@@ -93,16 +93,16 @@ def token_request(
 
 
 def late_token(auth: Auth) -> Failure:
-    """There is no time left for a token and for the request with it."""
+    """The time is too short for a token and the request with it."""
     return Failure(OutcomeKind.TOKEN_UNAVAILABLE, message=f"{_server_of(auth)} gave no token in time.")
 
 
 def parse_token_response(result: Response | Failure, auth: Auth, now: float) -> AccessToken | Failure:
     """The token in a server's response, or why there is none. `now` is in Unix seconds.
 
-    A wrong setting of the customer is `CREDENTIALS`, a server that fails is `TOKEN_UNAVAILABLE`, and our own proxy is
-    `PROXY_ERROR`. The message names the server. It never quotes its response, which may hold secrets, except the error
-    code.
+    The error is `CREDENTIALS` if the customer's settings are wrong, `TOKEN_UNAVAILABLE` if the server fails, and
+    `PROXY_ERROR` if the egress proxy does. The message names the server. It quotes only the response's error code,
+    because the rest may contain secrets.
     """
     server = _server_of(auth)
     if isinstance(result, Failure):
@@ -138,7 +138,7 @@ def is_invalid_client(result: Response | Failure) -> bool:
     return result.status == 401 or (parse_json(result.body) or {}).get("error") == "invalid_client"
 
 
-# Failures that are not the token server's: a setting of the customer, and our own proxy.
+# Failures that the token server does not cause: the customer's settings and the egress proxy.
 _KINDS = {
     OutcomeKind.FORBIDDEN_ADDRESS: OutcomeKind.CREDENTIALS,
     OutcomeKind.PROXY_ERROR: OutcomeKind.PROXY_ERROR,
@@ -170,7 +170,7 @@ def parse_json(body: bytes) -> Mapping[str, Any] | None:
 
 
 def life_of(token: str, values: Mapping[str, Any], now: float) -> float | None:
-    """For how many seconds a token of a server's response is valid; None if neither says it."""
+    """The seconds for which a token is valid, from the response or the token; None if neither says it."""
     life = _to_seconds(values.get("expires_in"))
     if life is None and (end := _to_seconds(_claims(token).get("exp"))) is not None:
         return end - now
@@ -196,7 +196,7 @@ def _to_seconds(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     # No clock has such a time.
-    return number if -MAX_SECONDS < number < MAX_SECONDS else None
+    return number if -MAX_EPOCH_SECONDS < number < MAX_EPOCH_SECONDS else None
 
 
 def _claims(token: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# Our own table, after the IANA special-purpose registries: `ipaddress.is_global` calls several of these global.
+# A separate table, after the IANA special-purpose registries: `ipaddress.is_global` calls several of these global.
 _FORBIDDEN_V4 = tuple(
     IPv4Network(text)
     for text in (
@@ -47,12 +47,12 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 
 
 def format_network(network: Network) -> str:
-    """The text of a network; that of its address if it has only one."""
+    """The text of a network, or of its address if it has only one."""
     return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def literal_address(host: str) -> str | None:
-    """The address of a host that is one, or that is this machine (RFC 6761 §6.3). None for a name to resolve."""
+    """The address in a host, or of this machine's own names (RFC 6761 §6.3). None for a name to resolve."""
     if host.rstrip(".").lower().rpartition(".")[2] == "localhost":
         return "127.0.0.1"
     try:
@@ -62,7 +62,7 @@ def literal_address(host: str) -> str | None:
 
 
 def is_allowed(text: str, allowed_networks: Sequence[Network] = ()) -> bool:
-    """Whether a connection to this address (as a socket names it, a zone included) may be opened."""
+    """Whether a connection to this address may be opened. The address has the form of a socket's, with a zone."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

@@ -38,8 +38,7 @@ class Auth:
     resource: str | None = None
     client_authentication: ClientAuthentication | None = None
 
-    @property
-    def values(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, str]:
         """The fields by the names of the API."""
         present_values = {FIELD_NAMES[one.name]: getattr(self, one.name) for one in fields(self)}
         return {name: str(value) for name, value in present_values.items() if value is not None}

@@ -39,7 +39,7 @@ class OnGone(StrEnum):
 
 
 class Resume(StrEnum):
-    """What ends an automatic pause: a person alone, or also a probe that succeeds."""
+    """How an automatic pause ends: only by a person, or also by a successful probe."""
 
     MANUAL = "manual"
     PROBE = "probe"
@@ -150,16 +150,15 @@ class DeliveryOptions:
             return None
         return Rate(self.rate_per_second, self.rate_burst or max(1, int(self.rate_per_second)))
 
-    @property
-    def values(self) -> dict[str, Any]:
-        """What differs from the defaults, by the names of the API."""
+    def to_json(self) -> dict[str, Any]:
+        """The values that differ from the defaults, by the names of the API."""
         values = {name: getattr(self, name) for name in _DEFAULTS}
         return {to_camel_case(name): _to_json(value) for name, value in values.items() if value != _DEFAULTS[name]}
 
     @property
     def text(self) -> str | None:
         """The values as JSON; None if all are defaults."""
-        return json.dumps(values) if (values := self.values) else None
+        return json.dumps(values) if (values := self.to_json()) else None
 
 
 DEFAULT_OPTIONS = DeliveryOptions()
@@ -167,12 +166,12 @@ _DEFAULTS = {attribute.name: getattr(DEFAULT_OPTIONS, attribute.name) for attrib
 
 
 def _to_json(value: object) -> object:
-    """An option as the API has it."""
+    """An option in the form of the API."""
     match value:
         case Schedule():
             return value.names
         case Auth():
-            return value.values
+            return value.to_json()
         case PauseAfter():
             return asdict(value)
         case StrEnum():
@@ -252,7 +251,7 @@ def _parse_fields(value: object) -> tuple[str, ...]:
 
 
 OPTION_RULES = rules_of(DeliveryOptions)
-# Each option by its name in the API: its field, and what parses its value.
+# Each option by its name in the API: its field, and the parser of its value.
 _PARSERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     to_camel_case(name): (name, option_rule.parse) for name, option_rule in OPTION_RULES.items()
 } | {

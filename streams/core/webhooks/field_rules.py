@@ -1,4 +1,4 @@
-"""What a field of a webhook may be, and what people read about it."""
+"""The rules for the fields of a webhook, and their descriptions for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -50,7 +50,7 @@ class FieldRule:
 
 
 def rule(**values: Any) -> Mapping[str, FieldRule]:
-    """The rule of a dataclass's field, as its metadata."""
+    """The metadata of a dataclass field that has this rule."""
     return {"rule": FieldRule(**values)}
 
 

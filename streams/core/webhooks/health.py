@@ -10,10 +10,10 @@ from streams.core.deliveries.outcome import LEASE_KINDS, NETWORK_KINDS, OutcomeK
 from streams.core.webhooks.delivery_options import DEFAULT_PAUSE_AFTER, PauseAfter
 from streams.core.webhooks.webhook import PauseReason
 
-# A failure that is recorded later does not count: `record` was away for long, or reads old records again.
+# A failure that is recorded later does not count: `record` was down for long, or reads old records again.
 MAX_FAILURE_AGE = timedelta(minutes=10)
 
-# The endpoint asked us to wait, the fault is ours, or a reader took no item: none means that the endpoint is broken.
+# The endpoint asked to wait, the fault is this system's, or a reader took no item: the endpoint is not broken.
 UNCOUNTED_OUTCOMES = LEASE_KINDS | {OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE, OutcomeKind.PROXY_ERROR}
 
 FALLBACK_FAILURES_TO_REST = 5
@@ -23,7 +23,7 @@ MAX_FAILING_FALLBACKS = 10_000
 
 
 class Fallbacks:
-    """The health of the fallback endpoints that fail, by webhook id."""
+    """The health of failing fallback endpoints, by webhook id."""
 
     def __init__(self) -> None:
         self._failing: dict[str, FallbackHealth] = {}
@@ -60,7 +60,7 @@ class FallbackHealth:
 
 
 def restore_epoch(now: datetime) -> int:
-    """A health epoch above those of all attempts, some of which the restored database does not know.
+    """A health epoch above all attempts' epochs: a restored database does not know all attempts.
 
     Minutes since 1970: more than a webhook is ever enabled, and small enough for a 32-bit column.
     """
@@ -105,8 +105,8 @@ class Health:
     ) -> "Health":
         """The health after these new attempts, in the order of their partition.
 
-        Failures that ended before `counted_since` do not count; a success of any age does. While our own network is
-        down, network failures do not count.
+        Failures that ended before `counted_since` do not count; a success of any age does. While this deployment's
+        network is down, network failures do not count.
         """
         health = self
         for attempt in attempts:

@@ -1,4 +1,4 @@
-"""Detects an outage of our own network, in which every endpoint seems to fail."""
+"""Detect an outage of this deployment's network, in which every endpoint seems to fail."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class OwnNetwork:
             return False
         self._prune()
         hosts = {newest.host for newest in self._newest_attempts.values()}
-        # One host that is down may have most of the webhooks; our own network is fine then.
+        # Most webhooks may share one host: if it is down, the network is still fine.
         failed_hosts = {self._newest_attempts[webhook_id].host for webhook_id in self._failed_webhooks}
         has_enough = len(self._newest_attempts) >= MIN_WEBHOOKS and len(hosts) >= MIN_HOSTS
         return (

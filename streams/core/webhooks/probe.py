@@ -7,14 +7,14 @@ PROBE_TIMES = (timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
 
 
 def probe_number(paused_at: datetime, now: datetime) -> int:
-    """How many times of probes are before this one, which is due: 0 at the first."""
+    """The number of probe times before this one, which is due; 0 at the first."""
     elapsed = now - paused_at
     passed = sum(elapsed >= time for time in PROBE_TIMES)
     return max(0, passed - 1 + max(0, elapsed // timedelta(days=1) - 1))
 
 
 def next_probe_at(paused_at: datetime, now: datetime) -> datetime:
-    """The first time of a probe after `now`."""
+    """The next probe time after `now`."""
     elapsed = now - paused_at
     for time in PROBE_TIMES:
         if elapsed < time:

@@ -8,7 +8,7 @@ from streams.core.errors import InvalidRecord
 from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, key_of
 from streams.core.webhooks.webhook import Webhook
 
-# A version is the time of a change in ms. One this far ahead is not ours: it would hide every later change.
+# A version is the time of a change in ms. A version this far ahead is wrong: it would hide every later change.
 MAX_VERSION_AHEAD = timedelta(days=1)
 
 

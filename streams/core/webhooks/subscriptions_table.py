@@ -109,7 +109,7 @@ class SubscriptionsTable(CompactedTable):
     def is_readable(self) -> bool:
         """Whether the last record of each webhook in the table could be read.
 
-        A webhook that is not in the table is missing, which `is_complete` notices, or its record belongs to no webhook.
+        A webhook that is not in the table is missing, which `is_complete` reports, or its record belongs to no webhook.
         """
         return not any(self._webhooks.version(webhook_id) for webhook_id in self.newer_release_ids)
 

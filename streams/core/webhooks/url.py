@@ -44,7 +44,7 @@ def host_of(url: str) -> str:
 
 
 def without_query(url: str) -> str:
-    """A URL without what may hold a secret: `?…` stands for its query, and user info and fragment are left out."""
+    """A URL without the parts that may hold a secret: `?…` stands for its query; user info and fragment are omitted."""
     try:
         parts = urlsplit(url)
     except ValueError:

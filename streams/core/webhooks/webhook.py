@@ -19,12 +19,12 @@ from streams.core.webhooks.url import is_same_origin
 DEFAULT_MAX_CONCURRENCY = 32
 # A temporary webhook is deleted when no reader has pulled for so long.
 TEMPORARY_LIFE = timedelta(hours=1)
-# As one of a webhook's types: every type that it need not name.
+# As one of a webhook's types: every type except `OPT_IN_TYPES`.
 ALL_EVENTS = "*"
 
 
 def to_event_types(events: Collection[str]) -> frozenset[str]:
-    """The types of a webhook for what a person enters, such as `*` and `session.ended`."""
+    """The types of a webhook from a person's entries, such as `*` and `session.ended`."""
     if ALL_EVENTS not in events:
         return frozenset(events)
     named_types = OPT_IN_TYPES.intersection(events)
@@ -32,7 +32,7 @@ def to_event_types(events: Collection[str]) -> frozenset[str]:
 
 
 def to_entered_types(event_types: Collection[str]) -> list[str]:
-    """The event types as a person enters them: the inverse of `to_event_types`."""
+    """The event types in the form of a person's entries: the inverse of `to_event_types`."""
     types = OPT_IN_TYPES.intersection(event_types) | {ALL_EVENTS} if ALL_EVENTS in event_types else event_types
     return sorted(types) or [ALL_EVENTS]
 
@@ -90,8 +90,8 @@ class EncryptedSecret:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The state of a webhook on the compacted topic. No scopes means all. No types means every type except those that
-    a webhook must name (`OPT_IN_TYPES`), and so does `*` among the types (`to_event_types`). A pull webhook has no URL.
+    """The state of a webhook on the compacted topic. No scopes means all. No types means every type except
+    `OPT_IN_TYPES`, and so does `*` among the types (`to_event_types`). A pull webhook has no URL.
 
     `created_at` is when its first record was appended; that first record does not contain it.
     """
@@ -121,7 +121,7 @@ class Webhook:
         return delivery_mode(self.url)
 
     @property
-    def scope_ids(self) -> int:
+    def scope_id_count(self) -> int:
         return len(self.packages) + len(self.dispatches)
 
     @property
@@ -161,7 +161,7 @@ def delivery_mode(url: str) -> DeliveryMode:
 
 
 def webhook_title(description: str, url: str) -> str:
-    """What a webhook is called on pages."""
+    """The name of a webhook on pages."""
     return description or url or "Pull webhook"
 
 
@@ -184,9 +184,9 @@ class MismatchReason(StrEnum):
 
 
 def in_scope(webhooks: Sequence[Webhook], event: Event) -> Sequence[Webhook]:
-    """The webhooks that have no scope, or one with the event's package or dispatch.
+    """The webhooks without a scope, or with one that has the event's package or dispatch.
 
-    All of them for an event that has neither, which matches by type alone; but not the webhook that it is about.
+    An event with neither matches by its type alone. An event about a webhook never goes to that webhook.
     """
     package, dispatch = event.data.get("packageId"), event.data.get("dispatchId")
     if package is None and dispatch is None:
@@ -226,7 +226,9 @@ def wants(webhook: Webhook, event: Event) -> bool:
 
 
 def closest_mismatch(mismatches: Iterable[MismatchReason | None]) -> MismatchReason:
-    """Why no webhook of an account gets an event: the reason of the closest one. One that wants it is a newcomer."""
+    """Why no webhook of an account gets an event: the reason of the closest one. If one wants it, that webhook is newer
+    than the event.
+    """
     reasons = set(mismatches)
     closest_first = (None, MismatchReason.FILTER, MismatchReason.SCOPE, MismatchReason.TYPE)
     return next(
@@ -255,7 +257,7 @@ class Registration(PeopleFields):
     """A webhook as it is registered: its state, and data that only people need.
 
     `url_changed_at` is None while it has its first URL. `probe_at` is when a probe is due, if its pause may end by one.
-    `expires_at` is when a temporary webhook is deleted, unless a reader pulls before.
+    `expires_at` is when a temporary webhook is deleted, unless a reader has pulled from it in the meantime.
     """
 
     webhook: Webhook
@@ -287,10 +289,9 @@ class Registration(PeopleFields):
 
 @dataclass(frozen=True, slots=True)
 class ListedWebhook(PeopleFields):
-    """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
+    """A registration as lists show it: with the number of ids in its scope, without secrets and headers.
 
-    `secret_ends` are the times when old secrets end. Only a list of all webhooks that the account had has deleted ones.
-    `filter` is JSON.
+    `secret_ends` are the times when old secrets expire. Only a list with deleted webhooks has some. `filter` is JSON.
     """
 
     id: str
@@ -326,6 +327,6 @@ class ListedWebhook(PeopleFields):
 
     @property
     def json_bytes(self) -> int:
-        """An upper limit of its size in a response: what people enter, and the rest."""
+        """An upper limit of its size in a response: the texts of people, and the rest."""
         texts = [getattr(self, attribute.name) for attribute in fields(PeopleFields)]
-        return 800 + json_bytes((self.url, self.fallback_url, *texts, self.filter, self.options.values))
+        return 800 + json_bytes((self.url, self.fallback_url, *texts, self.filter, self.options.to_json()))

@@ -1,4 +1,4 @@
-"""What a person enters to register a webhook: the table of its fields."""
+"""The input for a webhook: the table of its fields."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,7 +14,7 @@ from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, D
 class WebhookInput(PeopleFields):
     """Each field of a webhook that a person chooses; `events` contains types, or `*` for all.
 
-    The rules of its options are those of `DeliveryOptions`. A webhook with `pull` as its `delivery` has no URL.
+    Its options have the rules of `DeliveryOptions`. A webhook with `pull` as its `delivery` has no URL.
     """
 
     account_id: str

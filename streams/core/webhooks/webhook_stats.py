@@ -53,7 +53,7 @@ class FailureStreak:
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An attempt of a webhook that failed."""
+    """A failed attempt of a webhook."""
 
     delivery_id: str
     started_at: datetime
@@ -67,7 +67,7 @@ class WebhookSummary:
     """The figures of a webhook since a time: attempts by outcome, response times, and deliveries unfinished now.
 
     `unfinished` has the states waiting, held and dead. Without `since` the figures cover the whole time. `slowest_ms`
-    is that of the slowest attempt that got a response.
+    is the time of the slowest attempt with a response.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -146,7 +146,7 @@ def slowest_by_hour(hours: Iterable[HourlyAttempts]) -> Mapping[datetime, float]
 def percentile_ms(times: Iterable[ResponseTimes], share: float, slowest_ms: float = inf) -> float | None:
     """The percentile of response times in milliseconds; `share` is from 0 to 1. None without attempts.
 
-    Response times are assumed to be spread evenly within a bucket, up to the slowest one: the edge of a bucket is no
+    Response times are assumed to be spread evenly within a bucket, up to the slowest one: the edge of a bucket is not a
     measurement.
     """
     counts: Counter[int] = Counter()
@@ -163,7 +163,7 @@ def percentile_ms(times: Iterable[ResponseTimes], share: float, slowest_ms: floa
 
 
 def _sum_up_hour(key: tuple[str, datetime, str], hour_attempts: Sequence[Attempt]) -> HourlyAttempts:
-    # How long a reader had a delivery is no response time.
+    # The time that a reader kept a delivery is not a response time.
     durations_ms = [attempt.milliseconds if attempt.url else 0.0 for attempt in hour_attempts]
     return HourlyAttempts(
         *key,

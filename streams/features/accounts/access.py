@@ -37,7 +37,7 @@ from streams.ids import new_id
 from streams.ports.runtime import Clock
 
 MAX_KEY_LIFETIME = timedelta(days=36_525)
-# A key that another process revoked still works for at most this long after it was read.
+# A key that another process revokes still works for at most this long.
 KEY_CACHE_SECONDS = 1.0
 # The use of a key is stored at most this often.
 USE_UPDATE_INTERVAL = timedelta(minutes=1)
@@ -244,7 +244,7 @@ class AccessService:
         return await self._users.add(user, audit_entry)
 
     async def change_role(self, account_id: str, user_id: str, role: Role, *, actor: str) -> User:
-        """Change what a user may do, at once. The user's terminals are disconnected. Raises `NotFound`."""
+        """Change a user's role, at once. The user's terminals are disconnected. Raises `NotFound`."""
         audit_entry = new_entry(self._clock, actor, "user.role_changed", user_id, account_id, role=role)
         user = await self._users.change_role(account_id, user_id, role, audit_entry)
         if user is None:

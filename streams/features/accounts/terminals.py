@@ -1,4 +1,4 @@
-"""Terminals: API keys that a person makes for a command line, and that soon expire."""
+"""Terminals: short-lived API keys that a person makes for a command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from streams.ports.runtime import Clock
 
 # A working day.
 TERMINAL_LIFETIME = timedelta(hours=12)
-# What a member may do, without publishing events.
+# A member's scopes, without publishing events.
 TERMINAL_SCOPES = (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE, Scope.DELIVERIES_READ, Scope.DELIVERIES_WRITE)
 
 
@@ -26,7 +26,7 @@ class NewTerminal:
 
 @dataclass
 class TerminalService:
-    """Keys of the terminals of people. `actor` is the person, and each person has keys of their own."""
+    """Keys of the terminals of people. `actor` is the person; each person has separate keys."""
 
     _access: AccessService
     _keys: SqlApiKeys

@@ -100,7 +100,7 @@ def close(session: CourseSession, context: EventContext) -> SessionChange:
 
 
 def end_if_due(session: CourseSession, context: EventContext) -> SessionChange:
-    """Report the end of a session whose last commit URL has ended, unless a later one was made meanwhile."""
+    """Report the end of a session whose last commit URL has expired, unless a later one was made meanwhile."""
     if session.expires_at > context.now:
         return SessionChange(replace(session, end_due_at=session.expires_at))
     return _end(session, context)
@@ -131,7 +131,7 @@ def _end_result(session: CourseSession) -> dict[str, str | float]:
 
 
 def _reporting_completeness(session: CourseSession) -> str:
-    """How much the player reported for the record."""
+    """How much of the learner's progress the player reported."""
     progress = session.progress
     if session.last_commit_at is None or not progress.is_for_the_record:
         return "nothing"

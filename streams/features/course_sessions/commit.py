@@ -47,7 +47,7 @@ NO_SCORE = Score()
 
 @dataclass(frozen=True, slots=True)
 class PlayerCommit:
-    """The report of one request; None means no news.
+    """The report of one request; None means that it says nothing.
 
     `course_completion` and `course_success` speak for the course and are accepted as given. `lesson_status` is SCORM
     1.2's. The other two statuses are SCORM 2004's, and the three measures may overrule them. Times are seconds.

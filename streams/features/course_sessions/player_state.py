@@ -1,4 +1,4 @@
-"""The stored state of a player, in the form in which the player loads it at the next launch."""
+"""The stored state of a player, in the form that the player loads at the next launch."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -60,7 +60,7 @@ _SESSION_ELEMENTS = frozenset({"session_time", "exit"})
 
 
 def _entry_value(elements: Mapping[str, Any]) -> str:
-    """How the next session begins (RTE 1.2 §3.4.2; RTE 2004 §4.2.11). A closed tab sends no exit."""
+    """The entry mode of the next session (RTE 1.2 §3.4.2; RTE 2004 §4.2.11). A closed tab sends no exit."""
     return "" if elements.get("exit") in ("normal", "logout") else "resume"
 
 

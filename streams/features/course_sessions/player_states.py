@@ -20,7 +20,7 @@ from streams.ports.runtime import Telemetry
 
 OLDER_STATES_AT_ONCE = 100
 DEFAULT_MAX_BYTES = 1024**3
-# A sum reads an index with an entry for each state of the account.
+# The sum reads an index with an entry for each state of the account.
 TOTAL_SECONDS = 10.0
 MAX_REMEMBERED_ACCOUNTS = 10_000
 _STATES = BulkInsert(

@@ -1,4 +1,4 @@
-"""A learner's progress in a session, and which news of a commit is reported: a state machine without I/O."""
+"""A learner's progress in a session, and which changes of a commit are reported: a state machine without I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,14 +29,14 @@ class Reported(StrEnum):
 
 
 class Achievement(StrEnum):
-    """What a commit reports of completion and pass."""
+    """What a commit says about completion and pass."""
 
     COMPLETED = "completed"
     PASSED = "passed"
     BOTH = "completed and passed"
 
 
-# (reported, news) -> (reported after it, whether an event reports it). Each of the two is reported once.
+# (reported, news) -> (reported after it, whether an event reports it). Each status is reported once.
 TRANSITIONS: Mapping[tuple[Reported, Achievement], tuple[Reported, bool]] = {
     (Reported.NOTHING, Achievement.COMPLETED): (Reported.COMPLETED, True),
     (Reported.NOTHING, Achievement.PASSED): (Reported.PASSED, True),
@@ -63,7 +63,7 @@ _REPORTED = {
     (True, True): Reported.BOTH,
 }
 
-# Modes in which nothing is for the record (RTE 1.2 §3.4.4; RTE 2004 §4.2.12).
+# Modes without credit: nothing is reported (RTE 1.2 §3.4.4; RTE 2004 §4.2.12).
 _MODES_WITHOUT_RECORD = frozenset({"browse", "review"})
 
 
@@ -110,7 +110,7 @@ class Progress:
 
 
 def new_progress(completion: Completion, success: Success, score: Score, total_time: Decimal) -> Progress:
-    """The progress of a new session; what earlier sessions reached counts as reported."""
+    """The progress of a new session; statuses from earlier sessions count as reported."""
     return Progress(
         completion=completion,
         success=success,
@@ -205,7 +205,7 @@ def _success(progress: Progress, commit: PlayerCommit) -> Success:
 
 
 def _with_resets(previous: Progress, progress: Progress) -> Progress:
-    """Note a status that the course took back. Each of the two is noted once, as reaching it is reported once."""
+    """Note a status that the course took back. Each status is noted once, just as it is reported once."""
     is_incomplete = previous.completion is Completion.COMPLETED and progress.completion is not Completion.COMPLETED
     is_not_passed = previous.success is Success.PASSED and progress.success is not Success.PASSED
     return replace(

@@ -17,7 +17,7 @@ _INTERVAL = re.compile(
 _DAY_SECONDS = 86_400
 # A year and a month have no fixed length: SCORM's players count 365 and 30 days.
 _INTERVAL_SECONDS = (365 * _DAY_SECONDS, 30 * _DAY_SECONDS, _DAY_SECONDS, 3600, 60, 1)
-# About 30 years. Nobody learns for that long: a greater length is a course's error.
+# About 30 years. A greater length is an error of the course.
 MAX_SECONDS = Decimal(10**9)
 
 

@@ -24,7 +24,7 @@ from streams.ids import new_id
 from streams.ports.runtime import Clock
 
 DEFAULT_LIFETIME = timedelta(hours=24)
-MAX_LIFETIME = timedelta(days=30)
+MAX_SESSION_LIFETIME = timedelta(days=30)
 # The course waits for the response, and its window is frozen meanwhile.
 COMMIT_TIMEOUT_SECONDS = 3.0
 COMMIT_PATH = "/runtime/commit/"
@@ -182,7 +182,7 @@ class CourseSessionService:
 def _expiry(requested_expiry: datetime | None, now: datetime) -> datetime:
     if requested_expiry is None:
         return now + DEFAULT_LIFETIME
-    if not now < requested_expiry <= now + MAX_LIFETIME:
+    if not now < requested_expiry <= now + MAX_SESSION_LIFETIME:
         raise Invalid(FieldError("expiresAt", "must be a time to come, within 30 days"))
     return requested_expiry
 

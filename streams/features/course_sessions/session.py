@@ -12,7 +12,7 @@ from streams.features.course_sessions.progress import Progress
 # A closed tab may send its last commit after the platform has closed the session.
 LATE_COMMIT_GRACE = timedelta(minutes=15)
 SCORED_TYPE = "session.scored"
-# As many as a person looks at; the deliveries of a session show all events.
+# The number shown on a page; the deliveries of a session show all events.
 MAX_SESSION_EVENTS = 20
 # A course may commit each change of its score: the newest one is reported at most this often.
 MIN_SCORE_INTERVAL = timedelta(seconds=5)

@@ -22,14 +22,14 @@ class ReportTimes:
     """How often scores and ends are looked for, in seconds."""
 
     poll_interval: float = 1.0
-    # A look for ends reads one entry of an index for each account.
+    # Looking for ends reads one index entry for each account.
     end_poll_interval: float = 5.0
-    # Between two accounts' turns: the events of a million ends must not delay those of commits.
+    # Between two accounts' turns: the events of a million ends must not delay the events of commits.
     turn_pause: float = 0.1
 
 
 class DueReports:
-    """Reports of sessions that need no commit. All that waits is in the database, so a crash loses nothing."""
+    """Reports of sessions that need no commit. All pending reports are in the database, so a crash loses nothing."""
 
     def __init__(
         self,

@@ -202,7 +202,7 @@ class SqlCourseSessions:
         Returns that account; None if no later account has such a session.
         """
         account_id: str | None = await self._database.scalar(
-            _next_account_with_due_session(last_account, now, excluded)
+            _select_next_account_with_due_session(last_account, now, excluded)
         )
         if account_id is not None:
             is_due = (course_sessions.c.account_id == account_id) & (course_sessions.c.end_due_at <= now)
@@ -274,7 +274,9 @@ def _apply_all(
     return changes, results
 
 
-def _next_account_with_due_session(last_account: str, now: datetime, excluded: Collection[str]) -> Select[tuple[str]]:
+def _select_next_account_with_due_session(
+    last_account: str, now: datetime, excluded: Collection[str]
+) -> Select[tuple[str]]:
     """The next account after `last_account` with a session to end: one index look-up for each account."""
     is_of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
     is_of_account &= _is_none_of(excluded)
@@ -286,7 +288,7 @@ def _next_account_with_due_session(last_account: str, now: datetime, excluded: C
 
 
 def _is_none_of(names: Collection[str]) -> ColumnElement[bool]:
-    """Whether a session's `account/session` is not among these."""
+    """Whether a session is not among these `account/session` names."""
     return (course_sessions.c.account_id + "/" + course_sessions.c.id).not_in(names) if names else true()
 
 

@@ -12,7 +12,7 @@ _WRONG_STATES = {
     State.HELD: "must not be held: held deliveries are sent without a retry",
     State.FAILED: "must not be failed: a test is not sent again, send a new one",
 }
-# A filter with these alone would send everything again that an account ever got.
+# A filter with only these fields would send everything again that an account ever received.
 _NOT_NARROWING = {"account_id", "limit", "after", "changed_until"}
 
 

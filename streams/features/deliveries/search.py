@@ -9,7 +9,13 @@ from streams.core.accounts.account import DeliveryFilter, DeliverySummary
 from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.events.event_data import is_storable
 from streams.core.page import Page
-from streams.features.deliveries.search_rules import MAX_COUNTED, MAX_LOOKED_UP, MAX_SAMPLED, IdKind, LastAttempt
+from streams.features.deliveries.search_rules import (
+    MAX_COUNTED_DELIVERIES,
+    MAX_LOOKUPS,
+    MAX_SAMPLED_DELIVERIES,
+    IdKind,
+    LastAttempt,
+)
 from streams.features.deliveries.search_storage import SqlDeliverySearch
 from streams.ports.storage import DeliveryStore
 
@@ -58,12 +64,12 @@ class DeliverySearchService:
         return await self._search.last_attempts([row.delivery_id for row in rows])
 
     async def count(self, delivery_filter: DeliveryFilter) -> int:
-        """How many match, up to `MAX_COUNTED`."""
-        return await self._search.count(delivery_filter, MAX_COUNTED)
+        """How many match, up to `MAX_COUNTED_DELIVERIES`."""
+        return await self._search.count(delivery_filter, MAX_COUNTED_DELIVERIES)
 
     async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
-        """How many match, up to `MAX_COUNTED`, of how many webhooks, and since when."""
-        return await self._search.summary(delivery_filter, MAX_COUNTED)
+        """How many match, up to `MAX_COUNTED_DELIVERIES`, across how many webhooks, and since when."""
+        return await self._search.summary(delivery_filter, MAX_COUNTED_DELIVERIES)
 
     async def facets(self, delivery_filter: DeliveryFilter) -> Facets:
         """Values to narrow the filter to, from the newest matches of the filter without these three fields."""
@@ -84,15 +90,17 @@ class DeliverySearchService:
         return Facets(states, types, webhooks, sample if total >= sample else None)
 
     async def count_by_webhook(self, delivery_filter: DeliveryFilter) -> Mapping[str, int | None]:
-        """The webhooks of the newest matches, those with the most first. A count is None if there are more."""
+        """The webhooks of the newest matches, most matches first. A count is None if there are more."""
         counts: Counter[str] = Counter()
-        for facet in await self._search.facets(delivery_filter, MAX_SAMPLED):
+        for facet in await self._search.facets(delivery_filter, MAX_SAMPLED_DELIVERIES):
             counts[facet.webhook_id] += facet.count
-        is_complete = counts.total() < MAX_SAMPLED
+        is_complete = counts.total() < MAX_SAMPLED_DELIVERIES
         return {webhook_id: count if is_complete else None for webhook_id, count in counts.most_common()}
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
-        """What an id names: a delivery, an event, a session, a learner, a package or a dispatch of the account."""
+        """The kind of object that an id names: a delivery, an event, a session, a learner, a package or a dispatch of
+        the account.
+        """
         return await self._search.kind_of(account_id, text) if is_storable(text) else None
 
 
@@ -107,8 +115,8 @@ def _needs_lookup(delivery_filter: DeliveryFilter) -> bool:
 
 def _count_limit(delivery_filter: DeliveryFilter) -> int:
     """The number up to which to count."""
-    return MAX_LOOKED_UP if _needs_lookup(delivery_filter) else MAX_COUNTED
+    return MAX_LOOKUPS if _needs_lookup(delivery_filter) else MAX_COUNTED_DELIVERIES
 
 
 def _sample_size(delivery_filter: DeliveryFilter) -> int:
-    return MAX_LOOKED_UP if _needs_lookup(delivery_filter) else MAX_SAMPLED
+    return MAX_LOOKUPS if _needs_lookup(delivery_filter) else MAX_SAMPLED_DELIVERIES

@@ -6,11 +6,11 @@ from enum import StrEnum
 from streams.core.deliveries.delivery import State
 
 # A count that would take longer says "10 000+".
-MAX_COUNTED = 10_000
+MAX_COUNTED_DELIVERIES = 10_000
 # Facets look at this many.
-MAX_SAMPLED = 2_000
-# The same if each match costs a look-up: for a session, a package, a kind of failure.
-MAX_LOOKED_UP = 500
+MAX_SAMPLED_DELIVERIES = 2_000
+# The limit if each match costs a look-up: for a session, a package, a kind of failure.
+MAX_LOOKUPS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class LastAttempt:
 
 
 class IdKind(StrEnum):
-    """What an id that people search for names."""
+    """The kind of object that an id names."""
 
     DELIVERY = "delivery"
     EVENT = "event"

@@ -32,7 +32,7 @@ class SqlDeliverySearch(SqlStorage):
         ordered, columns = ordered_query(delivery_filter, is_oldest_first=True), deliveries.c
         query = ordered.select(columns.webhook_id, columns.first_seen_at)
         # One more shows whether the count is capped.
-        oldest = ordered.oldest_first(query, limit + 1).subquery()
+        oldest = ordered.select_oldest(query, limit + 1).subquery()
         is_deleted = exists().where(webhooks.c.id == oldest.c.webhook_id, webhooks.c.deleted_at.is_not(None))
         figures = (
             func.count(),

@@ -29,7 +29,7 @@ RECENT_PERIOD = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class EventStatus:
-    """What became of an event at one webhook; `sequence` is that of its session."""
+    """The status of an event at one webhook; `sequence` is its number within its session."""
 
     delivery_state: DeliveryState
     sequence: int | None
@@ -58,14 +58,14 @@ class DeliveryService:
         return await self._deliveries.list(delivery_filter)
 
     async def statuses(self, delivery_filter: DeliveryFilter) -> Page[EventStatus]:
-        """What became of the events of one account that match, newest first. Tests are left out."""
+        """The status of the matching events of one account, newest first, without tests."""
         page = await self._deliveries.list(replace(delivery_filter, without_tests=True))
         event_ids = [delivery_state.event_id for delivery_state in page.rows]
         sequences = await self._deliveries.sequences(delivery_filter.account_id or "", event_ids)
         return Page([EventStatus(row, sequences.get(row.event_id)) for row in page.rows], page.next_cursor)
 
     async def all_statuses(self, delivery_filter: DeliveryFilter) -> AsyncIterator[EventStatus]:
-        """The same, page by page, in constant memory."""
+        """All pages of `event_statuses`, in constant memory."""
         cursor: Cursor | None = None
         while True:
             page = await self.statuses(replace(delivery_filter, after=cursor, limit=MAX_PAGE_ROWS))
@@ -107,7 +107,7 @@ class DeliveryService:
         return (await self.find(delivery_id)).delivery_state
 
     async def retry_some(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
-        """Send those of these deliveries again that `retry` accepts."""
+        """Retry the deliveries that `retry` accepts, and skip the others."""
         retried_filter = DeliveryFilter(account_id, ids=ids, limit=len(ids))
         return await self._change(self._replays.replay, "deliveries.retried", retried_filter, actor)
 
@@ -129,12 +129,12 @@ class DeliveryService:
     # -- dead letters -------------------------------------------------------------------------------------------
 
     async def retry_dead_letters(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
-        """Replay those of these deliveries that are dead letters."""
+        """Replay the dead letters among these deliveries."""
         dead_filter = DeliveryFilter(account_id, state=State.DEAD, ids=ids, limit=len(ids))
         return await self._change(self._replays.replay, "dead_letters.retried", dead_filter, actor)
 
     async def discard_dead_letters(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
-        """Discard those of these deliveries that are dead letters."""
+        """Discard the dead letters among these deliveries."""
         dead_filter = DeliveryFilter(account_id, state=State.DEAD, ids=ids, limit=len(ids))
         return await self._change(self._replays.discard, "dead_letters.discarded", dead_filter, actor)
 
@@ -231,7 +231,7 @@ class DeliveryService:
         idempotency_key: str | None = None,
     ) -> Job:
         now = self._clock.now()
-        # A dead letter that comes after this does not match, even if it was one of these before.
+        # A later dead letter does not match, even if it is one of these that failed again.
         changed_until = min(delivery_filter.changed_until or now, now)
         delivery_filter = replace(delivery_filter, account_id=account_id, changed_until=changed_until, after=None)
         job = Job(

@@ -66,7 +66,7 @@ class IngestService:
                 "the same ids or Idempotency-Key: receivers then get each event once"
             ) from None
         except RecordsRefused as error:
-            # The topic accepts smaller records than `topics plan` sets; all other events are accepted.
+            # The topic's limit is smaller than `topics plan` sets; all other events are accepted.
             raise Invalid(
                 *(
                     FieldError(f"events[{index}]", f"Kafka refuses it: {reason}")

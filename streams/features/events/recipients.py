@@ -11,7 +11,7 @@ from streams.core.events.event import Event
 from streams.core.webhooks.webhook import Webhook, wants
 from streams.features.events.storage import SqlAccountWebhooks
 
-# The count is a hint for people: the response to an event waits no longer for it.
+# The count is a hint for people: the response waits no longer than this.
 LOOKUP_TIMEOUT_SECONDS = 2.0
 # No account is ever deleted; one that a restored database lacks is refused again after this time.
 ACCOUNT_SECONDS = 600.0
@@ -49,7 +49,7 @@ class RecipientService:
     async def count(self, events: Sequence[Event]) -> Sequence[int | None] | None:
         """The number of webhooks that want each event, including paused ones; None if the database does not respond.
 
-        The number is None for an event whose account has too many webhooks to compare.
+        An event's number is None if its account has too many webhooks to compare.
         """
         accounts = {event.account_id for event in events}
         try:

@@ -56,7 +56,7 @@ class PublishedEvent:
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:
-    """The newest deliveries of an event. If there are none, the event as it is on the topic."""
+    """The newest deliveries of an event. If there are none, the event on the topic."""
 
     deliveries: Sequence[DeliveryState]
     published: PublishedEvent | None = None
@@ -105,7 +105,7 @@ class EventSearchService:
             async for record, event in events_with(event_id, await scan.read(), self._codec):
                 if (event.id, event.account_id) == (event_id, account_id):
                     return record, event
-            # However long the search waited for its place, it reads once.
+            # It reads at least once, however long the search waited for its place.
             if scan.is_late:
                 break
         period = f"between {format_time(start)} and {format_time(end)}"
@@ -131,7 +131,7 @@ class EventSearchService:
         found = []
         for event in events:
             found.append(_recipients_of(event, webhooks))
-            # A thousand webhooks with long filters take 15 ms: let the process's other work have its turn.
+            # A thousand webhooks with long filters take 15 ms: let other work of the process run in between.
             await asyncio.sleep(0)
         return found
 

@@ -20,7 +20,7 @@ IDS_PER_QUERY = 1000
 # Ten accounts with the most webhooks that an account may have: 0.1 s of this process's time.
 MAX_WEBHOOKS = 10_000
 # For scopes and filters: 100 000 ids of 40 characters, or 1 000 of the longest filters: 0.2 s of this process's time.
-MAX_CHARACTERS = 4_000_000
+MAX_SCOPE_AND_FILTER_CHARACTERS = 4_000_000
 # Every other caller waits while rows are parsed: a few milliseconds for this many.
 ROWS_PER_TURN = 250
 CHARACTERS_PER_TURN = 100_000
@@ -32,11 +32,15 @@ class SqlAccountWebhooks(SqlStorage):
     """`AccountWebhooks` in SQL. It parses rows in portions, so that the event loop serves other callers in between."""
 
     def __init__(
-        self, database: Database, *, max_webhooks: int = MAX_WEBHOOKS, max_characters: int = MAX_CHARACTERS
+        self,
+        database: Database,
+        *,
+        max_webhooks: int = MAX_WEBHOOKS,
+        max_scope_and_filter_characters: int = MAX_SCOPE_AND_FILTER_CHARACTERS,
     ) -> None:
         super().__init__(database)
         self._max_webhooks = max_webhooks
-        self._max_characters = max_characters
+        self._max_characters = max_scope_and_filter_characters
 
     async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
         """The accounts among these that exist."""
@@ -78,7 +82,7 @@ _EMPTY_SCOPE: Scope = (frozenset(), frozenset(), None)
 
 
 async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[str]) -> AsyncIterator[Any]:
-    """Yield webhooks without their scopes and filters."""
+    """Yields webhooks without their scopes and filters."""
     columns = (
         webhooks.c.id,
         webhooks.c.account_id,

@@ -1,1 +1,1 @@
-"""Records that could not be handled: list them, and publish them again."""
+"""Invalid records: list them, and publish them again."""

@@ -11,7 +11,7 @@ from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.shared.audit_trail import new_entry
 from streams.ports.kafka import Outgoing, RecordProducer
-from streams.ports.runtime import Clock, Lease
+from streams.ports.runtime import Clock, ProcessLease
 
 BATCH_SIZE = 100
 
@@ -37,7 +37,7 @@ class InvalidRecordService:
     _clock: Clock
     _topics: Collection[str]
     _replayed: SqlReplayedRecords
-    _lease: Lease
+    _lease: ProcessLease
 
     async def replay(
         self,
@@ -47,11 +47,11 @@ class InvalidRecordService:
         actor: str,
         is_repeated: bool = True,
     ) -> ReplayResult:
-        """Produce each record again as it was; `on_progress` gets the number done. A failed record stops no other.
+        """Produce each record again as it was; `on_progress` gets the number done.
 
-        Unless `is_repeated`, only records that were not produced again yet: one that is still invalid becomes a new
-        record. An event that was delivered before may be sent again, with the same id. Raises `Conflict` while another
-        replay runs.
+        A failed record does not stop the others. Unless `is_repeated`, skips records that were produced again before:
+        a record that is still invalid becomes a new one. An event that was delivered before may be sent again,
+        with the same id. Raises `Conflict` while another replay runs.
         """
         result = ReplayResult()
         try:

@@ -89,7 +89,7 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
     """Delete SCORM sessions with their commit URLs, player states, and events that are not sent yet."""
     columns = course_sessions.c
     condition = (columns.account_id == learner.account_id) & (columns.learner_id == learner.id)
-    # A session that was launched later is new. The launch decides, because its commits follow.
+    # A session that was launched later is new. The time of the launch decides, because the commits come later.
     query = select(columns.id).where(condition, columns.launched_at <= learner.erased_at).limit(ROWS_PER_PORTION)
     ids = list(await connection.scalars(query.with_for_update()))
     for statement in (
@@ -107,7 +107,7 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
 
 
 async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
-    """Empty the stored responses that name the learner: those of the account's keys, of operators and of pages."""
+    """Empty the stored responses that name the learner: to the account's keys, to operators and to pages."""
     columns = idempotency_keys.c
     keys = select(literal("key:") + api_keys.c.id).where(api_keys.c.account_id == learner.account_id)
     is_relevant_caller = or_(columns.caller.in_(keys), columns.caller.not_like("key:%"))

@@ -39,15 +39,15 @@ class LearnerService:
     _clock: Clock
 
     def check(self, learner_id: str) -> None:
-        """Raise `Invalid` for a text that cannot be a learner's id."""
+        """Raise `Invalid` for a string that cannot be a learner's id."""
         if not (0 < len(learner_id) <= MAX_TEXT_CHARACTERS and is_storable(learner_id)):
             limits = f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters, without the character NUL"
             raise Invalid(FieldError("learnerId", limits))
 
     async def start(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:
-        """Begin an erasure. It covers all that happened until now, whenever its records arrive.
+        """Begin an erasure. It covers everything until now, whenever the records arrive.
 
-        A second erasure covers what happened since the first. Raises `Invalid`.
+        A second erasure covers everything since the first. Raises `Invalid`.
         """
         self.check(learner_id)
         if await self._accounts.find(account_id) is None:
@@ -64,7 +64,7 @@ class LearnerService:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds if seconds is not None else float("inf")
         while not erasure.is_finished and loop.time() < deadline:
-            erasure = await self._erasures.advance(erasure.id)
+            erasure = await self._erasures.do_next_portion(erasure.id)
         return erasure
 
     async def wait_until_published(self, erasure: Erasure) -> ErasureResult:

@@ -28,7 +28,7 @@ async def finish_erasures(
     poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
     portion_pause_seconds: float = PORTION_PAUSE_SECONDS,
 ) -> None:
-    """Advance every unfinished erasure by one portion in turn, until cancelled. A failed one stops no other."""
+    """Advance every unfinished erasure by one portion in turn, until cancelled. A failed one does not stop others."""
     while True:
         unfinished_erasures: Sequence[Erasure] = ()
         failed_rows: list[FailedRow] = []
@@ -41,7 +41,7 @@ async def finish_erasures(
                 continue
             with suppress(Unavailable):
                 async with postponed_work.unit(WorkKind.ERASURE, unfinished_erasure.id, unfinished_erasure.account_id):
-                    erasure = await erasures.advance(unfinished_erasure.id)
+                    erasure = await erasures.do_next_portion(unfinished_erasure.id)
                     advanced_count += 1
                     if erasure.is_finished:
                         telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)

@@ -108,7 +108,7 @@ class SqlErasures:
                 connection, erasure.account_id, erasures, is_recent, MAX_ERASURES_PER_DAY, _TOO_MANY_MESSAGE
             )
             newest_seen_at = await _newest_seen_at(connection, erasure.account_id, learner_id)
-            # The broker's clock, which dates events, may be ahead of ours.
+            # The broker's clock, which dates events, may be ahead of this process's clock.
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest_seen_at or erasure.erased_at))
             await self._insert(connection, erasure, learner_id)
             erased = ErasedLearner(erasure.account_id, erasure.learner_hash, hash_key_id, erasure.erased_at)
@@ -139,7 +139,7 @@ class SqlErasures:
         return list(dict.fromkeys(restored))
 
     async def start_again(self, learner: RestoredLearner, actor: str) -> Erasure:
-        """Begin an erasure again, of all until its old time. The topic has it already."""
+        """Begin an erasure again, of all data until its old time. The topic has it already."""
         now = self._clock.now()
         erasure = Erasure(new_id("ers"), learner.account_id, learner.learner_hash, learner.erased_at, now, actor)
         details = {"learner_hash": learner.learner_hash, "reason": "restored"}
@@ -158,7 +158,7 @@ class SqlErasures:
         rows = await self._database.rows(select(erasures).where(is_unfinished).order_by(erasures.c.created_at))
         return read_rows(rows, lambda row: to_value(Erasure, row), failed_rows)
 
-    async def advance(self, erasure_id: str) -> Erasure:
+    async def do_next_portion(self, erasure_id: str) -> Erasure:
         async with self._database.transaction() as connection:
             query = select(erasures).where(erasures.c.id == erasure_id).with_for_update()
             row = (await connection.execute(query)).one()

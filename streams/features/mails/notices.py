@@ -16,14 +16,14 @@ from streams.core.webhooks.webhook import PauseReason, Status
 from streams.ids import new_id
 
 FAILING_DELAY = timedelta(minutes=5)
-# One failure says little, and one without an attempt since does not say that the webhook fails now.
+# One failure means little, and without a later attempt the webhook may work again.
 MIN_FAILURES = 2
 FAILING_PERIOD = timedelta(hours=1)
 STILL_PAUSED_DELAY = timedelta(days=1)
 SECRET_ENDING_DELAY = timedelta(hours=6)
 # An older threshold is not reported any more, such as after a restore.
 QUOTA_PERIOD = timedelta(days=2)
-# Notices of one look; the next one finds the others.
+# The most notices of one query; the next query finds the others.
 MAX_NOTICES = 200
 # The kinds that tell of trouble, which a recovery ends.
 TROUBLE_KINDS = (MailKind.FAILING, MailKind.PAUSED, MailKind.STILL_PAUSED)
@@ -33,14 +33,14 @@ _is_live = _webhooks.deleted_at.is_(None)
 _COLUMNS = (_webhooks.id, _webhooks.account_id, _webhooks.url, _webhooks.description)
 
 
-def _without_notice(query: Select[Any], kind: MailKind, since: Any) -> Select[Any]:
+def _select_without_notice(query: Select[Any], kind: MailKind, since: Any) -> Select[Any]:
     """Leave out webhooks that have had a mail of this kind since then."""
     has_notice = exists().where(mails.c.webhook_id == _webhooks.id, mails.c.kind == kind, mails.c.created_at >= since)
     return query.where(_is_live, ~has_notice).limit(MAX_NOTICES)
 
 
-def failing(now: datetime) -> Select[Any]:
-    """Active webhooks that began to fail five minutes ago and still do, once for each row of failures."""
+def select_failing(now: datetime) -> Select[Any]:
+    """Active webhooks that began to fail five minutes ago and still do, once for each failure streak."""
     health = webhook_health.c
     query = (
         select(*_COLUMNS, health.failures, health.first_failed_at, health.last_failed_at, health.last_status)
@@ -49,10 +49,10 @@ def failing(now: datetime) -> Select[Any]:
         .where(health.failures > literal_column("0"), health.last_failed_at > now - FAILING_PERIOD)
         .where(health.epoch == _webhooks.health_epoch, _webhooks.status == Status.ACTIVE)
     )
-    return _without_notice(query, MailKind.FAILING, health.first_failed_at)
+    return _select_without_notice(query, MailKind.FAILING, health.first_failed_at)
 
 
-def still_paused(now: datetime) -> Select[Any]:
+def select_still_paused(now: datetime) -> Select[Any]:
     """Webhooks that have been paused automatically for a day, once for each pause."""
     held = select(func.count()).where(deliveries.c.webhook_id == _webhooks.id, IS_HELD)
     query = (
@@ -61,29 +61,29 @@ def still_paused(now: datetime) -> Select[Any]:
         .where(_webhooks.status == Status.PAUSED, _webhooks.pause_reason != PauseReason.MANUAL)
         .where(_webhooks.paused_at <= now - STILL_PAUSED_DELAY)
     )
-    return _without_notice(query, MailKind.STILL_PAUSED, _webhooks.paused_at)
+    return _select_without_notice(query, MailKind.STILL_PAUSED, _webhooks.paused_at)
 
 
-def secret_ending(now: datetime) -> Select[Any]:
-    """Webhooks whose old secret ends within six hours; each at most once in that time."""
+def select_secret_ending(now: datetime) -> Select[Any]:
+    """Webhooks whose old secret expires within six hours; each at most once in that time."""
     is_soon = _webhooks.old_secret_until.between(now, now + SECRET_ENDING_DELAY)
     query = select(*_COLUMNS, _webhooks.old_secret_until).where(is_soon)
-    return _without_notice(query, MailKind.SECRET_ENDING, now - SECRET_ENDING_DELAY)
+    return _select_without_notice(query, MailKind.SECRET_ENDING, now - SECRET_ENDING_DELAY)
 
 
-def certificate_ending(now: datetime) -> Select[Any]:
-    """Webhooks whose endpoint's certificate ends within two weeks, once."""
+def select_certificate_ending(now: datetime) -> Select[Any]:
+    """Webhooks whose endpoint's certificate expires within two weeks, once."""
     is_soon = _webhooks.certificate_ends_at.between(now, now + CERTIFICATE_ENDING_DELAY)
     # A pull webhook has no endpoint any more.
     query = select(*_COLUMNS, _webhooks.certificate_ends_at).where(is_soon, _webhooks.url != "")
-    return _without_notice(query, MailKind.CERTIFICATE_ENDING, now - CERTIFICATE_ENDING_DELAY)
+    return _select_without_notice(query, MailKind.CERTIFICATE_ENDING, now - CERTIFICATE_ENDING_DELAY)
 
 
-def recovered() -> Select[Any]:
+def select_recovered() -> Select[Any]:
     """Active webhooks after a notice of trouble that have taken a newer event, without a failure since."""
     trouble, health = mails.alias("trouble").c, webhook_health.c
     is_healthy = or_(health.webhook_id.is_(None), health.failures == 0, health.epoch != _webhooks.health_epoch)
-    # Not by the fallback URL, and none of the events that were on their way.
+    # Not through the fallback URL, and no event that was already on its way.
     delivered_since = exists().where(
         deliveries.c.webhook_id == trouble.webhook_id,
         deliveries.c.first_seen_at > trouble.created_at,
@@ -100,7 +100,7 @@ def recovered() -> Select[Any]:
     )
 
 
-def quota(now: datetime) -> Select[Any]:
+def select_quota(now: datetime) -> Select[Any]:
     """Thresholds of plans that launches have reached, each once."""
     reached = usage_notices.c
     has_notice = exists().where(

@@ -16,7 +16,7 @@ from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose, compose_sign_in, group_mails
 from streams.outage import DATABASE, ENCRYPTION_KEYS, MAIL_SERVER, Outages
 from streams.ports.delivery import Encryption, MailTransport
-from streams.ports.runtime import Clock, Lease, Telemetry
+from streams.ports.runtime import Clock, ProcessLease, Telemetry
 from streams.ports.storage import DueMails
 from streams.stages.postponed_work import PostponedWork
 
@@ -55,7 +55,7 @@ class Notify:
         self,
         mails: SqlMails,
         transport: MailTransport | None,
-        lease: Lease,
+        lease: ProcessLease,
         encryption: Encryption,
         clock: Clock,
         telemetry: Telemetry,
@@ -110,7 +110,7 @@ class Notify:
         await asyncio.Event().wait()
 
     async def drain(self, seconds: float) -> None:
-        """Start no further mail, wait for the one in progress, and release the lease.
+        """Start no further mails, wait for the mail in progress, and release the lease.
 
         Raises `TimeoutError` if the mail server takes longer: the next process sends this mail again.
         """
@@ -164,7 +164,7 @@ class Notify:
         return attempt_count
 
     async def _next_due(self, kind: MailKind) -> DueMails | None:
-        """The next due mail. A mail that cannot be read is put aside; many of them do not keep the turn."""
+        """The next due mail. An unreadable mail is put aside; many of them do not use up the turn."""
         for _ in range(MAX_INVALID_PER_TURN):
             excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[FailedRow]()
             last_account, now = self._last_account[kind], self._clock.now()
@@ -222,7 +222,7 @@ class Notify:
         if not emails:
             return _give_up(mails, NO_RECIPIENT_LEFT_MESSAGE if first_mail.unreached else NO_RECIPIENT_MESSAGE)
         try:
-            # The newest mail's id: mailboxes drop a second mail with the same id, and a pause may have joined the mail.
+            # The newest mail's id: mailboxes drop a second mail with the same id, and the mail may have gained a pause.
             problem = await self._transport.send(mails[-1].id, emails, self._compose(first_mail))
         except PartiallySent as error:
             self._mail_server.end(self)

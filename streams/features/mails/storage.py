@@ -34,7 +34,7 @@ from streams.features.mails import notices
 from streams.ids import new_id
 from streams.ports.storage import DueMails
 
-# Of one kind about one webhook.
+# Notices of one kind about one webhook.
 MAX_EVENTS_AN_HOUR = 5
 REMINDER_DELAY = timedelta(days=1)
 REMINDER_INTERVAL = timedelta(days=7)
@@ -140,14 +140,14 @@ class SqlMails:
             return sum([await self._try_to_add(reminder, failed_rows) for reminder in reminders])
 
     async def enqueue_notices(self, now: datetime, failed_rows: FailedRows = None) -> int:
-        """Add a mail for what accounts should be told now. Returns how many were added."""
+        """Add a mail for each notice that is due now. Returns how many were added."""
         looks: Sequence[tuple[Select[Any], Callable[[datetime, Any], Mail]]] = (
-            (notices.failing(now), notices.failing_mail),
-            (notices.still_paused(now), notices.still_paused_mail),
-            (notices.recovered(), notices.recovered_mail),
-            (notices.secret_ending(now), notices.secret_ending_mail),
-            (notices.certificate_ending(now), notices.certificate_ending_mail),
-            (notices.quota(now), notices.quota_mail),
+            (notices.select_failing(now), notices.failing_mail),
+            (notices.select_still_paused(now), notices.still_paused_mail),
+            (notices.select_recovered(), notices.recovered_mail),
+            (notices.select_secret_ending(now), notices.secret_ending_mail),
+            (notices.select_certificate_ending(now), notices.certificate_ending_mail),
+            (notices.select_quota(now), notices.quota_mail),
         )
         added_count = 0
         for query, to_mail in looks:
@@ -162,8 +162,8 @@ class SqlMails:
     async def store_events(self, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None) -> int:
         """Store the events of new notices, which `publish` sends. Returns how many notices were handled.
 
-        After some of one kind about one webhook, the others of an hour have none: webhooks that fail, and take these
-        events of each other, would get more with each that is enabled.
+        After several notices of one kind about one webhook, the rest of the hour's notices have no event: failing
+        webhooks that take each other's events would otherwise cause more and more.
         """
         query = select(mails).where(mails.c.is_event_due).order_by(mails.c.created_at, mails.c.id).limit(limit)
         if excluded:
@@ -221,12 +221,12 @@ class SqlMails:
         )
 
 
-# One mail about dead letters names their number; a sign-in is of one person.
+# One mail about dead letters names their number; a sign-in link is for one person.
 _UNGROUPED_KINDS = (MailKind.DEAD_LETTERS, MailKind.QUOTA, MailKind.SIGN_IN)
 
 
 def _is_open_of(mail: Mail) -> ColumnElement[bool]:
-    # Trouble that began after the look is open.
+    # Trouble that began after the query is open.
     return mails.c.is_open & (mails.c.webhook_id == mail.webhook_id) & (mails.c.created_at <= mail.created_at)
 
 
@@ -248,7 +248,7 @@ async def _is_repeated(connection: AsyncConnection, row: Any) -> bool:
 async def _due_with(
     connection: AsyncConnection, first: Mail, now: datetime, excluded: Collection[str]
 ) -> Sequence[Mail]:
-    """The notices of one kind that are sent as one mail, oldest first: those with the same recipients left."""
+    """The notices of one kind that are sent as one mail, oldest first; their remaining recipients are the same."""
     condition = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
     query = select(mails).where(condition, mails.c.due_at <= now + PAUSE_GROUPING_WINDOW)
     query = query.order_by(mails.c.due_at, mails.c.id).limit(MAX_GROUPED_MAILS)

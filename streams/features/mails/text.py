@@ -20,7 +20,7 @@ def group_mails(mails: Sequence[Mail]) -> Sequence[Mail]:
     if not others:
         return [replace(first, others=None, sent_with=None)]
     rows = [
-        [_name(other_mail)[:MAX_LISTED_NAME_CHARACTERS], _what_happened(other_mail)]
+        [_name(other_mail)[:MAX_LISTED_NAME_CHARACTERS], notice_line(other_mail)]
         for other_mail in others[: MAX_LISTED_WEBHOOKS - 1]
     ]
     return [
@@ -75,7 +75,7 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
 
 
 def _api_call(mail: Mail, base: str, is_deleted: bool) -> str | None:
-    """The call that a reader may need after a notice."""
+    """The API call that the reader of a notice may need."""
     match mail.kind:
         case MailKind.PAUSED | MailKind.STILL_PAUSED:
             return f"POST {base}/v1/webhooks" if is_deleted else f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
@@ -95,8 +95,8 @@ def _name(mail: Mail) -> str:
     return str(_to_printable(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
 
 
-def _what_happened(mail: Mail) -> str:
-    """What a notice says of its webhook, in a list of several."""
+def notice_line(mail: Mail) -> str:
+    """The line for a notice in a mail about several webhooks."""
     details = mail.details
     match mail.kind:
         case MailKind.FAILING:
@@ -125,7 +125,7 @@ def _has_deletion(mail: Mail, others: OtherWebhooks) -> bool:
 
 
 def _to_printable(name: str, entry: Any) -> Any:
-    """A value as a mail shows it: a text is one line that controls no mail program, and a URL has no secret."""
+    """A value as a mail shows it: a text on one safe line, and a URL without secrets."""
     if not isinstance(entry, str):
         return entry
     return escape_controls(" ".join((without_query(entry) if name == "url" else entry).split()))
@@ -217,7 +217,7 @@ def _grouped_parts(mail: Mail, others: OtherWebhooks, base: str) -> _Parts:
         paragraphs.insert(1, f"… and {others.more} more.")
     if not base:
         paragraphs.append("By the command line: `scorm-webhooks webhooks list`.")
-    return _Parts(subject, paragraphs, [(_name(mail), _what_happened(mail)), *others.listed])
+    return _Parts(subject, paragraphs, [(_name(mail), notice_line(mail)), *others.listed])
 
 
 def _failing_parts(mail: Mail, name: str) -> _Parts:

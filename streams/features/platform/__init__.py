@@ -1,1 +1,1 @@
-"""What an operator sees of all accounts."""
+"""Figures and problems of all accounts, for operators."""

@@ -1,4 +1,4 @@
-"""What an operator sees of all accounts: their webhooks, waiting deliveries, and how far the stages are behind."""
+"""Figures of all accounts for operators: their webhooks, waiting deliveries, and the lag of the stages."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ class PlatformService:
         return await self._unknown_accounts(limit)
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
-        """How many deliveries wait, by tier, the shortest wait first; '' is for those about to be sent."""
+        """How many deliveries wait, by tier, the shortest wait first; '' is for deliveries about to be sent."""
         return await self._stats.waiting_by_tier()
 
     async def lags(self) -> Sequence[StageLag]:
@@ -65,7 +65,9 @@ class PlatformService:
 
 
 def stage_lags(offsets: Mapping[str, Mapping[Partition, GroupOffsets]]) -> list[StageLag]:
-    """The records that each stage has not committed, by topic. `offsets` are those of each stage's consumer group."""
+    """The records that each stage has not committed, by topic. `offsets` has the offsets of each stage's consumer
+    group.
+    """
     lags = []
     for stage, partitions in offsets.items():
         topics: Counter[str] = Counter()

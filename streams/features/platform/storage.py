@@ -1,4 +1,4 @@
-"""Read the figures that an operator sees on all accounts."""
+"""Read the figures of all accounts, for operators."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -91,7 +91,7 @@ class SqlPlatformStats(SqlStorage):
 
 
 def _select_webhooks(*columns: Any) -> Select[Any]:
-    """Webhooks with the names that an operator knows them by."""
+    """Webhooks with their names for an operator."""
     webhook_table = webhooks.c
     webhook_columns = (
         webhook_table.id,

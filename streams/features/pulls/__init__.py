@@ -1,1 +1,1 @@
-"""Mails to people."""
+"""Deliveries that readers pull."""

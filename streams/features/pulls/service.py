@@ -33,9 +33,9 @@ class PulledItem:
 
 @dataclass
 class PullService:
-    """Readers of pull webhooks. A process that dies keeps no lease for longer than the reader asked for.
+    """Readers of pull webhooks. A lease ends on time, even if its process died.
 
-    What is leased is not given to another reader before that lease ends, and what was acknowledged never again.
+    A leased delivery goes to no other reader before its lease ends, and an acknowledged one to no reader again.
     """
 
     _pulls: SqlPulls
@@ -60,13 +60,13 @@ class PullService:
         return await self._waits.wait(webhook_id, seconds, limit, rate_seconds)
 
     def end_waits(self) -> None:
-        """End every wait, because the process stops."""
+        """End every wait when the process stops."""
         self._waits.end()
 
     async def pull(
         self, webhook_id: str, limit: int, lease_seconds: int, account_id: str | None
     ) -> tuple[Sequence[PulledItem], float]:
-        """Lease the oldest deliveries, at most `limit`. Returns them, and for how long the rate allows none.
+        """Lease the oldest deliveries, at most `limit`. Returns them, and the seconds until the rate allows more.
 
         While the webhook is paused there are none. Raises `NotFound`, and `Conflict` for a webhook that gets requests.
         """
@@ -87,7 +87,7 @@ class PullService:
     async def acknowledge(
         self, webhook_id: str, delivery_ids: Collection[str], account_id: str | None
     ) -> Sequence[str]:
-        """End these deliveries as delivered, also after their lease. Returns the ids of those that are, in their order.
+        """End these deliveries as delivered, also after their lease. Returns the ids of delivered ones, in their order.
 
         A second call changes nothing.
         """
@@ -108,7 +108,7 @@ class PullService:
     async def give_back(
         self, webhook_id: str, delivery_ids: Collection[str], wait_seconds: int, account_id: str | None
     ) -> Sequence[str]:
-        """Let the next reader pull these deliveries after some seconds. Returns the ids of those that were leased."""
+        """Let the next reader pull these deliveries after some seconds. Returns the ids that had a lease."""
         webhook = await self._find(webhook_id, account_id)
         leases = await self._pulls.give_back(webhook_id, delivery_ids, timedelta(seconds=wait_seconds))
         await self._record(webhook, leases, OutcomeKind.NOT_ACKNOWLEDGED)
@@ -118,12 +118,12 @@ class PullService:
     async def _record(
         self, webhook: Webhook, leases: Sequence[Lease], outcome: OutcomeKind, message: str | None = None
     ) -> None:
-        """Store what became of leases. Where that fails, or the process dies, a line of history is missing."""
+        """Store the results of leases. If that fails, or the process dies, a line of history is missing."""
         if not leases:
             return
         now = self._clock.now()
         attempts = [attempt_of_lease(lease, webhook, outcome, min(now, lease.until), message) for lease in leases]
-        # What was leased must reach its reader.
+        # Leased deliveries must reach their reader.
         with suppress(Unavailable, RowRefused):
             await self._recorder.record(Batch(attempts=attempts))
             await self._pulls.forget_attempts(leases)
@@ -145,7 +145,7 @@ class PullService:
         return registration
 
     async def _items(self, webhook: Webhook, leases: Sequence[Lease]) -> Sequence[PulledItem]:
-        """The items of these leases, without those that cannot be built: their attempts say why."""
+        """The items of these leases. If one cannot be built, its attempt says why."""
         items: list[PulledItem] = []
         secrets: list[str] | None = None
         for lease in leases:

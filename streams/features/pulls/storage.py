@@ -35,12 +35,12 @@ from streams.core.webhooks.webhook import Status, Webhook
 from streams.ports.delivery import Encryption
 from streams.ports.runtime import Clock
 
-# What no reader gets is looked at again after this time: its erasure has ended by then, or a person has repaired it.
+# Put-aside rows are checked again after this time: the erasure has ended, or a person has repaired the row.
 ASIDE_TIME = timedelta(minutes=10)
-# A reader may pull a delivery and give it back without end: of these attempts, the last ones are kept.
+# A reader may pull a delivery and give it back endlessly: only the last attempts are kept.
 KEPT_ATTEMPTS = 20
-# A lease passes over at most this many portions that no reader gets.
-MAX_PORTIONS = 10
+# A pull skips at most this many portions without a usable row.
+MAX_SKIPPED_PORTIONS = 10
 
 _columns = deliveries.c
 _LEASED_MESSAGE = "A reader has pulled it, and not acknowledged it yet."
@@ -53,7 +53,7 @@ _SELECT_PULLABLE = select(
 
 
 class SqlPulls:
-    """The deliveries that wait for readers: the next one may have a delivery at `due_at`."""
+    """The deliveries that wait for readers; `due_at` is when the next reader may lease one."""
 
     def __init__(self, database: Database, encryption: Encryption, clock: Clock) -> None:
         self._database = database
@@ -63,7 +63,7 @@ class SqlPulls:
     async def lease(self, webhook: Webhook, limit: int, duration: timedelta) -> Leased:
         """Lease the oldest deliveries that nobody has, at most `limit` with `MAX_PULL_BYTES` of bodies; one at least.
 
-        Other readers do not wait for this one: they get the next ones. What is past the webhook's retention is left.
+        Other readers do not wait for this one: they get the next ones. Skips deliveries past the webhook's retention.
         """
         async with self._database.transaction() as connection:
             rate, used_until = webhook.options.rate, 0.0
@@ -95,7 +95,7 @@ class SqlPulls:
         return Leased(leases, [_to_lease(row) for row in rows if row.leased_until is not None], failed_rows)
 
     async def leased(self, webhook_id: str, delivery_ids: Collection[str]) -> Sequence[Lease]:
-        """The leases of these deliveries that nobody has ended, also those whose time is over."""
+        """The open leases of these deliveries, expired ones included."""
         query = select(deliveries).where(_columns.id.in_(delivery_ids), _is_leased(webhook_id))
         return [_to_lease(row) for row in await self._database.rows(query)]
 
@@ -131,13 +131,13 @@ class SqlPulls:
                 await connection.execute(delete(attempts).where(is_old, attempts.c.url == ""))
 
     async def available(self, limits: Mapping[str, int]) -> Mapping[str, int]:
-        """How many deliveries a reader could pull now of each of these webhooks, up to the number beside it."""
+        """The number of deliveries that a reader could pull now from each of these webhooks, up to its limit."""
         now = self._clock.now()
         async with self._database.read_transaction() as connection:
             if is_sqlite(connection):
                 return await _count_each(connection, limits, now)
             wanted = values(sql_column("id", Text), name="wanted").data([(webhook_id,) for webhook_id in limits])
-            first = _pullable(wanted.c.id, now).limit(max(limits.values())).lateral("first")
+            first = _select_pullable(wanted.c.id, now).limit(max(limits.values())).lateral("first")
             query = select(wanted.c.id, func.count().label("pullable")).join_from(wanted, first, true())
             return {row.id: row.pullable for row in await connection.execute(query.group_by(wanted.c.id))}
 
@@ -149,12 +149,12 @@ class SqlPulls:
             await connection.execute(query.values(expires_at=expires_at))
 
     async def _used_until(self, connection: AsyncConnection, webhook_id: str, rate: Rate) -> float:
-        """Until when the rate is used up. Its readers wait for each other here; nobody else does."""
+        """The time until which the rate is used up. Only the webhook's readers wait for each other here."""
         row = {"webhook_id": webhook_id, "used_until": datetime.fromtimestamp(0, UTC)}
         await connection.execute(insert(pull_rates).values(row).on_conflict_do_nothing())
         lock = select(pull_rates.c.used_until).where(pull_rates.c.webhook_id == webhook_id).with_for_update()
         used_until: datetime = (await connection.execute(lock)).scalar_one()
-        # Not more than this rate can use: the webhook may have had a slower one.
+        # Limited by this rate: the webhook may have had a slower one.
         most = rate.used_at_start(self._clock.now().timestamp()) + 1 / rate.per_second
         if used_until.timestamp() > most:
             await _store_rate(connection, webhook_id, datetime.fromtimestamp(most, UTC))
@@ -163,13 +163,13 @@ class SqlPulls:
     async def _readable(
         self, connection: AsyncConnection, webhook: Webhook, now: datetime, limit: int
     ) -> tuple[Sequence[Any], Sequence[FailedRow]]:
-        """Locked rows that a reader may have. What nobody gets is put aside, so that it is not in front of the others.
+        """Locked rows that a reader may have. The others are put aside, so that they do not block the queue.
 
-        Erasures reach the events of an erased learner; the rows that cannot be read are returned too.
+        These are events of erased learners, which their erasure reaches, and unreadable rows, which are returned too.
         """
         await prefer_index_order(connection)
         failed_rows: list[FailedRow] = []
-        for _ in range(MAX_PORTIONS):
+        for _ in range(MAX_SKIPPED_PORTIONS):
             query = _SELECT_PULLABLE.where(_is_due(webhook, now)).order_by(_columns.due_at, _columns.id).limit(limit)
             locked = query.with_for_update(of=deliveries, skip_locked=True)
             rows = _fitting((await connection.execute(locked)).all())
@@ -209,7 +209,7 @@ def _is_leased(webhook_id: str) -> ColumnElement[bool]:
 
 
 def _is_due(webhook: Webhook, now: datetime) -> ColumnElement[bool]:
-    """Whether a reader may have a delivery of this webhook. The stage `publish` ends what is past its retention."""
+    """Whether a reader may have a delivery of this webhook. `publish` ends deliveries past their retention."""
     held_after = now - webhook.options.retention
     was_paused = select(func.max(pauses.c.ended_at)).where(pauses.c.webhook_id == webhook.id).scalar_subquery()
     return (
@@ -220,7 +220,7 @@ def _is_due(webhook: Webhook, now: datetime) -> ColumnElement[bool]:
     )
 
 
-def _pullable(webhook_id: ColumnElement[str] | str, now: datetime) -> Select[Any]:
+def _select_pullable(webhook_id: ColumnElement[str] | str, now: datetime) -> Select[Any]:
     """A row for each delivery of an active webhook that a reader could pull now."""
     is_active = (
         exists().where(webhooks.c.id == webhook_id, webhooks.c.status == Status.ACTIVE).correlate_except(webhooks)
@@ -234,7 +234,7 @@ async def _count_each(connection: AsyncConnection, limits: Mapping[str, int], no
     """SQLite has no LATERAL."""
     counts: dict[str, int] = {}
     for webhook_id, limit in limits.items():
-        first = _pullable(webhook_id, now).limit(limit)
+        first = _select_pullable(webhook_id, now).limit(limit)
         if count := await connection.scalar(select(func.count()).select_from(first.subquery())):
             counts[webhook_id] = count
     return counts

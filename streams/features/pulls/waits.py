@@ -1,4 +1,4 @@
-"""Readers that wait for deliveries: one query at a time for all of a process, and none while nobody waits."""
+"""Readers that wait for deliveries: one query at a time for the whole process, and none while nobody waits."""
 
 import asyncio
 import random
@@ -14,22 +14,22 @@ SPREAD = 0.2
 
 
 @dataclass(eq=False, slots=True)
-class _Reader:
-    """One reader, and how many deliveries it takes."""
+class _WaitingReader:
+    """A reader, and the number of deliveries that it takes."""
 
     limit: int
     woken: asyncio.Future[bool]
 
 
 class Waits:
-    """The readers of one process that wait, by webhook: who came first gets the next deliveries.
+    """The waiting readers of one process, by webhook: the first one gets the next deliveries.
 
     `available` counts the deliveries that could be pulled now, of each webhook up to the number beside its id.
     """
 
     def __init__(self, available: Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]) -> None:
         self._available = available
-        self._readers: dict[str, deque[_Reader]] = {}
+        self._readers: dict[str, deque[_WaitingReader]] = {}
         # When a webhook's rate allows the next delivery, in the loop's time.
         self._allowed_at: dict[str, float] = {}
         self._poll_task: asyncio.Task[None] | None = None
@@ -46,13 +46,14 @@ class Waits:
         loop = asyncio.get_running_loop()
         if rate_seconds:
             self._allowed_at[webhook_id] = loop.time() + rate_seconds
-        reader = _Reader(limit, loop.create_future())
+        reader = _WaitingReader(limit, loop.create_future())
         self._readers.setdefault(webhook_id, deque()).append(reader)
         if self._poll_task is None:
-            # It works for all readers, and not for the request of this one.
+            # The query is for all readers, so it does not belong to this request.
             self._poll_task = asyncio.create_task(self._poll(), context=Context())
         try:
-            # Readers that begin together, after a restart, do not all come again together. One alone waits to the end.
+            # Readers that begin together after a restart should not all return together. A single reader waits to the
+            # end.
             is_alone = sum(map(len, self._readers.values())) == 1
             async with asyncio.timeout(seconds if is_alone else seconds * random.uniform(1 - SPREAD, 1)):
                 return await reader.woken
@@ -62,14 +63,14 @@ class Waits:
             self._forget(webhook_id, reader)
 
     def end(self) -> None:
-        """End every wait, because the process stops."""
+        """End every wait when the process stops."""
         self._end.set()
         for readers in self._readers.values():
             for reader in readers:
                 if not reader.woken.done():
                     reader.woken.set_result(False)
 
-    def _forget(self, webhook_id: str, reader: _Reader) -> None:
+    def _forget(self, webhook_id: str, reader: _WaitingReader) -> None:
         readers = self._readers.get(webhook_id, deque())
         with suppress(ValueError):
             readers.remove(reader)
@@ -95,7 +96,7 @@ class Waits:
             self._poll_task = None
 
     def _wanted(self) -> Mapping[str, int]:
-        """How many deliveries are wanted of each webhook whose rate allows some."""
+        """The number of wanted deliveries of each webhook whose rate allows some."""
         now = asyncio.get_running_loop().time()
         return {
             webhook_id: sum(reader.limit for reader in readers)
@@ -104,7 +105,7 @@ class Waits:
         }
 
     def _wake(self, webhook_id: str, count: int) -> None:
-        """Wake the readers that take this many together; one where a rate allows a few at a time."""
+        """Wake as many readers as take this many together; only one if a rate allows a few at a time."""
         readers = self._readers.get(webhook_id, deque())
         count = min(count, 1) if webhook_id in self._allowed_at else count
         while count > 0 and readers:

@@ -1,1 +1,1 @@
-"""Send the deliveries of a period again, and those that were never made."""
+"""Send the deliveries of a period again, and make missing ones."""

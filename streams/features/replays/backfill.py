@@ -1,4 +1,4 @@
-"""Backfill: as a part of a job, add deliveries for events of `session-events` for which a webhook has none."""
+"""Backfill: as a part of a job, add the deliveries that a webhook lacks for events on `session-events`."""
 
 import asyncio
 from dataclasses import replace
@@ -48,7 +48,7 @@ class HistoryBackfill:
         # By id of a job that found nothing to do: when it looks again.
         self._paused_until: dict[str, float] = {}
 
-    async def advance(self, job: Job) -> Job:
+    async def do_next_portion(self, job: Job) -> Job:
         """Do one more portion. If the topic cannot be read, the job stays as it is."""
         now = asyncio.get_running_loop().time()
         if now < self._paused_until.get(job.id, 0.0):

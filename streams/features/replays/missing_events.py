@@ -14,7 +14,7 @@ from streams.features.shared.event_scan import EventScan, events_with
 from streams.ports.kafka import Codec, EventHistory, Record
 from streams.ports.storage import DeliveryStore, ErasedEvents
 
-# A person waits for the count: it stops after this many records or seconds, and says so.
+# A person waits for the count: it stops after this many records or seconds, and reports that.
 MAX_COUNTED_RECORDS = 100_000
 MAX_COUNTING_SECONDS = 5.0
 IDS_PER_QUERY = 500
@@ -44,7 +44,7 @@ class MissingEventCounter:
         return MissingEvents(count, bool(scan.unread), scan.oldest_available)
 
     async def _count_missing(self, records: Iterable[Record], webhook: Webhook, delivery_filter: DeliveryFilter) -> int:
-        """How many deliveries of these records are missing."""
+        """The number of missing deliveries for these records."""
         deliveries = await deliveries_of(records, self._codec, webhook, delivery_filter)
         by_key = {(delivery.account_id, delivery.event_id): delivery for delivery in deliveries}
         if not by_key:
@@ -54,14 +54,14 @@ class MissingEventCounter:
         )
         ids, existing_count = sorted(delivery.id for key, delivery in by_key.items() if key not in erased_keys), 0
         for start in range(0, len(ids), IDS_PER_QUERY):
-            existing_count += len(await self._deliveries.existing(ids[start : start + IDS_PER_QUERY]))
+            existing_count += len(await self._deliveries.find_existing(ids[start : start + IDS_PER_QUERY]))
         return len(ids) - existing_count
 
 
 async def deliveries_of(
     records: Iterable[Record], codec: Codec, webhook: Webhook, delivery_filter: DeliveryFilter
 ) -> list[Delivery]:
-    """The deliveries of these records that the webhook would have got, whether it has them or not."""
+    """The deliveries that the webhook should have for these records."""
     deliveries = []
     async for record, event in events_with(webhook.account_id, records, codec):
         try:

@@ -1,4 +1,4 @@
-"""Replays: the deliveries of a webhook that a person wants again."""
+"""Replays: deliveries of a webhook to send again."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from streams.core.deliveries.delivery import REPLAYABLE, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES
 
-# Deliveries that an endpoint lost or never got. Discarded ones were discarded by a person.
+# Deliveries that an endpoint lost or never got. Not discarded ones: a person decided.
 DEFAULT_STATES = (State.DELIVERED, State.DEAD)
 
 

@@ -29,7 +29,7 @@ async def run_jobs(
 ) -> None:
     """Advance unfinished jobs, until cancelled: in each round one job of each account by one portion.
 
-    So a job is not delayed by another account's jobs, by one that takes long, or by one that cannot go on.
+    So other accounts' jobs, long jobs and blocked jobs do not delay a job.
     """
     turns = _JobTurns(jobs, backfill, telemetry, postponed_work)
     while True:
@@ -69,7 +69,7 @@ class _JobTurns:
         return advanced_count
 
     async def _run_turn(self, jobs_of_account: Sequence[Job]) -> bool:
-        """Whether one of these jobs of an account advanced. Each job comes first in some rounds."""
+        """Whether one of an account's jobs made progress. In turn, each job comes first."""
         first_index = self._rounds % max(1, len(jobs_of_account))
         for job in (*jobs_of_account[first_index:], *jobs_of_account[:first_index]):
             if await self._try_to_advance(job):
@@ -85,7 +85,9 @@ class _JobTurns:
 
     async def _advance_job(self, job: Job) -> bool:
         try:
-            job_after = await (self._backfill.advance(job) if job.is_backfilling else self._jobs.advance(job.id))
+            job_after = await (
+                self._backfill.do_next_portion(job) if job.is_backfilling else self._jobs.do_next_portion(job.id)
+            )
         except Unavailable as error:
             outage = self._job_outages.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
             outage.begin(job.id, str(error))
@@ -99,7 +101,7 @@ class _JobTurns:
 
 def _log_end(job: Job, telemetry: Telemetry) -> None:
     kind, status = str(job.kind), str(job.status)
-    counts = {"done": job.done, "failed": job.failed, "no_longer_matched": job.no_longer_matched}
+    counts = {"done": job.done, "failed": job.failed, "unmatched_count": job.unmatched_count}
     log_fields = {"job_id": job.id, "kind": kind, "status": status, **counts}
     if job.backfill is not None:
         log_fields |= {"added": job.backfill.added, "skipped": job.backfill.skipped}

@@ -1,1 +1,1 @@
-"""What several features use."""
+"""Code that several features use."""

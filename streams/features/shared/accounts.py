@@ -129,7 +129,7 @@ class SqlApiKeys:
     async def list(self, account_id: str) -> Sequence[ApiKey]:
         """The active keys and the last that ended: at most `MAX_KEYS_LISTED`, oldest first."""
         ended_at = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
-        # Keys without an end, or with the latest end: so an active key comes before each that has ended.
+        # Keys without an end, or with the latest end: so active keys come before ended ones.
         newest_first = (ended_at.is_(None).desc(), ended_at.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
         query = (
             select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest_first).limit(MAX_KEYS_LISTED)

@@ -1,4 +1,4 @@
-"""Read the past of `session-events` in portions, until a person has waited long enough."""
+"""Read past records of `session-events` in portions, for as long as a person can wait."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -9,7 +9,7 @@ from streams.core.deliveries.backfill import OffsetRange, remaining_ranges, with
 from streams.core.errors import InvalidRecord
 from streams.core.events.event import Event
 from streams.ports.kafka import Codec, EventHistory, Record
-from streams.request_owner import began_at
+from streams.request_owner import request_started_at
 
 RECORDS_PER_READ = 2000
 RECORDS_PER_TURN = 50
@@ -17,7 +17,7 @@ RECORDS_PER_TURN = 50
 
 @dataclass
 class EventScan:
-    """`unread` are the offsets that are left. The caller decides what it does when the scan is late."""
+    """`unread` has the remaining offsets. The caller decides what to do when the scan is late."""
 
     _history: EventHistory
     _deadline: float
@@ -26,8 +26,8 @@ class EventScan:
 
     @classmethod
     async def begin(cls, history: EventHistory, since: datetime, until: datetime, seconds: float) -> "EventScan":
-        """A scan of this period, in which the wait of the request for its place counts. Raises `Unavailable`."""
-        deadline = began_at(asyncio.get_running_loop().time()) + seconds
+        """A scan of this period; the request's wait for its place counts towards its time. Raises `Unavailable`."""
+        deadline = request_started_at(asyncio.get_running_loop().time()) + seconds
         period = await history.period(since, until)
         return cls(history, deadline, without_empty(period.ranges), period.oldest_available)
 
@@ -46,7 +46,7 @@ async def events_with(text: str, records: Iterable[Record], codec: Codec) -> Asy
     """The events that contain this text. Other work of the process gets its turn after each portion."""
     searched = text.encode()
     for count, record in enumerate(records, 1):
-        # Most records hold other events, which their bytes show without decoding.
+        # Most records hold other events: their bytes show that without decoding.
         if searched in (record.value or b"") and (event := _decode(record, codec)):
             yield record, event
         if count % RECORDS_PER_TURN == 0:

@@ -31,7 +31,7 @@ from streams.ports.runtime import Clock, Telemetry
 
 # The path of the dashboard that the provider sends browsers back to.
 OIDC_CALLBACK_PATH = "/sign-in/oidc/callback"
-# The length of a provider's error code in a log line; the browser brings it.
+# The length of a provider's error code in a log line; the browser sends it.
 MAX_LOGGED_CHARACTERS = 100
 
 
@@ -53,7 +53,7 @@ class FinishedSignIn:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswer:
-    """The provider's answer, which the browser brings: a code, or an error (RFC 6749 §4.1.2)."""
+    """The provider's answer, sent through the browser: a code, or an error (RFC 6749 §4.1.2)."""
 
     state: str = field(repr=False)
     code: str = field(default="", repr=False)

@@ -112,7 +112,7 @@ class SignInService:
         if mail is not None:
             # Without a mail there is no code: a code that is in no mail can only be guessed.
             mailed = replace(sign_in, code_sha256=code_digest(browser_token, code), guesses_left=MAX_CODE_GUESSES)
-        if mail is None or mailed is None or not await self._sign_ins.add_mailed(mailed, mail, MAX_USABLE_SIGN_INS):
+        if mail is None or mailed is None or not await self._sign_ins.add_with_mail(mailed, mail, MAX_USABLE_SIGN_INS):
             await self._sign_ins.add(sign_in)
         return browser_token
 

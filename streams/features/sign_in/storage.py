@@ -34,7 +34,7 @@ class SqlSignIns(SqlStorage):
                 await connection.execute(insert(mails).values(asdict(mail)))
             await write_entry(connection, audit_entry)
 
-    async def add_mailed(self, sign_in: SignIn, mail: Mail, max_usable_sign_ins: int) -> bool:
+    async def add_with_mail(self, sign_in: SignIn, mail: Mail, max_usable_sign_ins: int) -> bool:
         """Store a sign-in with its mail, unless this many sign-ins mailed to the address are still usable.
 
         Requests for one address wait for each other, because they count each other's mails.
@@ -42,7 +42,7 @@ class SqlSignIns(SqlStorage):
         async with self._database.transaction() as connection:
             is_of_address = users.c.email == sign_in.email
             await connection.execute(select(users.c.id).where(is_of_address).order_by(users.c.id).with_for_update())
-            open_mails = await connection.scalar(_count_open_mails(sign_in.email or "", sign_in.created_at))
+            open_mails = await connection.scalar(_select_open_mail_count(sign_in.email or "", sign_in.created_at))
             if (open_mails or 0) >= max_usable_sign_ins:
                 return False
             await connection.execute(insert(sign_ins).values(asdict(sign_in)))
@@ -51,7 +51,7 @@ class SqlSignIns(SqlStorage):
 
     async def count_usable_sign_ins(self, email: str, now: datetime) -> int:
         """How many sign-ins were mailed to an address and are still usable."""
-        return int(await self._database.scalar(_count_open_mails(email, now)))
+        return int(await self._database.scalar(_select_open_mail_count(email, now)))
 
     async def find(self, sha256: str, now: datetime) -> SignIn | None:
         """Find a link that is still usable."""
@@ -86,7 +86,7 @@ class SqlSignIns(SqlStorage):
             return _sign_in(row)
 
 
-def _count_open_mails(email: str, now: datetime) -> Select[int]:
+def _select_open_mail_count(email: str, now: datetime) -> Select[int]:
     is_mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
     # Compare the creation time, because of the index.
     is_open = (sign_ins.c.created_at > now - LINK_LIFETIME) & sign_ins.c.used_at.is_(None)

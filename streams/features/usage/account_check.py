@@ -23,7 +23,7 @@ MAX_LOGGED_ACCOUNTS = 5
 
 
 class AccountCheck:
-    """Compares the accounts of events with those in the database: one query for a batch that names a new one.
+    """Compares the accounts of events with those in the database: one query for each batch with a new account.
 
     An unknown account is looked up again with its next event, because it may have been created meanwhile.
     """
@@ -58,7 +58,7 @@ class AccountCheck:
         if not accounts_by_id:
             return
         existing = await self._outages.retry(
-            lambda: self._accounts.existing(list(accounts_by_id)), RETRY_SECONDS, DATABASE
+            lambda: self._accounts.find_existing(list(accounts_by_id)), RETRY_SECONDS, DATABASE
         )
         if len(self._existing_ids) + len(existing) > self._max_existing_ids:
             self._existing_ids.clear()
@@ -86,7 +86,7 @@ class AccountCheck:
 
 
 def _by_account(events: Iterable[tuple[str, datetime]]) -> Mapping[str, UnknownAccount]:
-    """The figures to note of each account, if it does not exist. An event without a valid id is left out as invalid."""
+    """The figures to store for each account that does not exist. Events without a valid id are skipped as invalid."""
     accounts_by_id: dict[str, UnknownAccount] = {}
     for account_id, at in events:
         if account := accounts_by_id.get(account_id):

@@ -45,7 +45,7 @@ class Meter:
         self._telemetry = telemetry
         self._outages = outages
         self._incarnation = ""
-        # Only lag is read from the offsets in Kafka: the positions are in the database.
+        # Offsets in Kafka only show lag: the positions are in the database.
         self._batches = BatchConsumer(consumer, self._count, clock, telemetry, outages, self._positions, batching)
 
     async def run(self) -> None:
@@ -84,7 +84,8 @@ class Meter:
         batch = launches_of(events, self._clock.now())
         ends = {record.partition: record.offset + 1 for record in records}
         starts = {partition: self._batches.next_offset(partition) for partition in ends}
-        # An end may be lower than its start: the topic was cut, or made again. Counted events are known by their ids.
+        # An end may be lower than its start: the topic was truncated, or made again. Counted events are recognized by
+        # their ids.
         moves = [OffsetRange(item.number, start, ends[item]) for item, start in starts.items() if start is not None]
         new_launches = await self._outages.retry(
             lambda: self._usage.count(self._incarnation, moves, batch), RETRY_SECONDS, DATABASE

@@ -197,15 +197,15 @@ class SqlUsage(SqlStorage):
     ) -> Sequence[UsageDetail]:
         """A month's launches by package and dispatch, in the order of these ids."""
         columns = usage_details.c
-        query = _details_of(account_id, month).order_by(columns.package_id, columns.dispatch_id).limit(limit)
+        query = _select_details(account_id, month).order_by(columns.package_id, columns.dispatch_id).limit(limit)
         if place is not None:
             query = query.where(tuple_(columns.package_id, columns.dispatch_id) > tuple_(*map(literal, place)))
         return await self._read(query)
 
     async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
-        """The same, those with the most launches first."""
+        """The same, with the most launches first."""
         columns = usage_details.c
-        ordered_query = _details_of(account_id, month).order_by(
+        ordered_query = _select_details(account_id, month).order_by(
             columns.launches.desc(), columns.package_id, columns.dispatch_id
         )
         return await self._read(ordered_query.limit(limit))
@@ -217,5 +217,5 @@ class SqlUsage(SqlStorage):
         ]
 
 
-def _details_of(account_id: str, month: str) -> Select[Any]:
+def _select_details(account_id: str, month: str) -> Select[Any]:
     return select(usage_details).where(usage_details.c.account_id == account_id, usage_details.c.month == month)

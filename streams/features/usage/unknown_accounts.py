@@ -12,18 +12,18 @@ from streams.adapters.sql.tables.accounts import accounts
 from streams.adapters.sql.tables.usage import unknown_accounts
 from streams.core.accounts.usage import UnknownAccount
 
-MAX_ROWS = 100
+MAX_UNKNOWN_ACCOUNTS = 100
 _NEWEST_FIRST = (unknown_accounts.c.last_at.desc(), unknown_accounts.c.account_id)
 
 
 class SqlUnknownAccounts(SqlStorage):
     """`UnknownAccounts` in SQL."""
 
-    def __init__(self, database: Database, *, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, database: Database, *, max_rows: int = MAX_UNKNOWN_ACCOUNTS) -> None:
         super().__init__(database)
         self._max_rows = max_rows
 
-    async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
+    async def find_existing(self, account_ids: Sequence[str]) -> Collection[str]:
         async with self._database.read_transaction() as connection:
             query = select(accounts.c.id).where(is_one_of(connection, accounts.c.id, account_ids))
             return set(await connection.scalars(query))
@@ -38,8 +38,8 @@ class SqlUnknownAccounts(SqlStorage):
             await _ACCOUNTS.execute(connection, [account._asdict() for account in sorted(accounts)])
             await connection.execute(delete(unknown_accounts).where(key.in_(older_ids)))
 
-    async def newest(self, limit: int) -> list[UnknownAccount]:
-        """The accounts whose last event is newest. An account that was created since is not unknown any more."""
+    async def list_newest(self, limit: int) -> list[UnknownAccount]:
+        """The accounts with the newest events. An account that was created since is no longer unknown."""
         is_existing = select(accounts.c.id).where(accounts.c.id == unknown_accounts.c.account_id).exists()
         query = select(unknown_accounts).where(~is_existing).order_by(*_NEWEST_FIRST).limit(limit)
         return [UnknownAccount(**row._mapping) for row in await self._database.rows(query)]

@@ -1,4 +1,4 @@
-"""Changes of a webhook, and the values that the audit log shows of it: no I/O."""
+"""Changes of a webhook, and its values in the audit log: no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -15,7 +15,7 @@ from streams.features.webhooks.input import to_webhook_input
 def to_paused(registration: Registration, pause: Pause, now: datetime) -> Registration:
     """The registration of a webhook that a person paused. A second pause changes nothing.
 
-    An automatic pause becomes one by a person, who ends it: the events that it holds stay in it.
+    An automatic pause becomes a person's pause: only a person ends it, and it keeps its held events.
     """
     known_pause = registration.webhook.pause
     if known_pause is not None and known_pause.reason.is_automatic:
@@ -48,7 +48,7 @@ def with_probe_time(registration: Registration, now: datetime) -> Registration:
 
 
 def audited_values(registration: Registration) -> Mapping[str, Any]:
-    """The values that the audit log shows of a webhook: its input and its status, with its headers masked."""
+    """A webhook's values in the audit log: its input and its status, with its headers masked."""
     webhook, entered_input = registration.webhook, to_webhook_input(registration)
     values = {attribute.name: getattr(entered_input, attribute.name) for attribute in fields(entered_input)}
     return {

@@ -36,7 +36,7 @@ _TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwx
 _RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
 
 
-# The fields of an input that a webhook has under the same name, and those that a registration has.
+# The input fields that a webhook, and a registration, has under the same name.
 _WEBHOOK_FIELDS = [
     attribute.name
     for attribute in fields(WebhookInput)
@@ -48,7 +48,7 @@ _REGISTRATION_FIELDS = [
     if attribute.name in {attribute.name for attribute in fields(Registration)}
 ]
 _SCOPE_FIELDS = ("packages", "dispatches")
-# What only requests need.
+# Fields that only requests need.
 _REQUEST_FIELDS = (
     *("url", "fallback_url", "headers", "fallback_headers", "auth", "timeout_seconds", "retries", "pause_after"),
     *("on_gone", "resume"),
@@ -57,20 +57,20 @@ _EMPTY = WebhookInput("")
 
 
 def to_webhook_input(registration: Registration) -> WebhookInput:
-    """The input that gives this registration, without its headers, which are encrypted."""
+    """The input that makes this registration, without its encrypted headers."""
     webhook = registration.webhook
     values = {name: getattr(webhook, name) for name in _WEBHOOK_FIELDS} | {
         name: getattr(registration, name) for name in _REGISTRATION_FIELDS
     }
     values |= {name: sorted(values[name]) for name in _SCOPE_FIELDS}
-    values["filter"] = webhook.filter.value if webhook.filter else None
-    options = webhook.options.values
+    values["filter"] = webhook.filter.to_json() if webhook.filter else None
+    options = webhook.options.to_json()
     values |= {name: options.get(to_camel_case(name)) for name in OPTION_FIELDS}
     return WebhookInput(**values, delivery=webhook.delivery, events=to_entered_types(webhook.event_types))
 
 
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
-    """The fields of the webhook that this input gives, without its headers."""
+    """The fields of the webhook that this input makes, without its headers."""
     values = {name: getattr(webhook_input, name) for name in _WEBHOOK_FIELDS}
     return {
         **values,
@@ -82,7 +82,7 @@ def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
 
 
 def to_registration_fields(webhook_input: WebhookInput) -> dict[str, Any]:
-    """The fields of the registration that this input gives."""
+    """The fields of the registration that this input makes."""
     return {name: getattr(webhook_input, name) for name in _REGISTRATION_FIELDS}
 
 
@@ -122,7 +122,7 @@ def input_errors(
 
 
 def _rule_errors(webhook_input: WebhookInput) -> list[FieldError]:
-    """What is wrong with the fields that are no options of deliveries."""
+    """What is wrong with the fields that are not delivery options."""
     errors = []
     for name in (name for name in FIELD_RULES if name not in OPTION_FIELDS):
         try:
@@ -133,7 +133,7 @@ def _rule_errors(webhook_input: WebhookInput) -> list[FieldError]:
 
 
 def _delivery_errors(webhook_input: WebhookInput, allow_http: bool) -> list[FieldError]:
-    """What is wrong with a webhook's URL, and with fields that its way of delivery does not use."""
+    """What is wrong with a webhook's URL, and with fields that its delivery mode does not use."""
     if webhook_input.delivery == DeliveryMode.PUSH:
         errors = (
             url_errors("url", webhook_input.url, allow_http=allow_http)
@@ -146,8 +146,8 @@ def _delivery_errors(webhook_input: WebhookInput, allow_http: bool) -> list[Fiel
     if webhook_input.delivery != DeliveryMode.PULL:
         return [FieldError("delivery", "must be one of: " + ", ".join(DeliveryMode))]
     try:
-        # Without those that have their default.
-        chosen_options = set(parse_options(webhook_input.options).values)
+        # Only values that differ from their default.
+        chosen_options = set(parse_options(webhook_input.options).to_json())
     except Invalid:
         chosen_options = set()
     message = f"must be left out: a webhook with delivery {DeliveryMode.PULL} gets no requests"
@@ -160,7 +160,7 @@ def _delivery_errors(webhook_input: WebhookInput, allow_http: bool) -> list[Fiel
 
 
 def with_delivery(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes with what follows from a new way of delivery: what only the other way uses takes its default."""
+    """Changes, plus the effects of a new delivery mode: fields of the other mode take their defaults."""
     if changes.get("delivery") == DeliveryMode.PULL:
         unused = {name: getattr(_EMPTY, name) for name in (*_REQUEST_FIELDS, "auth_secret")}
     elif changes.get("delivery") == DeliveryMode.PUSH:
@@ -210,7 +210,7 @@ def _retry_errors(retries: Schedule | None, schedule: Schedule | None) -> list[F
 
 
 def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
-    """What is wrong with a customer's own headers (RFC 9110 §5); they cannot replace ours."""
+    """What is wrong with a customer's own headers (RFC 9110 §5); they cannot replace the system's headers."""
     errors = [FieldError(field, f"at most {MAX_WEBHOOK_HEADERS} headers")] if len(headers) > MAX_WEBHOOK_HEADERS else []
     for name, value in headers.items():
         lower_name = name.lower()

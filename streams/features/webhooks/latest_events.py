@@ -49,7 +49,7 @@ class FilterPreview:
 
 
 class SqlLatestEvents(SqlStorage):
-    """Reads bodies of events that have a delivery, because SQL has no others."""
+    """Reads bodies of events with a delivery: SQL has no others."""
 
     async def bodies(self, account_id: str) -> Sequence[bytes]:
         """The newest events of an account, newest first."""
@@ -79,7 +79,7 @@ class SqlLatestEvents(SqlStorage):
 
 @dataclass
 class LatestEventService:
-    """Finds the latest events: in SQL those that a webhook got, and on the topic all of the last days."""
+    """Finds the latest events: in SQL the ones that a webhook got, and on the topic all events of the last days."""
 
     _latest_events: SqlLatestEvents
     _topic: NewestEventReader
@@ -101,7 +101,7 @@ class LatestEventService:
         for body in await self._latest_events.bodies(account_id):
             if (event := self._event(body, account_id)) is not None:
                 events.append(event)
-            # A body may have 64 KiB: let other callers have their turn between two bodies.
+            # A body may have 64 KiB: let other callers run between two bodies.
             await asyncio.sleep(0)
         return events
 

@@ -190,7 +190,7 @@ class WebhookService:
             if status is Status.PAUSED:
                 return to_paused(result, pause, now)
             old_pause = registration.webhook.pause
-            # What paused it was its URL.
+            # Its old URL had paused it.
             has_lost_reason = updated.delivery == DeliveryMode.PULL and old_pause and old_pause.reason.is_automatic
             return to_active(result) if status is Status.ACTIVE or has_lost_reason else result
 
@@ -230,7 +230,7 @@ class WebhookService:
         )
 
     async def delete(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
-        """Delete a webhook. Deliveries that it was still owed become dead letters."""
+        """Delete a webhook. Its pending deliveries become dead letters."""
         return await self.update(webhook_id, lambda registration: None, actor, "webhook.deleted", account_id)
 
     async def update(
@@ -312,7 +312,7 @@ class WebhookService:
         )
 
     def _encrypt_auth_secret(self, webhook_input: WebhookInput, previous: Webhook | None) -> str | None:
-        """The secret of the input's `auth`, encrypted. Left out, it stays for the same client at the same server.
+        """The secret of the input's `auth`, encrypted. If omitted, it stays for the same client at the same server.
 
         Raises `Invalid` if it must be given.
         """

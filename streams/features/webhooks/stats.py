@@ -19,7 +19,7 @@ from streams.features.webhooks.verdict import Verdict, verdict
 from streams.ports.runtime import Clock
 
 MAX_HOURS = 24 * 31
-# The period of response times that gives an endpoint's pace.
+# The period of the response times that decide an endpoint's pace.
 PACE_PERIOD = timedelta(hours=24)
 
 

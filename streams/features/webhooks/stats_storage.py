@@ -106,14 +106,14 @@ class SqlWebhookStats(SqlStorage):
             by_hour = [HourlyAttempts(*row) for row in rows]
             counts = await connection.execute(unfinished_query.group_by(*group_columns))
             state_counts = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
-            histogram = [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
+            histogram = [ResponseTimes(*row) for row in await connection.execute(_select_histogram(webhook_id, since))]
             streak = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
         failure_streak = to_value(FailureStreak, streak) if streak else FailureStreak()
         return WebhookStats(since, by_hour, histogram, state_counts, failure_streak)
 
     async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
         """Response times by the hour, oldest first."""
-        return [ResponseTimes(*row) for row in await self._database.rows(_histogram(webhook_id, since))]
+        return [ResponseTimes(*row) for row in await self._database.rows(_select_histogram(webhook_id, since))]
 
     async def last_attempt_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
@@ -178,7 +178,7 @@ _STREAKS = select(webhook_health).join(
 )
 
 
-def _histogram(webhook_id: str, since: datetime) -> Select[Any]:
+def _select_histogram(webhook_id: str, since: datetime) -> Select[Any]:
     columns = response_times.c
     query = select(response_times).where(columns.webhook_id == webhook_id, columns.hour >= since)
     return query.order_by(columns.hour, columns.up_to_ms)

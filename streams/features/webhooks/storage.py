@@ -126,8 +126,8 @@ class SqlWebhooks:
     async def delete_again(self, tombstones: Mapping[str, int]) -> int:
         """Delete the webhooks whose deletion only the topic knows: the database was restored from an older dump.
 
-        `tombstones` has the version of each deletion. One that is just above the webhook's own is not a person's:
-        `publish --reconcile` wrote it for a webhook that another dump did not have. Returns how many are deleted.
+        `tombstones` has the version of each deletion. A version just above the webhook's own is not a person's
+        deletion: `publish --reconcile` wrote it for a webhook that another dump lacked. Returns how many are deleted.
         """
         live = select(webhooks.c.id, webhooks.c.version).where(webhooks.c.deleted_at.is_(None))
         ids = [row.id for row in await self._database.rows(live) if tombstones.get(row.id, 0) > row.version + 1]

@@ -33,7 +33,7 @@ DEFAULT_TYPE = "session.completed"
 class SyntheticEventService:
     """A test is sent once, even to a paused webhook, and does not count in any statistics.
 
-    That of a pull webhook is held until a reader pulls it: this is its outcome.
+    The test of a pull webhook is held until a reader pulls it: its outcome is then `held`.
 
     `_wait_seconds` covers its wait in the queue, its attempt and the record of it, with the deployment's timeout.
     """
@@ -121,7 +121,7 @@ class SyntheticEventService:
 
 
 def _with_data(sample: Event, data: Mapping[str, Any], now: datetime) -> Event:
-    """The sample with fields of somebody's own. Raises `Invalid`."""
+    """The sample with the caller's fields. Raises `Invalid`."""
     if not data:
         return sample
     merged = {name: value for name, value in {**sample.data, **data}.items() if value is not None}

@@ -12,7 +12,7 @@ from streams.core.webhooks.webhook_stats import WebhookSummary, percentile_ms
 
 
 class Level(StrEnum):
-    """How much a webhook needs a person."""
+    """How urgently a webhook needs a person."""
 
     GOOD = "good"
     QUIET = "quiet"
@@ -22,7 +22,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state of a webhook: `words`, then since when, then why; `details` is empty or a sentence."""
+    """The state of a webhook: `words` has the state, its start and its cause; `details` is empty or a sentence."""
 
     level: Level
     words: str
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def progress_to_pause(failures: int, pause_after: PauseAfter) -> str:
-    """How near a failing webhook is to its pause: `2 of 5 failures in a row`."""
+    """How close a failing webhook is to being paused: `2 of 5 failures in a row`."""
     if failures < pause_after.failures:
         return f"{failures} of {pause_after.failures} failures in a row"
     return f"{failures} failures in a row, in less than {pause_after.minutes} minutes"

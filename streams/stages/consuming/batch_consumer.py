@@ -17,7 +17,7 @@ from streams.tasks import run_until_first_ends
 # If few records arrive, the next batch waits for more, unless this many wait already.
 MIN_RECORDS_WITHOUT_WAIT = 500
 
-# Stores a batch, and calls `mark_stored` with how far each partition is done.
+# Stores a batch, and calls `mark_stored` with how far each partition has got.
 Store = Callable[[Sequence[Record]], Awaitable[None]]
 # Finds the offset from which each partition is read, if it is not the committed one. Raises `Unavailable`.
 FindStarts = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int]]]
@@ -102,7 +102,9 @@ class BatchConsumer:
         return self._next_offsets.get(partition)
 
     def mark_stored(self, end_offsets: Mapping[Partition, int]) -> None:
-        """Note that all before these offsets is stored, to be committed after the batch. Skips revoked partitions."""
+        """Note that everything before these offsets is stored. It is committed after the batch. Skips revoked
+        partitions.
+        """
         owned_offsets = {partition: end for partition, end in end_offsets.items() if partition in self._next_offsets}
         self._next_offsets |= owned_offsets
         self._stored_offsets.add(owned_offsets)
@@ -115,7 +117,7 @@ class BatchConsumer:
         self._records_arrived.set()
 
     def pause_for_newer_release(self, record: Record, error: NewerRecord) -> None:
-        """Read no further in the record's partition until another process, of a newer release, gets it."""
+        """Stop reading the record's partition until a process of a newer release gets it."""
         self._waiting_partitions[record.partition] = pause_for_newer_release(self._telemetry, record, error)
         self._buffer.drop([record.partition])
         self._consumer.pause(record.partition, record.offset)
@@ -219,7 +221,7 @@ class BatchConsumer:
             async with asyncio.timeout_at(self._next_wake_at()):
                 await self._records_arrived.wait()
         except TimeoutError:
-            # After the last record of a day, no further batch repeats a commit that was refused.
+            # After the last record of a day, no batch would repeat a refused commit.
             await self._stored_offsets.commit()
 
     def _next_wake_at(self) -> float | None:
@@ -241,7 +243,7 @@ class BatchConsumer:
             starts = await find_starts(partitions)
             for partition, start in starts.items():
                 self._consumer.pause(partition, rewind_to=start)
-            # When this is answered, no record from before the rewind is on its way any more.
+            # After the response, no record from before the rewind is still on its way.
             await self._consumer.commit({partition: Commit(start, "") for partition, start in starts.items()})
         except Unavailable as error:
             self._telemetry.count("commit_errors_total")

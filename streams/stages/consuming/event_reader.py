@@ -24,8 +24,8 @@ FULL_RECORDS = 500
 REVOKE_SECONDS = 3.0
 
 
-class Batch:
-    """Events to handle, one or more. `handled_count` is the number of them that were handled, from the first on."""
+class EventBatch:
+    """Events to handle, one or more. The first `handled_count` of them were handled."""
 
     def __init__(self, events: Sequence[PendingEvent]) -> None:
         self.events = events
@@ -74,7 +74,7 @@ class EventReader:
         await run_until_first_ends(lambda: self._client.run(self), self._commit_regularly)
 
     @asynccontextmanager
-    async def next_batch(self, deliveries_per_event: Callable[[str], int]) -> AsyncIterator[Batch]:
+    async def next_batch(self, deliveries_per_event: Callable[[str], int]) -> AsyncIterator[EventBatch]:
         """The next events. When the block ends without an exception, the handled ones are done.
 
         The others are handed out again. `deliveries_per_event` says how much of a batch an event of an account takes.
@@ -82,7 +82,7 @@ class EventReader:
         batch_limit = await self._until_read()
         self._idle.clear()
         try:
-            batch = Batch(self._read_ahead.take(deliveries_per_event, batch_limit))
+            batch = EventBatch(self._read_ahead.take(deliveries_per_event, batch_limit))
             yield batch
             if rest := batch.events[batch.handled_count :]:
                 self._put_back(rest)
@@ -115,7 +115,7 @@ class EventReader:
                 await self._has_read_all.wait()
         except TimeoutError:
             limit = SMALL_BATCH
-            # Perhaps no more events come: the next batch waits only if one does.
+            # Perhaps no more events come: wait only after the next one.
             self._has_read_all.set()
         if self._is_draining:
             await asyncio.Event().wait()

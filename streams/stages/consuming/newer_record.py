@@ -15,7 +15,7 @@ def pause_for_newer_release(telemetry: Telemetry, record: Record, error: NewerRe
 
 
 def as_one_problem(problems: Sequence[str]) -> list[str]:
-    """One problem for all waiting partitions: that of the first, and the number of others."""
+    """One problem for all waiting partitions: the first one's, and the number of others."""
     if len(problems) < 2:
         return list(problems)
     return [f"{problems[0]}; further partitions wait as well: {len(problems) - 1}, see newer_record in the log"]

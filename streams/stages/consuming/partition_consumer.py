@@ -25,7 +25,7 @@ from streams.tasks import run_until_first_ends
 MAX_RESUMED_PARTITIONS = 8
 RESUME_INTERVAL_SECONDS = 0.03
 
-# A due record, what it was decoded to, and its partition.
+# A due record, its decoded value, and its partition.
 QueuedRecord = tuple[PartitionState, Record, Delivery | InvalidRecord]
 
 # Calls a function after this many seconds.
@@ -38,9 +38,9 @@ class Pacing:
 
     # Tasks started in one iteration of the loop: their requests are sent together. More would delay those that run.
     tasks_per_iteration: int = 16
-    # The next commit follows when the last one is answered, at most this often: what a crash repeats depends on it.
+    # The next commit follows when the last one is answered, at most this often: this decides how much a crash repeats.
     commit_interval_seconds: float = 0.1
-    # Limits the last commit of a drain, because a client waits without end for a broker that is away.
+    # Limits the last commit of a drain, because a client waits endlessly for an absent broker.
     commit_timeout_seconds: float = 3.0
     revoke_timeout_seconds: float = 3.0
 
@@ -119,7 +119,8 @@ class PartitionConsumer:
             raise TimeoutError(f"records not finished: {len(unfinished_tasks)}")
 
     async def _commit_last(self, states: Sequence[PartitionState]) -> None:
-        # A commit in progress may not be acknowledged: this one is. Nothing may run before it and take the progress.
+        # A commit in progress may stay unacknowledged; this one must not. Nothing may run before it and take the
+        # progress.
         for state in states:
             state.has_progress = True
         try:
@@ -301,7 +302,7 @@ class PartitionConsumer:
                 self._resume(state)
 
     def _resume(self, state: PartitionState) -> None:
-        """Continue with the records that were kept, then read on; later if the budget is used.
+        """Continue with the kept records, then read further; later if the budget is used up.
 
         Only this partition may be paused here: records of any other may be on their way.
         """

@@ -14,7 +14,7 @@ from streams.core.records.offset_tracker import Commit, OffsetTracker
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 
-# Records of a tier that came before they are due: this many are kept, the others are fetched again. A rewind costs a
+# Records of a tier that came before they are due: this many are kept; the others are fetched again. A rewind costs a
 # fetch, during which the consumer reads no other partition.
 MAX_NOT_DUE_RECORDS = 50
 # The part of the budget of open records at which tiers and the bulk are paused. They are read again at half of it: with
@@ -61,7 +61,7 @@ class PartitionState:
         self.has_progress = False
 
     def revoke(self) -> None:
-        """The partition belongs to another process: abandon what waits for its turn."""
+        """The partition belongs to another process: abandon the handlers that wait for their turn."""
         self.is_revoked = True
         for future in self.waiting:
             if not future.done():
@@ -81,7 +81,7 @@ class PartitionState:
         self.pause_reasons.add(reason)
 
     def keep_not_due(self, record: Record) -> None:
-        """Keep a record that is not due, or follows such a record; beyond a limit it is fetched again."""
+        """Keep a record that is not due, or that follows one; beyond a limit it is fetched again later."""
         if len(self.not_due_records) < MAX_NOT_DUE_RECORDS:
             self.not_due_records.append(record)
         elif not self._is_rewound:

@@ -8,15 +8,15 @@ from streams.core.queues.fair_queue import FairQueue
 from streams.ports.kafka import Partition, Record
 
 # How far a consumer reads ahead. An event takes 1.4 kB besides its key and value.
-MAX_EVENTS = 32_000
-MAX_BYTES = 32 * 1024 * 1024
+MAX_READ_AHEAD_EVENTS = 32_000
+MAX_READ_AHEAD_BYTES = 32 * 1024 * 1024
 # The cost of a batch is the number of its deliveries: a large batch takes about a tenth of a second. A turn is shorter
 # when many accounts wait: each has one in every batch, and none waits for the turns of a hundred others.
 LARGE_BATCH, SMALL_BATCH, MAX_TURN = 1000, 100, 100
 
 
 class PendingEvent:
-    """An event that is not handled, or follows one that is not. `is_gone` means that its partition is gone too."""
+    """An event that is unhandled, or follows an unhandled one. `is_gone` means that its partition is gone too."""
 
     __slots__ = ("account_id", "is_done", "is_gone", "record", "size")
 
@@ -33,7 +33,7 @@ class ReadAhead:
     A commit points behind the last event that is done, so it must not pass one that is not.
     """
 
-    def __init__(self, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_events: int = MAX_READ_AHEAD_EVENTS, max_bytes: int = MAX_READ_AHEAD_BYTES) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._queue: FairQueue[PendingEvent] = FairQueue()
@@ -99,7 +99,7 @@ class ReadAhead:
         self._queue.retain(lambda pending: pending.record.partition not in partitions)
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """Forget the events of these partitions. Those in hand can no longer become done.
+        """Forget the events of these partitions. Events in hand can no longer become done.
 
         Events handled behind an unhandled one are remembered until the next time: these partitions may come back.
         """

@@ -1,4 +1,4 @@
-"""Commit the offsets of records that a stage has stored, again and again until Kafka accepts them."""
+"""Commit the offsets of records that a stage has stored, repeatedly until Kafka accepts them."""
 
 from collections.abc import Iterable, Mapping
 

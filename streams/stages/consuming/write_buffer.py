@@ -32,7 +32,7 @@ class _Queue:
     is_full: bool = False
 
     def fullness(self) -> float:
-        """1 or more when no further record should come."""
+        """The share in use; 1 or more means that no further record should come."""
         return max(len(self.entries) / self.max_records, self.size / MAX_BUFFERED_BYTES)
 
     def add(self, at: float, record: Record) -> None:
@@ -89,7 +89,7 @@ class WriteBuffer:
             (self._consumer.pause if queue.is_full else self._consumer.resume)(partition)
 
     def close(self) -> None:
-        """Accept no more records, and let none wait."""
+        """Accept no more records, and hand out the others without a wait."""
         self.is_closed = True
 
     def drop(self, partitions: Iterable[Partition]) -> None:

@@ -17,7 +17,8 @@ LATE_TICK_WEIGHT = 0.2
 class LoopClock:
     """`now` is in seconds and moves with every beat; a late beat counts for a fifth of its time.
 
-    A loop that is busy for longer than a beat reads its sockets late, and sees late what arrived in time.
+    A loop that is busy for longer than a beat reads its sockets late, so responses seem late although they arrived in
+    time.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -35,9 +36,9 @@ class LoopClock:
         is_on_time = elapsed <= seconds + TIMER_TOLERANCE_SECONDS
         self._elapsed += elapsed if is_on_time else LATE_TICK_WEIGHT * elapsed
 
-    async def run(self, is_used: Callable[[], bool] = lambda: True) -> None:
+    async def run(self, is_needed: Callable[[], bool] = lambda: True) -> None:
         """Beat until cancelled, rarely while the clock is not used."""
         while True:
-            seconds = TICK_SECONDS if is_used() else IDLE_TICK_SECONDS
+            seconds = TICK_SECONDS if is_needed() else IDLE_TICK_SECONDS
             await asyncio.sleep(seconds)
             self.tick(seconds)

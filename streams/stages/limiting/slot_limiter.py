@@ -31,7 +31,7 @@ class SlotLimiter:
         self._now = now or asyncio.get_running_loop().time
         self._waiting_slots: set[AcquiredSlot] = set()
         self._is_closed = False
-        # Grants what waits for the rate of an endpoint.
+        # Grants slots to requests that are waiting for an endpoint's rate limit.
         self._rate_timer: asyncio.TimerHandle | None = None
 
     async def acquire(self, request: SlotRequest, waiting: set[asyncio.Future[None]] | None = None) -> "AcquiredSlot":
@@ -77,13 +77,13 @@ class SlotLimiter:
             self._grant()
 
     def give_back(self, slot: "AcquiredSlot") -> None:
-        """Let another request have this slot, and go on in a slow one."""
+        """Give this slot to another request, and continue in a slow one."""
         self._slots.give_back(slot.queue, slot)
         if self._waiting_slots:
             self._grant()
 
     def overdue_seconds(self, now: datetime) -> float:
-        """How late the oldest delivery is among those waiting for a free slot of this process. 0 if none waits."""
+        """How late the oldest delivery is that waits for a free slot of this process. 0 if none waits."""
         due_times = [slot.due_at for slot in self._slots.starved_waiters() if not slot.granted.done()]
         return max(0.0, (now - min(due_times)).total_seconds()) if due_times else 0.0
 
@@ -99,8 +99,8 @@ class SlotLimiter:
             telemetry.gauge("deliver_overdue_seconds", self.overdue_seconds(clock.now()))
 
     @property
-    def is_used(self) -> bool:
-        """Whether a request is under way, or waits for its endpoint."""
+    def is_needed(self) -> bool:
+        """Whether a request is in flight, or waits for its endpoint."""
         in_use = any(self._slots.in_use(endpoint_class) for endpoint_class in EndpointClass)
         return bool(self._waiting_slots) or in_use or bool(self._slots.slow_count)
 
@@ -166,7 +166,7 @@ class AcquiredSlot:
         self.has_waited = False
 
     def give_back(self) -> None:
-        """Let another request have the slot before this one begins: it waits for something else than its endpoint."""
+        """Give the slot to another request before this one begins, because this one waits for something else."""
         self._limiter.give_back(self)
 
     def __enter__(self) -> "AcquiredSlot":

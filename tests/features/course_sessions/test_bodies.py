@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.course_sessions.commit_bodies import MAX_PARTS, NotScorm, parse_commit
+from api.course_sessions.commit_bodies import MAX_FORM_PARTS, NotScorm, parse_commit
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 
 
@@ -68,7 +68,7 @@ def test_a_field_of_a_form_is_read_however_it_is_written(header: str, ending: st
 
 
 def test_a_form_has_at_most_5000_fields() -> None:
-    of_others = ['Content-Disposition: form-data; name="id"'] * (MAX_PARTS - 1)
+    of_others = ['Content-Disposition: form-data; name="id"'] * (MAX_FORM_PARTS - 1)
     status = 'Content-Disposition: form-data; name="cmi.core.lesson_status"'
     assert read(form(*of_others, status), FORM).lesson_status == "passed"
     with pytest.raises(NotScorm, match="more than 5000 fields"):
@@ -164,7 +164,7 @@ def test_a_course_that_tells_nothing_yet_is_scorm() -> None:
         ("--b--", "multipart/form-data; boundary=b"),
         ("x", "multipart/form-data; boundary=é"),
         (
-            "--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n" * (MAX_PARTS + 1),
+            "--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n" * (MAX_FORM_PARTS + 1),
             "multipart/form-data; boundary=b",
         ),
     ],

@@ -34,7 +34,7 @@ class FakeJobs:
         following = min(map(_account, unfinished), default="")
         return [replace(DISCARD, id=one, account_id=following) for one in unfinished if _account(one) == following][:20]
 
-    async def advance(self, job_id: str) -> Job:
+    async def do_next_portion(self, job_id: str) -> Job:
         await asyncio.sleep(0)
         if job_id in self.stuck:
             raise Unavailable("a query took too long")

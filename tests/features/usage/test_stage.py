@@ -81,7 +81,7 @@ class FakeUnknownAccounts:
         self.asked: list[list[str]] = []
         self.away = False
 
-    async def existing(self, account_ids: Sequence[str]) -> set[str]:
+    async def find_existing(self, account_ids: Sequence[str]) -> set[str]:
         if self.away:
             raise Unavailable("no database")
         self.asked.append(sorted(account_ids))

@@ -1,1 +1,1 @@
-"""Topics, and how far groups have come."""
+"""Topics, and the progress of consumer groups."""

@@ -18,7 +18,7 @@ def consumer_lag(
 ) -> dict[str, int]:
     """The lag of a group by topic. `topics` has the partition count of each topic. Raises `Unavailable`.
 
-    Records beyond the committed offset count, even if the commit's metadata says that they are complete.
+    Counts records beyond the committed offset, even if the commit's metadata marks them as complete.
     """
     lag = dict.fromkeys(topics, 0)
     for partition, offsets_of_partition in group_offsets(admin, properties, group, topics, seconds).items():
@@ -29,10 +29,10 @@ def consumer_lag(
 def group_offsets(
     admin: AdminClient, properties: Mapping[str, Any], group: str, topics: Mapping[str, int], seconds: float
 ) -> dict[Partition, GroupOffsets]:
-    """The offsets of a group by partition; without a commit, they begin at the first record. Raises `Unavailable`."""
+    """The offsets of a group by partition; without a commit, the first record's. Raises `Unavailable`."""
     partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
     # librdkafka 2.16.0's own request for a group's offsets ends an admin client's process by SIGSEGV while the group's
-    # coordinator loads or moves: it tells a consumer group that an admin client does not have. A consumer has one.
+    # coordinator loads or moves: it uses a consumer group object that an admin client does not have. A consumer does.
     consumer = Consumer({**properties, "group.id": group, "enable.auto.commit": False})
 
     def list_offsets(spec: OffsetSpec) -> dict[TopicPartition, int]:

@@ -36,7 +36,7 @@ class GroupMembers:
         self._group = group
 
     def client_ids(self) -> list[str]:
-        """The client id of each member; none if the broker may not or cannot tell. Raises `Unavailable`."""
+        """The client id of each member; empty if the broker cannot or may not say. Raises `Unavailable`."""
         futures = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_SECONDS)
         try:
             members = futures[self._group].result().members

@@ -20,9 +20,9 @@ class GroupsAdmin(TopicsAdmin):
     """Moves groups. Names of groups and topics get the prefix. Raises `Unavailable` if no broker responds."""
 
     def rewind(self, group: str, topics: Iterable[str], since: datetime) -> int:
-        """Commit the first records that were appended at `since` or later, where the group is further.
+        """Commit the first records that were appended at `since` or later, if the group is past them.
 
-        Returns how many records are read again. Raises `Conflict` while the group has members.
+        Returns how many records the group will read again. Raises `Conflict` while the group has members.
         """
         committed_offsets, new_offsets = self._rewound(group, topics, since)
         # Commit unmoved offsets too: only at a commit does Kafka say whether the group has members.
@@ -30,14 +30,14 @@ class GroupsAdmin(TopicsAdmin):
         return sum(old.committed - new_offsets[partition] for partition, old in committed_offsets.items())
 
     def count_after_rewind(self, group: str, topics: Iterable[str], since: datetime) -> int:
-        """How many records the group would have to read after `rewind`, which this does not do."""
+        """How many records the group would read after a `rewind`. Changes nothing."""
         committed_offsets, new_offsets = self._rewound(group, topics, since)
         return sum(old.end - new_offsets[partition] for partition, old in committed_offsets.items())
 
     def _rewound(
         self, group: str, topics: Iterable[str], since: datetime
     ) -> tuple[Mapping[Partition, GroupOffsets], Mapping[Partition, int]]:
-        """The group's offsets, and those of the first records since a time, where these are less."""
+        """The group's offsets, and the lower ones of the first records since a time."""
         committed_offsets = self.offsets(group, topics)
         first_offsets = self._first_since(committed_offsets, since)
         return committed_offsets, {
@@ -67,7 +67,7 @@ class GroupsAdmin(TopicsAdmin):
 
     def _first_since(self, partitions: Iterable[Partition], start_time: datetime) -> Mapping[Partition, int]:
         """The offset of the first record since a time in each partition that has one."""
-        # Kafka reads a negative time as the start or the end.
+        # For Kafka a negative time means the start or the end.
         offset_spec = OffsetSpec.for_timestamp(max(0, int(start_time.timestamp() * 1000)))
         specs = {self._topic_partition(at): offset_spec for at in partitions}
 

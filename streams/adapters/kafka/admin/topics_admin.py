@@ -128,7 +128,7 @@ class TopicsAdmin:
         ]
         config_resources = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
         removed_names = [self._prefix + change.topic.name for change in plan if change.action is Action.REMOVE]
-        # Delete first: the sooner after the plan, the less likely that the tier has new records.
+        # Delete first, while the tier is least likely to have new records.
         _wait_for_all(self._admin.delete_topics(removed_names) if removed_names else {})
         _wait_for_all(self._admin.create_topics(new_topics) if new_topics else {})
         _wait_for_all(self._admin.create_partitions(new_partitions) if new_partitions else {})

@@ -52,7 +52,8 @@ class BrokerClock:
     def reach_end(self) -> None:
         """Note that the end of the topic was reached for the first time."""
         if self._is_sentinel_old:
-            # An old sentinel or a fast clock: the next sentinel shows which. Without one, `publish` is away: go on.
+            # An old sentinel or a fast clock: the next sentinel shows which. If none comes, `publish` is down:
+            # continue.
             self._is_doubted = True
             asyncio.get_running_loop().call_later(SENTINEL_TIMEOUT_SECONDS, self._clear_doubt)
 

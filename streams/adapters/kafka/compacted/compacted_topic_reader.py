@@ -1,4 +1,6 @@
-"""Read a compacted topic from its start to its end, then on; the base of the `subscriptions` and `erasures` readers."""
+"""Read a compacted topic from its start to its end, then follow it; the base of the `subscriptions` and `erasures`
+readers.
+"""
 
 import asyncio
 import math
@@ -114,7 +116,7 @@ class CompactedTopicReader(ABC):
             self._caught_up_asked_at = asked_at
 
     async def _watch_end(self) -> None:
-        """Request the end again and again: after the topic was recreated, it is before the position."""
+        """Request the end repeatedly: in a recreated topic it is before the position."""
         await self.wait_until_read()
         while True:
             await asyncio.sleep(WATCH_INTERVAL_SECONDS)

@@ -84,7 +84,7 @@ class CompactedTopicThread:
     def _hand_over(self, messages: Sequence[Message]) -> None:
         # The thread fetches the next batch while the loop applies this one.
         self._batch_taken.set()
-        # After a failure no more is applied, because the failed batch would be missing.
+        # After a failure nothing more is applied, because the failed batch would be missing.
         if self._finished.done():
             return
         if any(message.error() is None for message in messages):

@@ -27,8 +27,8 @@ from streams.topics import ERASURES
 # The end of the topic is requested this often, so that a frozen process or one without a broker notices it.
 CATCH_UP_INTERVAL_SECONDS = 0.5
 # A request begins only if every erasure that was on the topic this long ago is known.
-MAX_AGE_SECONDS = 2.0
-# A million small records take half as long as with the size of other readers, and the loop 20 ms for each batch.
+MAX_STALENESS_SECONDS = 2.0
+# With this size a million small records take half the time, and each batch takes the loop 20 ms.
 BATCH_RECORDS = 2000
 _PARTITION = Partition(ERASURES, 0)
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,7 +80,7 @@ class ErasuresReader(CompactedTopicReader):
     async def _stay_current(self) -> None:
         while True:
             await self._catch_up()
-            self._current_until = self._caught_up_asked_at + MAX_AGE_SECONDS
+            self._current_until = self._caught_up_asked_at + MAX_STALENESS_SECONDS
             await self._notify()
             await asyncio.sleep(CATCH_UP_INTERVAL_SECONDS)
 

@@ -1,1 +1,1 @@
-"""How every client connects: properties, credentials, errors."""
+"""Connections of every client: properties, credentials, errors."""

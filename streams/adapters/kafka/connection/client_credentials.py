@@ -41,7 +41,7 @@ class ClientCredentials:
 
         transport = LimitedTransport(httpx2.AsyncHTTPTransport(verify=self.tls, trust_env=False))
         form = {"grant_type": "client_credentials"} | ({"scope": self.scope} if self.scope else {})
-        # librdkafka does not encode the id and the secret either, so what works there works here.
+        # librdkafka does not encode the id and the secret either, so the same values work here.
         basic = b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}", "Accept": "application/json"}
         async with (
@@ -53,7 +53,7 @@ class ClientCredentials:
 
 
 def parse_response(status: int, body: bytes) -> Token:
-    """The token of a response. Raises `TokenUnavailable`, which shows no text of the response but its error code."""
+    """The token of a response. Raises `TokenUnavailable`, which shows only the error code of the response."""
     values = parse_json(body)
     if status in (400, 401) and values and isinstance(values.get("error"), str):
         code = escape_controls(values["error"][:MAX_ERROR_CHARACTERS])

@@ -1,4 +1,4 @@
-"""Configure Kafka clients. Properties that our guarantees depend on are fixed; operators set the others."""
+"""Configure Kafka clients. Properties that delivery guarantees depend on are fixed; operators set the others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ _PRODUCER_PROPERTIES = {
     "enable.idempotence": True,
     "acks": "all",
     "partitioner": "murmur2_random",
-    # The largest record that any of our topics accepts, before compression. librdkafka's default is smaller.
+    # The largest record that any topic of the system accepts, before compression. librdkafka's default is smaller.
     "message.max.bytes": MAX_RECORD_BYTES,
     # A batch of many records is never larger than the largest record.
     "batch.size": BATCH_BYTES,
@@ -52,7 +52,7 @@ OWN_PROPERTIES = frozenset(
     }
 )
 
-# Variables of our own for fixed properties.
+# The system's own variables for fixed properties.
 _VARIABLE_OF = {
     "bootstrap.servers": SERVERS_VARIABLE,
     "group.instance.id": "SCORM_WEBHOOKS_INSTANCE_ID",
@@ -60,7 +60,7 @@ _VARIABLE_OF = {
 }
 
 _PREFETCH_PROPERTIES = {
-    # A pause drops the records that were fetched ahead.
+    # A pause drops prefetched records.
     "queued.min.messages": 500,
     "queued.max.messages.kbytes": 2_048,
     "fetch.message.max.bytes": 131_072,
@@ -161,7 +161,7 @@ def variable(property_name: str) -> str:
 
 
 def _with_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
-    """The properties, with those of Amazon MSK if `KAFKA_MSK_REGION` is set."""
+    """The properties, plus Amazon MSK's if `KAFKA_MSK_REGION` is set."""
     conflicts = [name for name in properties if name.startswith("sasl.")]
     if properties.get("security.protocol", "sasl_ssl").lower() != "sasl_ssl":
         conflicts.append("security.protocol")
@@ -172,7 +172,8 @@ def _with_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
 
 def _validate(properties: Properties) -> None:
     """Let librdkafka check names and values, with a client that does not connect. Raises `Misconfigured`."""
-    # An OAuth client would fetch a token at once, and its end would wait for it. GSSAPI has better words elsewhere.
+    # An OAuth client would fetch a token at once, and closing it would wait for that. Another check explains GSSAPI
+    # better.
     check_properties = (
         {"security.protocol": "plaintext"} if mechanism_of(properties) in ("GSSAPI", "OAUTHBEARER") else {}
     )
@@ -183,5 +184,5 @@ def _validate(properties: Properties) -> None:
         message = error.args[0].str().strip()
         names = [variable(name) for name in properties if name in message]
         raise Misconfigured(f"{', '.join(names) or PROPERTY_PREFIX + '*'}: {message}") from None
-    except (AttributeError, TypeError, ValueError) as error:  # a callback cannot be a text
+    except (AttributeError, TypeError, ValueError) as error:  # a callback cannot be a string
         raise Misconfigured(f"{PROPERTY_PREFIX}*: {error}") from None

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError
 
 from streams.core.errors import Unavailable
 
-# librdkafka puts counts into its reasons: without the counts, a reason that does not change is one text.
+# librdkafka puts counts into its reasons: without them, an unchanged reason is the same text.
 _COUNTS = re.compile(r"\s*\(after \d+ms(?:[^()]|\([^()]*\))*\)")
 
 

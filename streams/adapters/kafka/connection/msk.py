@@ -86,8 +86,8 @@ def _to_provider(credentials: Any) -> Any:
     """Credentials in the form that AWS's signer accepts."""
     from botocore.credentials import CredentialProvider
 
-    class Given(CredentialProvider):  # type: ignore[misc]
+    class StaticCredentials(CredentialProvider):  # type: ignore[misc]
         def load(self) -> Any:
             return credentials.get_frozen_credentials()
 
-    return Given()
+    return StaticCredentials()

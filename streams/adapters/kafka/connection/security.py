@@ -16,7 +16,7 @@ OAUTH_PREFIX = "sasl.oauthbearer."
 _ENDPOINT_PROPERTY = f"{OAUTH_PREFIX}token.endpoint.url"
 _ID_PROPERTIES = (f"{OAUTH_PREFIX}client.id", f"{OAUTH_PREFIX}client.credentials.client.id")
 _SECRET_PROPERTIES = (f"{OAUTH_PREFIX}client.secret", f"{OAUTH_PREFIX}client.credentials.client.secret")
-# The options that our own token source supports. librdkafka itself does the rest, such as assertions.
+# The options that `ClientCredentials` supports. librdkafka handles the others, such as assertions.
 SUPPORTED_OPTIONS = frozenset(
     {
         *_ID_PROPERTIES,
@@ -79,7 +79,7 @@ def require_token(properties: Mapping[str, Any]) -> None:
 
 
 def is_client_credentials(properties: Mapping[str, Any]) -> bool:
-    """Whether our own token source supports everything that these properties require."""
+    """Whether `ClientCredentials` supports everything that these properties require."""
     names = {name for name in properties if name.startswith((OAUTH_PREFIX, "https."))}
     return (
         names <= SUPPORTED_OPTIONS

@@ -32,12 +32,13 @@ class Token:
 
 # Requests a new token. Raises `TokenUnavailable`.
 Fetch = Callable[[], Token]
-# An `oauth_cb` of librdkafka returns the token, its end in seconds since 1970, the principal, and SASL extensions.
+# An `oauth_cb` of librdkafka returns the token, its expiry time in seconds since 1970, the principal, and SASL
+# extensions.
 CallbackResult = tuple[str, float, str, dict[str, str]]
 
 
 class TokenSource:
-    """Keeps a token until shortly before its end. It is librdkafka's `oauth_cb`, and safe to share between threads.
+    """Keeps a token until shortly before it expires. It is librdkafka's `oauth_cb`, and safe to share between threads.
 
     There is one fetch at a time, on its own thread. A caller waits for it only if there is no valid token. After a
     failure the next fetch begins `RETRY_SECONDS` later at the earliest.
@@ -81,7 +82,7 @@ class TokenSource:
     def renew(self) -> float:
         """Fetch a token if one is due. Returns the seconds until the next renewal. Raises `TokenUnavailable`.
 
-        It raises even while the last token is valid, so that somebody knows before the token ends.
+        It raises even while the last token is valid, so that the problem is known before the token expires.
         """
         fetch_ended = self._begin_if_due()
         if fetch_ended and not self._wait(fetch_ended):
@@ -100,7 +101,7 @@ class TokenSource:
             token = self.token(CALLBACK_TIMEOUT_SECONDS)
         except TokenUnavailable:
             token = self._token or Token("unavailable", 0)
-        # librdkafka should ask when the next token is there, so the end that it gets is earlier than the token's.
+        # librdkafka should ask when the next token is ready, so it is given an earlier end than the token's.
         seconds = max(self._seconds_until_renewal() / REFRESH_SHARE, RETRY_SECONDS)
         return token.value, time.time() + seconds, "", self.extensions
 
@@ -167,5 +168,5 @@ async def keep_token(source: TokenSource, outages: Outages) -> None:
     """Renew the token in time until cancelled. A failure is an outage, although the last token may still be valid."""
     while True:
         seconds = await outages.retry(partial(run_in_daemon_thread, source.renew), RETRY_SECONDS, THREADS, KAFKA_TOKEN)
-        # A provider may say that its tokens end at once.
+        # A provider may say that its tokens expire at once.
         await asyncio.sleep(max(seconds, RETRY_SECONDS))

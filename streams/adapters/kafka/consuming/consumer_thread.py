@@ -56,11 +56,11 @@ def rewind(consumer: Consumer, target: TopicPartition) -> None:
 
 
 class _InstanceInUse(ConsumerFailed):
-    """The group still has a member with our instance id."""
+    """The group still has a member with this instance id."""
 
 
 class _NoSuchProtocol(ConsumerFailed):
-    """The broker does not have the protocol of KIP-848."""
+    """The broker does not support KIP-848."""
 
 
 class ThreadOwner(Protocol):
@@ -239,7 +239,9 @@ class ConsumerThread:
                 self._owner.tell_loop(self._owner.on_available)
 
     def commit(self, consumer: Consumer, ends: list[TopicPartition], settle: Settle) -> None:
-        """Start a commit, and read on meanwhile. `settle` gets its result, which may take minutes in an outage."""
+        """Start a commit, and continue reading meanwhile. `settle` gets its result, which may take minutes in an
+        outage.
+        """
         self.pending_commits.append((_partition_ends(ends), settle))
         try:
             consumer.commit(offsets=ends, asynchronous=True)
@@ -260,8 +262,8 @@ class ConsumerThread:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._is_closing:
-            # An assignment on its way when the consumer closes: it is revoked at once, and a client that leaves its
-            # group reads no commits. Waiting for them would keep the process, and its partitions, for two minutes.
+            # The consumer closes while an assignment arrives: it is revoked at once, and a client that leaves its group
+            # cannot read commits. Waiting for them would delay the end of the process by two minutes.
             return
         last_commits: Mapping[Partition, Commit | None] = {}
         if partitions:

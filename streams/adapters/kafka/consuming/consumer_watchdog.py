@@ -11,14 +11,14 @@ from streams.ports.runtime import Telemetry
 # The number of comparisons within the time of a standstill.
 CHECKS_PER_STANDSTILL = 3
 
-Positions = Callable[[], Mapping[Partition, int]]
+GetPositions = Callable[[], Mapping[Partition, int]]
 
 
 class ConsumerStandsStill(ScormWebhooksError):
     """The consumer reads nothing although there are records; the process must exit and start again."""
 
 
-class Probe(Protocol):
+class PositionProbe(Protocol):
     """Checks with another client whether there are records."""
 
     async def find_readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
@@ -36,8 +36,8 @@ class ConsumerWatchdog:
     def __init__(
         self,
         name: str,
-        positions: Positions,
-        probe: Probe,
+        positions: GetPositions,
+        probe: PositionProbe,
         telemetry: Telemetry,
         seconds: float,
         on_standstill: Callable[[], None] = lambda: None,
@@ -50,7 +50,7 @@ class ConsumerWatchdog:
         self._on_standstill = on_standstill
         self._checked_at = 0.0
         self._last_positions: Mapping[Partition, int] = {}
-        # Since when there has been a record that was not read, in seconds of the loop's clock.
+        # When each partition's unread record was first noticed, in seconds of the loop's clock.
         self._unread_since: dict[Partition, float] = {}
         self._reset_partitions: set[Partition] = set()
 
@@ -81,7 +81,7 @@ class ConsumerWatchdog:
         try:
             unread_partitions = await self._probe.find_readable(unmoved_partitions)
         except Unavailable:
-            # Without a broker that responds, nobody can say whether there are records.
+            # While no broker responds, it is unknown whether there are records.
             unread_partitions = set()
         # A partition that was read, paused or revoked during the request no longer stands still.
         unread_partitions &= self._unmoved_positions().keys() - self._reset_partitions
@@ -111,4 +111,4 @@ class ConsumerWatchdog:
 
 
 # Makes the watchdog of a consumer from the consumer's name and positions.
-NewWatchdog = Callable[[str, Positions], ConsumerWatchdog]
+NewWatchdog = Callable[[str, GetPositions], ConsumerWatchdog]

@@ -55,7 +55,7 @@ class GroupProtocol:
         self.is_decided = True
 
     def assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Begin to read these partitions: in addition to others, or with `classic` only these."""
+        """Begin to read these partitions: in addition to others, or with `classic` instead of them."""
         if self.is_classic:
             consumer.assign(partitions)
         else:
@@ -75,7 +75,9 @@ class _HeartbeatVersionHandler(logging.Handler):
 
 
 def has_consumer_protocol(config: Mapping[str, Any], topic: str, seconds: float) -> bool:
-    """Ask a broker whether it has KIP-848, with a consumer of `config` that joins no group. Raises `KafkaException`."""
+    """Ask a broker whether it supports KIP-848, using a consumer built from `config` that joins no group. Raises
+    `KafkaException`.
+    """
     versions, log = _HeartbeatVersionHandler(), logging.Logger("versions")
     log.addHandler(versions)
     consumer = Consumer({**config, "debug": "feature", "logger": log})

@@ -46,7 +46,7 @@ def append_time(seconds: float) -> datetime:
 
 
 # For a header name that is not UTF-8, confluent-kafka returns with an exception set. A specialised call of the
-# interpreter misses it and raises it later, anywhere. This call from C raises it here.
+# interpreter misses it and raises it later, anywhere. `map` calls it from C, which raises it here.
 _get_headers = methodcaller("headers")
 # Replaces headers that cannot be read. The record itself may be valid.
 INVALID_HEADERS = (("invalid-headers", b"true"),)

@@ -9,8 +9,8 @@ from streams.ports.kafka import Partition, Record
 class ReadPositions:
     """The next offset of each assigned partition, and which of them are paused. Not thread-safe.
 
-    Partitions that the member lost keep their offsets until its group assigns some again: a client that never gets
-    them back stands still.
+    Partitions that the member lost keep their offsets until its group assigns some again: a client that never gets them
+    back is at a standstill.
     """
 
     def __init__(self) -> None:

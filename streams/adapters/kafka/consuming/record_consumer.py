@@ -71,7 +71,7 @@ class KafkaRecordConsumer:
         try:
             await asyncio.shield(self._finished)
             if self._thread.is_stopping:
-                # It has left its group. Who has called `leave` cancels this.
+                # It has left its group. The caller of `leave` cancels this task.
                 await self._loop.create_future()
         finally:
             watch_task.cancel()

@@ -67,8 +67,8 @@ def class_of(error: KafkaError) -> ProduceError:
 def fatal_error_of(raised: KafkaException | SystemError) -> KafkaError:
     """The fatal error that `poll` or `flush` raised. Raises any other exception again.
 
-    confluent-kafka raises a fatal error there, once, in place of calling `error_cb`. A delivery report in the same
-    call ends by a SystemError, whose cause it is.
+    confluent-kafka raises a fatal error there, once, in place of calling `error_cb`. A delivery report in the same call
+    raises a SystemError, with the fatal error as its cause.
     """
     cause = raised if isinstance(raised, KafkaException) else raised.__cause__
     if not isinstance(cause, KafkaException):

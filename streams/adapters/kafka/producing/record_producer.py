@@ -20,7 +20,7 @@ from streams.ports.runtime import Telemetry
 # The poll intervals with and without records that wait for an acknowledgement.
 BUSY_POLL_SECONDS = 0.001
 IDLE_POLL_SECONDS = 0.1
-# No caller of a lingering producer is in a hurry: it polls this many times in its linger.
+# Callers of a lingering producer can wait: it polls this many times in its linger.
 POLLS_PER_LINGER = 2
 RETRY_SECONDS = 0.5
 FLUSH_TIMEOUT_SECONDS = 10.0
@@ -105,7 +105,7 @@ class KafkaRecordProducer:
         self._timer = self._loop.call_soon(self._poll)
 
     def readiness_problems(self) -> list[str]:
-        """Why some records cannot be produced at the moment. Names the topics that accept none."""
+        """Why some records cannot be produced at the moment. Names the topics that accept no records."""
         if self._fatal_error is not None:
             return [f"the Kafka producer has failed for good: {self._fatal_error.str()}"]
         return self._outages.problems(self._loop.time(), is_idle=not self._queue_length())

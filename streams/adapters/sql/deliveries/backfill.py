@@ -19,9 +19,9 @@ _DELIVERIES = BulkInsert(deliveries, returning=[deliveries.c.id])
 
 
 class MissingDeliveries:
-    """Inserts the missing deliveries of a batch. Existing deliveries are left as they are.
+    """Inserts the missing deliveries of a batch. Existing deliveries do not change.
 
-    Events of erased learners are left out.
+    Events of erased learners are skipped.
     """
 
     def __init__(self, encryption: Encryption) -> None:

@@ -31,7 +31,7 @@ class SqlDeliveryStore(SqlStorage):
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
         ordered = ordered_query(delivery_filter)
-        query = ordered.newest_first(
+        query = ordered.select_newest(
             ordered.select(deliveries, ordered.at.label("seen_at")), delivery_filter.after, delivery_filter.limit
         )
         async with self._database.read_transaction() as connection:
@@ -58,7 +58,7 @@ class SqlDeliveryStore(SqlStorage):
     async def _sent_body(
         self, connection: AsyncConnection, webhook_id: str, body: bytes, newest_first: Sequence[AttemptDetails]
     ) -> bytes | None:
-        """What the newest attempt sent; before the first one, what it would send. None if that cannot be read."""
+        """The body that the newest attempt sent, or that the first one would send. None if it cannot be read."""
         try:
             if newest_first:
                 return render_body(body, newest_first[0].fields)
@@ -94,7 +94,7 @@ class SqlDeliveryStore(SqlStorage):
         )
         return DeliverySummary(*await self._database.row(select(*figures).where(*filter_conditions(delivery_filter))))
 
-    async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
+    async def find_existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
         return {row.id for row in await self._database.rows(query)}
 

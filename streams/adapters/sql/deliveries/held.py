@@ -1,4 +1,4 @@
-"""Read held deliveries whose webhook can take them."""
+"""Read held deliveries whose webhook can receive them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ from streams.core.webhooks.webhook import Status
 MAX_PROBES = 100
 LOST_PROBE_AGE = timedelta(hours=1)
 
-# Steps through the index by webhook: of a webhook with a million held deliveries it reads one entry.
+# Steps through the index by webhook: it reads one entry even of a webhook with a million held deliveries.
 _SELECT_RELEASABLE = text(
     """
     WITH RECURSIVE held (id) AS (
@@ -56,7 +56,7 @@ _SELECT_RELEASABLE = text(
 )
 
 
-# The same for deliveries that wait for readers. Of another webhook than a pull webhook, they may leave.
+# The same for deliveries that wait for readers. If the webhook is no longer a pull webhook, they are released.
 _SELECT_PULLED = text(
     """
     WITH RECURSIVE pulled (id) AS (
@@ -87,7 +87,7 @@ _SELECT_PULLED = text(
 _is_of_pause = (deliveries.c.webhook_id == webhooks.c.id) & (deliveries.c.pause_id == webhooks.c.pause_id)
 _is_waiting = deliveries.c.state == literal_column("'waiting'")
 _is_under_way = _is_waiting & deliveries.c.tier.is_(None) & (deliveries.c.step > literal_column("1"))
-# A probe that was lost, such as with its topic, stops the others for an hour only.
+# A lost probe blocks the others for at most an hour.
 _is_recent = deliveries.c.changed_at > bindparam("lost_before", type_=Moment())
 _SELECT_DUE = (
     select(webhooks.c.id, webhooks.c.pause_id, webhooks.c.paused_at)
@@ -142,7 +142,7 @@ class SqlHeldDeliveries(SqlStorage):
     ) -> Sequence[HeldDelivery]:
         columns = deliveries.c
         query = _select_held(webhook_id, excluded)
-        # Each by its index. Nothing is leased for that long, so what was due before that has no reader.
+        # Each query uses its index. No lease is that long, so deliveries due before that have no reader.
         is_never_leased = IS_HELD_FOR_READERS & (columns.due_at < held_before)
         held = await self._read(
             query.where(is_never_leased).order_by(columns.due_at, columns.id).limit(limit), failed_rows
@@ -181,7 +181,7 @@ class SqlHeldDeliveries(SqlStorage):
             for webhook in due.all():
                 of_pause = _select_held(webhook.id, excluded).where(deliveries.c.pause_id == webhook.pause_id, IS_HELD)
                 of_pause = of_pause.order_by(*_OLDEST)
-                # Each time another one: an endpoint may always refuse one event.
+                # A different one each time: an endpoint may refuse one particular event.
                 for offset in dict.fromkeys((probe_number(webhook.paused_at, now), 0)):
                     rows = await connection.execute(of_pause.limit(1).offset(offset))
                     if held := read_rows(rows, _to_held, failed_rows):

@@ -83,7 +83,7 @@ class SqlJobs:
         query = query.order_by(jobs.c.created_at, jobs.c.id).limit(MAX_UNFINISHED_JOBS_PER_ACCOUNT)
         return read_rows(await self._database.rows(query), _to_job, failed_rows)
 
-    async def advance(self, job_id: str) -> Job:
+    async def do_next_portion(self, job_id: str) -> Job:
         now = self._clock.now()
         async with self._database.transaction() as connection:
             job = await _lock(connection, job_id)
@@ -166,7 +166,7 @@ async def _do_portion(connection: AsyncConnection, job: Job, now: datetime, limi
     """Change the next deliveries, oldest first; none at the end."""
     portion_filter = replace(job.filter, limit=limit)
     apply_action = discard if job.kind is JobKind.DISCARD else replay
-    # Continue where the last portion ended: rows that it changed stay in the index until a vacuum.
+    # Continue where the last portion ended: changed rows stay in the index until a vacuum.
     portion = await apply_action(connection, portion_filter, now, reached=job.reached)
     if not portion.ids and job.reached:
         # A delivery or payload that was recorded late may be older.

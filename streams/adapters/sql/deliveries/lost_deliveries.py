@@ -18,7 +18,7 @@ class SqlLostDeliveries:
         self._clock = clock
 
     async def end_all(self) -> int:
-        """Make each waiting delivery a dead letter, which a person may retry. Tests fail. Returns the count."""
+        """Make each waiting delivery a dead letter, which a person may retry; tests fail. Returns the count."""
         columns = deliveries.c
         statement = (
             update(deliveries)

@@ -51,7 +51,7 @@ class OrderedQuery:
         if self.has_index:
             await prefer_index_order(connection)
 
-    def newest_first(self, query: Select[Any], cursor: Cursor | None, limit: int) -> Select[Any]:
+    def select_newest(self, query: Select[Any], cursor: Cursor | None, limit: int) -> Select[Any]:
         """Rows in order, after the cursor. One extra row shows whether there is another page."""
         query = query.order_by(self.at.desc(), deliveries.c.id.desc()).limit(limit + 1)
         if cursor is None:
@@ -61,7 +61,7 @@ class OrderedQuery:
         # The index of another table has only the first half of the order.
         return query.where(is_older) if self.is_direct else query.where(self.at <= moment, is_older)
 
-    def oldest_first(self, query: Select[Any], limit: int, reached: datetime | None = None) -> Select[Any]:
+    def select_oldest(self, query: Select[Any], limit: int, reached: datetime | None = None) -> Select[Any]:
         """Rows in the opposite order, of a query for the oldest. With `reached`, rows before this time are skipped."""
         query = query.order_by(self.at, deliveries.c.id).limit(limit)
         return query if reached is None else query.where(self.at >= literal(reached, deliveries.c.first_seen_at.type))
@@ -109,7 +109,7 @@ def ordered_query(delivery_filter: DeliveryFilter, *, is_oldest_first: bool = Fa
         )
     if account_id is not None and (failures := _failure_conditions(delivery_filter)):
         attempt_columns, other_attempts = attempts.c, attempts.alias("other")
-        # An event that is published again gives its attempts different times: the delivery is listed by the newest one.
+        # If an event is published again, its attempts have different times: the newest counts.
         has_newer_attempt = exists().where(
             other_attempts.c.delivery_id == attempt_columns.delivery_id,
             other_attempts.c.first_seen_at > attempt_columns.first_seen_at,
@@ -136,7 +136,7 @@ def ordered_query(delivery_filter: DeliveryFilter, *, is_oldest_first: bool = Fa
 
 
 def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:
-    """Whether an index has the matches in order. The matches of an id and the failed ones are few: sort them."""
+    """Whether an index has the matches in order. Matches of an id, and failed deliveries, are few: sort them."""
     selective_values = (
         delivery_filter.event_id,
         delivery_filter.ids,

@@ -88,7 +88,9 @@ class SqlRecorder:
         return conflicts
 
     async def _lock(self, connection: AsyncConnection, webhook_ids: Sequence[str]) -> dict[str, LockedWebhook]:
-        """Lock the webhooks in id order, which avoids deadlocks. Returns what their health depends on, by id."""
+        """Lock the webhooks in id order, which avoids deadlocks. Returns the values that their health depends on, by
+        id.
+        """
         if not webhook_ids:
             return {}
         query = (
@@ -113,7 +115,7 @@ class SqlRecorder:
         key = events.c.account_id, events.c.event_id
         new_keys = {tuple(row) for row in await _EVENTS.execute(connection, rows)}
         await insert_metadata(connection, batch, new_keys)
-        # Nearly always this is the same body, from an event for several webhooks.
+        # Nearly always the stored body is the same: the event has several webhooks.
         existing = sorted(batch.events.keys() - new_keys)
         if not existing:
             return ()
@@ -135,7 +137,7 @@ class SqlRecorder:
         later_states: list[dict[str, Any]] = []
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
             (first_states if delivery_state.is_first else later_states).append(delivery_row(delivery_state))
-        # A first state does not need to lock and compare the stored one.
+        # A first state need not lock and compare a stored row.
         for bulk, rows in ((_FIRST_STATES, first_states), (_LATER_STATES, later_states)):
             if rows:
                 await bulk.execute(connection, rows)

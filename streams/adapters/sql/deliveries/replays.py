@@ -44,7 +44,7 @@ HAS_PAYLOAD = exists().where(events.c.account_id == _columns.account_id, events.
 CAN_BE_SENT = and_(
     _columns.state != State.HELD,
     _columns.trigger != Trigger.TEST,
-    # The first generation is fan-out's; every other one is a retry.
+    # fan-out makes the first generation; every later one is a retry.
     _columns.generation <= MAX_RETRIES_PER_DELIVERY,
     IS_NOT_ERASED,
     exists().where(webhooks.c.id == _columns.webhook_id, webhooks.c.deleted_at.is_(None)),
@@ -69,7 +69,7 @@ NEW_GENERATION: dict[str, Any] = {
 
 
 class ChangedPortion(NamedTuple):
-    """The ids of the changed deliveries, and how far the order of the filter was read; None without any."""
+    """The ids of the changed deliveries, and how far the filter was read; None without a change."""
 
     ids: Sequence[str]
     reached: datetime | None
@@ -110,7 +110,7 @@ async def _change(
 ) -> ChangedPortion:
     ordered = ordered_query(delivery_filter, is_oldest_first=True)
     matches = ordered.select(deliveries.c.id, ordered.at.label("seen_at")).where(condition)
-    oldest = ordered.oldest_first(matches, delivery_filter.limit, reached)
+    oldest = ordered.select_oldest(matches, delivery_filter.limit, reached)
     await ordered.prepare(connection)
     ids: list[str] = []
     while not ids and (candidates := (await connection.execute(oldest)).all()):

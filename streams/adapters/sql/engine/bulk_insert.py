@@ -40,7 +40,7 @@ class BulkInsert:
 
 
 def _json_insertion(table: Table) -> Any:
-    # This takes a fifth of the CPU time of one statement per row, and two fifths of the time of arrays.
+    # This takes a fifth of the CPU time of a statement per row, and two fifths of that of arrays.
     document = cast(bindparam("rows", type_=Text), JSON)
     rows = (
         func.json_to_recordset(document)

@@ -20,13 +20,13 @@ from streams.adapters.sql.engine.sqlite_file import BUSY_TIMEOUT_SECONDS, Sqlite
 from streams.core.errors import Misconfigured, RowRefused, Unavailable
 from streams.core.queues.request_class import TURN_SECONDS, connection_limits
 from streams.fair_places import FairPlaces, NoPlace
-from streams.request_owner import RequestOwner, began_at, current_owner
+from streams.request_owner import RequestOwner, current_owner, request_started_at
 
 # SQLite has one writer, and as many readers as its engine's pool keeps.
 SQLITE_WRITERS, SQLITE_READERS = 1, 5
 CLOSE_WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.002
-# The name of our sessions in `pg_stat_activity`, unless DATABASE_URL sets another one.
+# The name of this system's sessions in `pg_stat_activity`, unless DATABASE_URL sets another one.
 APPLICATION_NAME = "scorm-webhooks"
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -36,7 +36,7 @@ _DRIVERS = {
 
 
 def database_url(text: str) -> URL:
-    """Parse `postgresql://…` or `sqlite:///path`, and set our driver. Raises `Misconfigured`."""
+    """Parse `postgresql://…` or `sqlite:///path`, and set the driver. Raises `Misconfigured`."""
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):  # the port is not a number
@@ -84,8 +84,9 @@ class Database:
             self._read_engine = _sqlite_engine(url, self._connections, "BEGIN")
         else:
             self._engine = self._read_engine = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
-            # One connection stays open. The others serve while that one is dead and nobody has noticed.
+            # One connection stays open. The others serve while that one is dead but not yet replaced.
             self._separate_engine = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
+        self._engines = {self._engine, self._read_engine, self._separate_engine}
         writers = SQLITE_WRITERS if self.is_sqlite else pool_size
         self._turns = FairPlaces(writers, connection_limits(writers))
         self._read_turns = (
@@ -149,7 +150,7 @@ class Database:
     ) -> AsyncIterator[AsyncConnection]:
         # The earlier waits of a request count, so that its turns together end in time.
         now = asyncio.get_running_loop().time()
-        waited_seconds = now - began_at(now)
+        waited_seconds = now - request_started_at(now)
         try:
             await turns.acquire(owner.request_class, owner.account, max(0.0, TURN_SECONDS - waited_seconds))
         except NoPlace as error:
@@ -219,7 +220,7 @@ class Database:
         if self._driver:
             await self._driver.close()
         await self._wait_for_transactions()
-        for engine in {self._engine, self._read_engine, self._separate_engine}:
+        for engine in self._engines:
             await engine.dispose()
         if self._connections:
             await self._connections.wait_until_ended()
@@ -227,9 +228,10 @@ class Database:
     async def _wait_for_transactions(self) -> None:
         """Wait for transactions that end soon. A connection that returns to a closed pool would stay open."""
         deadline = time.monotonic() + CLOSE_WAIT_SECONDS
-        # Tasks that were just created begin their transaction first.
+        # Let new tasks begin their transactions.
         await asyncio.sleep(POLL_SECONDS)
-        while self.pool_use().in_use and time.monotonic() < deadline:
+        pools = [cast(QueuePool, engine.pool) for engine in self._engines]
+        while any(pool.checkedout() for pool in pools) and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
 
 
@@ -268,7 +270,7 @@ def _postgres_engine(
             "fallback_application_name": APPLICATION_NAME,
         },
     )
-    if behind_pooler:  # We cannot set the session: it begins with these settings.
+    if behind_pooler:  # The pooler's sessions cannot be set here: they begin with these settings.
         return engine
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -288,7 +290,7 @@ def _sqlite_engine(url: URL, connections: SqliteConnections, begin_statement: st
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        # We begin transactions ourselves: pysqlite begins them too late to take the write lock.
+        # Begin transactions explicitly: pysqlite begins them too late to take the write lock.
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (

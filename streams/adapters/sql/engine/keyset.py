@@ -1,4 +1,4 @@
-"""Page through growing lists by keyset: rows from before the first page come exactly once."""
+"""Page through growing lists by keyset: rows that existed at the first page come exactly once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ async def prefer_lookups(connection: AsyncConnection) -> None:
         await connection.execute(text(f"SELECT {', '.join(settings)}"))
 
 
-def newest_first(
+def select_newest(
     query: Select[Any], at: Column[Any], name: Column[Any], cursor: Cursor | None, limit: int
 ) -> Select[Any]:
     """Order the query, and start after the cursor. One extra row shows whether there is another page."""
@@ -54,13 +54,13 @@ async def read_page(
 ) -> Page[Row]:
     """Read a page of at most `limit` rows and `MAX_LIST_BYTES`, newest first.
 
-    The page is read in portions: whatever the sizes of the rows, at most a page and a portion are in memory.
+    It is read in portions, so that at most a page and a portion are in memory, whatever the size of the rows.
     """
     values: list[Row] = []
     size, last_cursor = 0, cursor
     while True:
         portion = min(limit - len(values), ROWS_PER_QUERY)
-        rows = (await connection.execute(newest_first(query, at, name, last_cursor, portion))).all()
+        rows = (await connection.execute(select_newest(query, at, name, last_cursor, portion))).all()
         for row in rows[:portion]:
             value = to_value(row)
             size += json_bytes(value)
@@ -73,6 +73,6 @@ async def read_page(
 
 
 def to_page(fetched_rows: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
-    """The first `limit` rows of the result of `newest_first`."""
+    """The first `limit` rows of the result of `select_newest`."""
     rows = fetched_rows[:limit]
     return Page(rows, cursor(rows[-1]) if len(fetched_rows) > limit else None)

@@ -28,11 +28,12 @@ _SELECT_STORED_SETTINGS = """
 
 
 class SessionsDiffer(Misconfigured):
-    """The sessions of the pooler do not begin with our settings."""
+    """The sessions of the pooler do not begin with the required settings."""
 
 
 def store_session_settings(url: URL, role: str | None = None) -> None:
-    """Let each session of a role, or of this URL's own role, begin with our settings. A second call changes nothing.
+    """Let each session of a role, or of this URL's own role, begin with the required settings. A second call changes
+    nothing.
 
     Raises `Unavailable`, and `Misconfigured` with the commands to run if the role is not permitted to do this.
     """
@@ -60,7 +61,8 @@ def store_session_settings(url: URL, role: str | None = None) -> None:
 
 
 def require_pooler(url: URL, behind_pooler: bool) -> None:
-    """Check that SCORM_WEBHOOKS_DATABASE_POOLER is right, and that the pooler's sessions begin with our settings.
+    """Check that SCORM_WEBHOOKS_DATABASE_POOLER is right, and that the pooler's sessions begin with the required
+    settings.
 
     Raises `Misconfigured`, `SessionsDiffer` for problems that `db upgrade` corrects, and `Unavailable`.
     """
@@ -90,7 +92,7 @@ def _shares_sessions(url: URL) -> bool:
         if _session_pid(first) == first.info.backend_pid:
             return False
         with _connection(url) as second:
-            # Used alternately, two connections could alternately get two sessions.
+            # Used one after the other, two connections could get two sessions in turn.
             first_pids, second_pids = (
                 {_session_pid(connection) for _ in range(_SESSION_CHECKS)} for connection in (first, second)
             )

@@ -8,14 +8,14 @@ from sqlalchemy import Table
 from streams.adapters.sql.engine.database import Database
 
 BUSY_POLL_SECONDS = 0.05
-# The interval after nothing was found for a while. A check costs a process as much as handling an event.
+# The interval to use once nothing has been found for a while. A check costs a process as much as handling an event.
 IDLE_POLL_SECONDS = 0.2
 BUSY_SECONDS = 60.0
 MAX_WAIT_SECONDS = 1.0
 
 
 class RowWatch:
-    """Checks whether a table has a row, often for a minute after it had one. Holds no connection in between."""
+    """Checks whether a table has a row; for a minute after it had one, it checks often. Holds no connection between."""
 
     def __init__(self, database: Database, table: Table) -> None:
         self._database = database

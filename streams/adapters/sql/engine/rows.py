@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 def to_value(value_type: type[Value], row: Any, /, **converted_fields: Any) -> Value:
-    """A dataclass or named tuple; `converted_fields` are the fields that no column holds in the same form."""
+    """A dataclass or named tuple; `converted_fields` are the fields that their columns store in another form."""
     names = _field_names(cast(Any, value_type))
     return value_type(
         **{name: getattr(row, name) for name in names if name not in converted_fields}, **converted_fields

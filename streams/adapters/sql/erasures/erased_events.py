@@ -75,7 +75,7 @@ async def without_erased(
 async def erase_stored(
     connection: AsyncConnection, batch: Batch, erased_keys: Collection[EventKey], now: datetime
 ) -> None:
-    """Erase the stored deliveries of these events, and the data left by earlier attempts at them."""
+    """Erase the stored deliveries of these events, and the data of earlier attempts."""
     erasing_accounts = [
         delivery_state
         for delivery_state in batch.delivery_states
@@ -115,7 +115,7 @@ _ERASED_ATTEMPT = {"response_headers": {}, "response_body": b"", "message": ERAS
 
 
 async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now: datetime) -> Counter[str]:
-    """Erase these deliveries with their attempts, and count them. Owed and dead ones end as discarded.
+    """Erase these deliveries with their attempts, and count them. Pending and dead ones become discarded.
 
     The new generation supersedes each record of these deliveries that is still on a topic.
     """

@@ -95,7 +95,7 @@ class SqlErasureOutbox:
         return [_to_erased(row) for row in rows]
 
     async def _due_rows(self, connection: AsyncConnection, limit: int) -> Sequence[Any]:
-        """The next due rows. Beginning at the first one each time would read over all published ones."""
+        """The next due rows. Starting at the first row each time would read all published ones again."""
         await prefer_index_order(connection)
         await prefer_lookups(connection)
         is_dirty = (_DIRTY_KEY[0] == _KEY[0]) & (_DIRTY_KEY[1] == _KEY[1])
@@ -127,7 +127,7 @@ class SqlErasureOutbox:
             await connection.execute(_DELETE_DIRTY, _parameters(erased))
             await connection.execute(_DELETE, _parameters(erased))
 
-    async def published_count(self) -> int:
+    async def count_published(self) -> int:
         async with self._database.read_transaction() as connection:
             counts = [
                 await connection.scalar(select(func.count()).select_from(table))

@@ -1,4 +1,4 @@
-"""Tables of accounts, access, the audit log, jobs and mails."""
+"""Tables for accounts, access, the audit log, jobs and mails."""
 
 from sqlalchemy import JSON as Json
 from sqlalchemy import (
@@ -79,7 +79,7 @@ sign_ins = Table(
     Index(None, "email", "created_at"),
 )
 
-# Each waits for the response of an OpenID Connect provider, and is deleted when that comes.
+# Each waits for the response of an OpenID Connect provider, and is deleted when the response comes.
 pending_sign_ins = Table(
     "pending_sign_ins",
     metadata,
@@ -188,9 +188,9 @@ mails = Table(
     Column("unreached", Json),
     Column("others", Json(none_as_null=True)),
     Column("sent_with", Text),
-    # Whether it tells of trouble that has not ended.
+    # Whether the trouble that it reports is still going on.
     Column("is_open", Boolean, nullable=False, server_default=false()),
-    # Whether its event for other webhooks is not stored yet.
+    # Whether its event for other webhooks must still be stored.
     Column("is_event_due", Boolean, nullable=False, server_default=false()),
     Index(None, "account_id", "created_at", "id"),
     Index(None, "webhook_id", "created_at"),

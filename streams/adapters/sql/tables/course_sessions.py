@@ -1,4 +1,4 @@
-"""Tables of SCORM sessions, their commit URLs, and their players' states."""
+"""Tables for SCORM sessions, their commit URLs, and their players' states."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, literal_column
 
@@ -27,7 +27,7 @@ course_sessions = Table(
     Column("metadata", Text),
     # The sequence number of its newest event.
     Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # When its last commit URL ends. NULL after its end was reported, and in a session of a release without ends.
+    # When its last commit URL expires. NULL after its end was reported.
     Column("end_due_at", Moment),
     Column("ended_at", Moment),
     # Whether `player_states` has a row for it. NULL if the player's state is not stored.

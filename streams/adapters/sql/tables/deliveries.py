@@ -1,4 +1,4 @@
-"""Tables of webhooks, events, deliveries, attempts, health and statistics."""
+"""Tables for webhooks, events, deliveries, attempts, health and statistics."""
 
 from dataclasses import fields
 from typing import Any
@@ -54,11 +54,11 @@ webhooks = Table(
     Column("options", Text),
     # When a held delivery is tried, if the pause may end by that.
     Column("probe_at", Moment),
-    # When the old secret of a rotation ends, copied from `secrets`.
+    # When the old secret of a rotation expires, copied from `secrets`.
     Column("old_secret_until", Moment),
-    # When the endpoint's certificate ends, as the last attempt saw it within 14 days of that.
+    # When the endpoint's certificate expires; set by attempts in its last 14 days.
     Column("certificate_ends_at", Moment),
-    # When a temporary webhook is deleted, unless a reader pulls before.
+    # When a temporary webhook is deleted, unless a reader has pulled from it in the meantime.
     Column("expires_at", Moment),
 )
 for _column in (
@@ -68,7 +68,7 @@ for _column in (
     _has_time = _column.is_not(None)
     Index(f"ix_webhooks_{_column.name}", _column, postgresql_where=_has_time, sqlite_where=_has_time)
 
-# Until when the rate of a pull webhook is used up. Not in `webhooks`, whose rows `record` locks.
+# The time until which a pull webhook's rate is used up. Not in `webhooks`, whose rows `record` locks.
 pull_rates = Table(
     "pull_rates",
     metadata,
@@ -168,9 +168,9 @@ deliveries = Table(
     Column("message", Text),
     Column("pause_id", Text),
     Column("target_attempt", Integer, nullable=False, server_default=text("1")),
-    # Of a pulled delivery: since when it waits for a reader. `changed_at` is the time of the newest lease.
+    # When a pulled delivery began to wait for a reader. `changed_at` is the time of the newest lease.
     Column("held_since", Moment),
-    # While a reader has it, and until the next one gets it if that reader is silent.
+    # The end of the lease; set until the delivery is acknowledged, given back or leased again.
     Column("leased_until", Moment),
     Index(None, "account_id", "first_seen_at", "id"),
     Index(None, "account_id", "event_id"),
@@ -190,7 +190,8 @@ _is_held = _state == literal_column("'held'")
 IS_HELD_FOR_READERS = _is_held & (deliveries.c.reason == literal_column("'pull'"))
 IS_HELD = _is_held & (deliveries.c.reason != literal_column("'pull'"))
 _index_some("held", IS_HELD, deliveries.c.webhook_id, deliveries.c.first_seen_at)
-# What waits for readers, in the order in which they may pull it: `due_at` is the end of the lease, if there was one.
+# Deliveries that wait for readers, in the order in which they may be pulled: `due_at` is the end of a lease, if there
+# was one.
 _index_some("pull", IS_HELD_FOR_READERS, deliveries.c.webhook_id, deliveries.c.due_at, deliveries.c.id)
 IS_PULLED = IS_HELD_FOR_READERS & deliveries.c.held_since.is_not(None)
 _index_some("pulled", IS_PULLED, deliveries.c.webhook_id, deliveries.c.held_since)
@@ -254,7 +255,7 @@ attempts = Table(
 )
 
 
-# Few attempts fail, and people search for these.
+# Few attempts fail, and people search only for failed ones.
 def is_failed(outcome: ColumnElement[str]) -> ColumnElement[bool]:
     """The exact condition of the indexes: a planner cannot know that a parameter has this value."""
     return outcome != literal_column("'delivered'")
@@ -269,7 +270,7 @@ def _index_failed(name: str, *columns: Column[Any]) -> None:
 
 _attempt = attempts.c
 _index_failed("failed", _attempt.webhook_id, _attempt.started_at)
-# It has all columns that find deliveries by a failure, in the order of their list.
+# The index has all columns to find deliveries by a failure, in the order of their list.
 _index_failed(
     "failed_account",
     _attempt.account_id,

@@ -1,4 +1,4 @@
-"""Tables of erasures. They contain no learner's id in clear text."""
+"""Tables for erasures. They contain no learner's id in clear text."""
 
 from sqlalchemy import JSON as Json
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
@@ -31,7 +31,7 @@ Index(
     sqlite_where=erasures.c.finished_at.is_(None),
 )
 
-# The newest erasure of each learner whom a record on a topic may still name: the content of the topic `erasures`.
+# The newest erasure of each learner that a record on a topic may still name: the content of the topic `erasures`.
 erased_learners = Table(
     "erased_learners",
     metadata,

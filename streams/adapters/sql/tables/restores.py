@@ -5,7 +5,7 @@ from sqlalchemy import Column, Integer, Table, Text
 
 from streams.adapters.sql.tables.types import Moment, metadata
 
-# One row: how far it came. A dump that was made later has it too, so `dump` and `since` say which restore it was.
+# One row: its progress. A later dump contains it too, so `dump` and `since` identify the restore.
 restores = Table(
     "restores",
     metadata,

@@ -1,4 +1,4 @@
-"""Tables of usage: counted launches, the meter's position, notices, and events that wait to be produced."""
+"""Tables for usage: counted launches, the meter's position, notices, and events that wait to be produced."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, text
 
@@ -32,7 +32,7 @@ usage_months = Table(
     Column("late_launches", BigInteger, nullable=False, server_default=text("0")),
 )
 
-# The same by package and dispatch; an empty id means that a launch had none.
+# The same by package and dispatch; an empty id means that the launch had none.
 usage_details = Table(
     "usage_details",
     metadata,

@@ -38,11 +38,11 @@ async def require_row_limit(
 async def require_webhook_limits(
     connection: AsyncConnection, webhook: Webhook, previous: Webhook | None = None
 ) -> None:
-    """Raise `Conflict` if this webhook, or its change, makes the account's webhooks too large together.
+    """Raise `Conflict` if this webhook, or its change, makes the total size of the account's webhooks too large.
 
-    An account above a lowered limit keeps what it has, and may make any other change.
+    An account above a lowered limit keeps its webhooks, and may make any other change.
     """
-    added_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
+    added_ids = webhook.scope_id_count - (previous.scope_id_count if previous else 0)
     added_characters = webhook.text_length - (previous.text_length if previous else 0)
     if added_ids <= 0 and added_characters <= 0:
         return

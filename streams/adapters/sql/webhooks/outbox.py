@@ -14,7 +14,7 @@ from streams.adapters.sql.tables.deliveries import dirty_webhooks, leases, webho
 from streams.adapters.sql.webhooks.dirty_webhooks import mark_webhook_dirty, next_version
 from streams.adapters.sql.webhooks.webhook_rows import SCOPE_CHARACTERS, TEXT_CHARACTERS, to_webhook
 from streams.core.errors import ROW_ERRORS
-from streams.core.failed_work import describe
+from streams.core.failed_work import error_text
 from streams.core.page import page_size
 from streams.core.webhooks.health import restore_epoch
 from streams.core.webhooks.subscription_record import max_version
@@ -103,11 +103,11 @@ class SqlOutbox:
                 )
 
     async def _make_due(self, connection: AsyncConnection, row: Any, newest: int, *, is_behind: bool) -> None:
-        """Make a webhook due. First raises its version if the topic has, or may have, one that is as new."""
+        """Make a webhook due. First raises its version if the topic may already have an equally new one."""
         version = row.version
         if is_behind:
             version = next_version(max(version, newest), self._clock.now())
-            # A change meanwhile made it due in a newer version.
+            # A change has meanwhile made a newer version due.
             is_row = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
             if not (await connection.execute(update(webhooks).where(is_row).values(version=version))).rowcount:
                 return
@@ -152,7 +152,7 @@ class SqlOutbox:
             except ROW_ERRORS as error:
                 if failed_changes is None:
                     raise
-                failed_changes.append(FailedChange(row.id, row.version, row.account_id, describe(error)))
+                failed_changes.append(FailedChange(row.id, row.version, row.account_id, error_text(error)))
         return changes
 
     async def mark_published(self, appended_webhooks: Sequence[tuple[DueChange, datetime]]) -> None:
@@ -198,7 +198,7 @@ _DELETE_DIRTY = delete(dirty_webhooks).where(
 
 
 class SqlLease:
-    """A `Lease`: a row that expires unless its holder renews it.
+    """A `ProcessLease`: a row that expires unless its holder renews it.
 
     PostgreSQL's own clock decides: a process with a fast clock would hold the lease too long after its death.
     A busy pool does not delay a renewal.

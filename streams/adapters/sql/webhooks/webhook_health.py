@@ -34,14 +34,14 @@ _HEALTH_COLUMNS = [column.name for column in webhook_health.c if column.name != 
 
 
 class LockedWebhook(NamedTuple):
-    """What the health of a locked webhook depends on: its epoch, and its options as they are stored."""
+    """The values that a locked webhook's health depends on: its epoch, and its stored options."""
 
     health_epoch: int
     options_text: str | None
 
     @property
     def options(self) -> DeliveryOptions:
-        # Of a newer release: attempts are stored anyway, and the usual limit pauses the webhook.
+        # Options of a newer release: attempts are stored anyway, and the default limit pauses the webhook.
         return readable_options(self.options_text)
 
 
@@ -194,7 +194,7 @@ class WebhookHealth:
         return enabled
 
     async def note_certificates(self, connection: AsyncConnection, attempts: Sequence[Attempt]) -> None:
-        """Note when certificates of endpoints end, which are found to end soon."""
+        """Store when certificates of endpoints expire, if that is soon."""
         ends = {attempt.webhook_id: attempt.certificate_ends_at for attempt in attempts if attempt.certificate_ends_at}
         for webhook_id, ends_at in sorted(ends.items()):
             is_other = webhooks.c.certificate_ends_at.is_distinct_from(ends_at)
