@@ -40,8 +40,8 @@ from streams.ports.runtime import Clock, Telemetry
 class Services:
     """The services and ports that routes use; `readiness_problems` says why requests cannot be served at the moment.
 
-    Reads within `one_read` see one snapshot, and cost less. `oidc` is None if no provider is set. Requests to endpoints
-    come from `source_addresses`, with this `user_agent`.
+    Reads within `shared_read_transaction` see one snapshot, and cost less. `oidc` is None if no provider is set.
+    Requests to endpoints come from `source_addresses`, with this `user_agent`.
     """
 
     access: AccessService
@@ -72,7 +72,7 @@ class Services:
     clock: Clock
     telemetry: Telemetry
     readiness_problems: Callable[[], Awaitable[list[str]]]
-    one_read: Callable[[], AbstractAsyncContextManager[None]]
+    shared_read_transaction: Callable[[], AbstractAsyncContextManager[None]]
     oidc: OidcService | None = None
     source_addresses: Sequence[str] = ()
     user_agent: str = USER_AGENT

@@ -66,7 +66,7 @@ class Settings(BaseModel):
         Literal["auto", "consumer", "classic"],
         Field(
             description="protocol of consumer groups, except Faust's: `consumer` is KIP-848; `auto` takes it where "
-            "the brokers have it, else `classic`"
+            "the brokers support it, else `classic`"
         ),
     ] = "auto"
     event_partitions: Annotated[int, Field(ge=1, le=10_000, description="partitions of session-events")]

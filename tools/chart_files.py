@@ -105,13 +105,13 @@ def documented_values() -> Iterator[tuple[str, str, str]]:
         elif found := re.match(r"( *)([\w]+):", line):
             path = [*path[: len(found[1]) // 2], found[2]]
             if comment and (path[0] != "settings" or len(path) == 1):
-                yield ".".join(path), _shown(values, path), " ".join(comment)
+                yield ".".join(path), _default_cell(values, path), " ".join(comment)
             comment = []
         else:
             comment = []
 
 
-def _shown(values: Any, path: list[str]) -> str:
+def _default_cell(values: Any, path: list[str]) -> str:
     for key in path:
         values = values[key]
     is_group = isinstance(values, dict) and len(values) > 0

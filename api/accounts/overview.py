@@ -27,7 +27,7 @@ _LEVEL_ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 async def overview(visit: SignedIn) -> Response:
     """The webhooks, those that need a person first."""
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
-    async with services.one_read():
+    async with services.shared_read_transaction():
         page = await services.webhooks.page(account_id, None, MAX_WEBHOOKS)
         verdicts = await services.webhook_stats.verdicts(page.rows)
         dead_letters = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))

@@ -38,7 +38,7 @@ Token = Annotated[str, Path(max_length=128, description="The end of the commit U
 )
 @in_class(RequestClass.COMMIT)
 async def commit(token: Token, request: Request) -> Response:
-    """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.
+    """Accept a commit as scorm-again, Moodle or Open edX sends it; the token is the only credential.
 
     The format is detected from the body; the content type is ignored. A body without SCORM data gets 400, an unknown
     token 404, an expired token 410, and more than 20 commits a second 429.

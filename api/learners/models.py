@@ -28,7 +28,7 @@ class LearnerCount(Model):
     deliveries: int
 
 
-class ErasureStatus(StrEnum):
+class ErasurePublication(StrEnum):
     """The state of an erasure."""
 
     RUNNING = "running"
@@ -65,7 +65,7 @@ class ErasureDetails(Model):
 
     id: str
     account_id: str
-    status: ErasureStatus
+    status: ErasurePublication
     erased_at: Annotated[
         Time, Field(description="What happened until then is erased, whenever it arrives. What happens later is new.")
     ]
@@ -84,7 +84,7 @@ def erasure_of(result: ErasureResult, topics: Sequence[TopicRetention]) -> Erasu
     return ErasureDetails.of(
         erasure,
         propagated=result.propagated,
-        status=ErasureStatus.FINISHED if erasure.is_finished else ErasureStatus.RUNNING,
+        status=ErasurePublication.FINISHED if erasure.is_finished else ErasurePublication.RUNNING,
         topics=[
             TopicWithRecords.of(
                 topic, retention_days=topic.retention / timedelta(days=1), until=erasure.erased_at + topic.retention

@@ -17,7 +17,7 @@ from api.crashes import log_crash
 from api.problems import LOG_ONLY_ERRORS, TooManyRequests, kind_of, public_detail
 from api.shell.forms import with_query
 from api.shell.rendering import redirect, render
-from api.shell.security import add_security_headers, cookie_name, require_own_origin
+from api.shell.security import add_security_headers, cookie_name, require_same_origin
 from api.shell.sentences import sentences_of, to_sentence
 from api.shell.visits import (
     ChoiceNeeded,
@@ -61,7 +61,7 @@ class PageRoute(APIRoute):
         async def respond(request: Request) -> Response:
             try:
                 if request.method not in ("GET", "HEAD"):
-                    require_own_origin(request, site_of(request))
+                    require_same_origin(request, site_of(request))
                 return await handler(request)
             except SignInNeeded:
                 # A form cannot be repeated after the sign-in, but its page can.

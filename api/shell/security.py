@@ -69,7 +69,7 @@ def _is_framed(request: Request, site: Site, name: str) -> bool:
     return site.is_framed and is_secure(request, site) and name != OIDC_COOKIE
 
 
-def require_own_origin(request: Request, site: Site) -> None:
+def require_same_origin(request: Request, site: Site) -> None:
     """Refuse a request that changes something unless it comes from a page of the dashboard. Raises `Forbidden`.
 
     Browsers state where a request comes from: by `Sec-Fetch-Site`, or on plain http by `Origin`.

@@ -140,7 +140,7 @@ async def visit_of(request: Request) -> Visit:
         raise ChoiceNeeded("choose an account")
     request.state.caller = caller
     services = services_of(request)
-    async with services.one_read():
+    async with services.shared_read_transaction():
         account = await services.accounts.find(caller.account_id)
         paused_webhooks = (await services.webhooks.list_paused(account.id, MAX_PAUSED_READ)).rows
         held_counts = [

@@ -109,7 +109,7 @@ def chosen_filter(form: Form) -> object | None:
 
 
 def names_in(events: Iterable[Event]) -> list[str]:
-    """The names of fields, and of metadata pairs, that these events have; without events, the names of each type."""
+    """The names of these events' fields and metadata pairs; without events, the field names of all types."""
     names: dict[str, None] = {}
     for event in events:
         for name, value in event.data.items():

@@ -100,7 +100,7 @@ def _target(name: str, profile: Mapping[str, Any]) -> ApiTarget:
 def to_base_url(url: str, name: str) -> str:
     """The base URL of an API, from any address below it, such as its documentation's.
 
-    Raises `Misconfigured`, with this name of the setting, for anything else.
+    Raises `Misconfigured` for anything else; its message begins with `name`, which says where the URL is from.
     """
     try:
         parts = urlsplit(url)

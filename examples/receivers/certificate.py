@@ -107,7 +107,7 @@ def result_of(data: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, str], issuer: str, fonts: list[str]) -> bytes:
-    """The PDF: the same bytes for the same record. ValueError if no font has a character of it."""
+    """The PDF: the same bytes for the same record. Raises ValueError for a character that is in none of the fonts."""
     pdf = FPDF("landscape", format="A4")
     passed_at = datetime.fromisoformat(record["passed_at"])
     pdf.set_creation_date(passed_at)

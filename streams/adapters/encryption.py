@@ -40,7 +40,7 @@ class FernetEncryption:
         except InvalidToken:
             raise InvalidRecord(_NO_KEY_MESSAGE) from None
 
-    def can_decrypt_check(self, ciphertext: str) -> bool:
+    def is_valid_check_text(self, ciphertext: str) -> bool:
         return self.can_decrypt(ciphertext) and self._decrypt(ciphertext) == CHECK_TEXT
 
     def can_decrypt(self, ciphertext: str) -> bool:

@@ -202,13 +202,13 @@ class ErasureHistory(Protocol):
         """
 
 
-class ErasureStatus(Protocol):
+class ErasurePublication(Protocol):
     """Whether an erasure is on the topic `erasures`."""
 
     async def is_published(self, account_id: str, learner_hash: str) -> bool: ...
 
 
-class ErasureOutbox(ErasureStatus, Protocol):
+class ErasureOutbox(ErasurePublication, Protocol):
     """The erased learners, and which of them the topic `erasures` does not have yet."""
 
     async def reconcile_next(

@@ -57,7 +57,7 @@ class Webhooks(Protocol):
 
 
 class PublicationStatus(Protocol):
-    """Whether a webhook's newest version is on the topic. The stages know it `propagation_seconds` seconds later."""
+    """Whether a webhook's newest version is on the topic. The stages have it `propagation_seconds` later."""
 
     propagation_seconds: float
 

@@ -100,7 +100,7 @@ class SqlDeployment(SqlParts):
             clock=self.clock,
             telemetry=telemetry,
             readiness_problems=readiness_problems,
-            one_read=self.database.one_read,
+            shared_read_transaction=self.database.shared_read_transaction,
             oidc=self.oidc_service(telemetry),
             source_addresses=[format_network(network) for network in self.settings.source_addresses],
             user_agent=self.settings.user_agent,

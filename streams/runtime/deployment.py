@@ -1,4 +1,4 @@
-"""A deployment's settings, and the products that follow from them.
+"""A deployment's settings, and the clients, codecs and stores that are made from them.
 
 Imports within functions, here and in `startup` and `bootstrap`, save many megabytes of memory: `fan-out` runs without
 SQLAlchemy and cryptography, `deliver` without SQLAlchemy and Faust.
@@ -201,12 +201,12 @@ class Deployment:
 
         Raises `Unavailable`, and `Misconfigured` for a pooler that the settings do not name.
         """
-        from streams.adapters.sql.engine.pooler import SessionsDiffer, require_pooler
+        from streams.adapters.sql.engine.pooler import SessionsDiffer, check_pooler_setting
         from streams.adapters.sql.engine.schema_check import SchemaDiffers, require_schema
 
         try:
             require_schema(self.database_url)
-            require_pooler(self.database_url, self.settings.is_behind_pooler)
+            check_pooler_setting(self.database_url, self.settings.is_behind_pooler)
         except (SchemaDiffers, SessionsDiffer) as error:
             return str(error)
         return None
@@ -265,7 +265,7 @@ class Deployment:
         )
 
     def subscriptions_reader(
-        self, telemetry: Telemetry, can_decrypt_check: Callable[[str], bool] = lambda ciphertext: True
+        self, telemetry: Telemetry, is_valid_check_text: Callable[[str], bool] = lambda ciphertext: True
     ) -> SubscriptionsReader:
         prefix = self.settings.topic_prefix
         return SubscriptionsReader(
@@ -275,7 +275,7 @@ class Deployment:
             telemetry,
             self.clock,
             self.outages(telemetry),
-            can_decrypt_check,
+            is_valid_check_text,
             self._watchdog_factory(telemetry, COMPACTED_TOPIC_WATCHDOG_SECONDS),
         )
 
@@ -310,7 +310,7 @@ class Deployment:
         )
 
     def _watchdog_factory(self, telemetry: Telemetry, max_seconds: float = math.inf) -> NewWatchdog:
-        """The factory of watchdogs. After a standstill the process ends soon, even if a consumer cannot be closed."""
+        """The factory of watchdogs. If a consumer stalls, the process exits soon, even if it cannot be closed."""
         probe, seconds = RecordProbe(self.kafka, self.settings.topic_prefix), self.settings.watchdog_seconds
 
         def make_watchdog(name: str, positions: GetPositions) -> ConsumerWatchdog:

@@ -188,7 +188,7 @@ class Restore:
         if not is_known(facts.revision):
             message = f"a newer release made it (schema {facts.revision}, not {revisions()[-1]}): run that release"
             raise Invalid(FieldError(source, message))
-        if facts.check is not None and not self._deployment.encryption.can_decrypt_check(facts.check):
+        if facts.check is not None and not self._deployment.encryption.is_valid_check_text(facts.check):
             raise Misconfigured(f"{WRONG_KEYS_MESSAGE}. The dump needs the keys of its time")
         if reason := conflict(facts, asyncio.run(self._topics_facts())):
             raise Conflict(reason)
@@ -281,7 +281,7 @@ class Restore:
     def _new_deployment() -> SqlDeployment:
         """A deployment whose parts are not used yet: each step closes its own.
 
-        Members of groups get no fixed name: Kafka would wait for them after this command.
+        No static group membership: Kafka would wait for the members' return after this command ends.
         """
         deployment = SqlDeployment.from_environment()
         if not deployment.environ.get("KAFKA_BOOTSTRAP_SERVERS"):

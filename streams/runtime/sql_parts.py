@@ -37,7 +37,7 @@ from streams.ports.access import IdentityProvider
 from streams.ports.delivery import DnsCheck, MailTransport
 from streams.ports.kafka import GroupLags
 from streams.ports.runtime import Telemetry
-from streams.ports.storage import ErasureStatus, Prunable
+from streams.ports.storage import ErasurePublication, Prunable
 from streams.ports.webhooks import PublicationStatus
 from streams.runtime.deployment import Deployment
 from streams.stages.postponed_work import PostponedWork
@@ -79,7 +79,7 @@ class SqlParts(Deployment):
     def publication_status(self) -> PublicationStatus:
         return self.outbox()
 
-    def erasure_status(self) -> ErasureStatus:
+    def erasure_status(self) -> ErasurePublication:
         return self.erasure_outbox()
 
     # -- for stages ------------------------------------------------------------------------------------------------

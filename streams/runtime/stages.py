@@ -117,7 +117,7 @@ def _egress_proxy(settings: Settings, outages: Outages) -> EgressProxy | None:
 def deliver(deployment: Deployment, telemetry: Telemetry) -> Stage:
     """The stage `deliver`."""
     settings, outages = deployment.settings, deployment.outages(telemetry)
-    subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
+    subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.is_valid_check_text)
     erasures = deployment.erasures_reader(telemetry)
     producer = deployment.producer(telemetry, PRODUCER_LINGER_MS)
     retry_topics = [retry_topic(tier) for tier in deployment.tiers]

@@ -107,7 +107,7 @@ class Deliver:
                     decision = decide(delivery, inputs, appended_at, ports.clock.now())
                     if not isinstance(decision, SendNow):
                         return None, decision
-                attempt, what_follows = await self._sender.attempt(delivery, decision, slot.give_back)
+                attempt, what_follows = await self._sender.attempt(delivery, decision, slot.move_to_slow)
                 slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED
                 if delivery.target is Target.FALLBACK and attempt.outcome is not OutcomeKind.PROXY_ERROR:
                     self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)

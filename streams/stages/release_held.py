@@ -170,7 +170,7 @@ class ReleaseHeld:
         state.pace.per_second = min(self._per_second, rate or self._per_second)
         if now < state.backoff_until:
             return 0
-        # More at once would wait for the webhook's rate, and be held again.
+        # A larger batch would exceed the webhook's rate limit, and be held again.
         limit = state.window.size if rate is None else max(1, int(rate * RATE_WINDOW_SECONDS))
         return min(limit, state.window.size - held_count, state.pace.allowance(now))
 

@@ -14,7 +14,7 @@ from streams.adapters.driver_queries import PostgresQueries, libpq_url
 from streams.adapters.sql.engine import migrate
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.database import database_url as url_of
-from streams.adapters.sql.engine.pooler import SessionsDiffer, require_pooler, store_session_settings
+from streams.adapters.sql.engine.pooler import SessionsDiffer, check_pooler_setting, store_session_settings
 from streams.core.errors import Misconfigured, Unavailable
 
 # More than psycopg runs before it prepares a statement, in each of the pooler's sessions.
@@ -68,19 +68,19 @@ async def test_without_the_setting_queries_fail(place: URL, pooler: PgBouncer) -
 
 
 def test_a_pooler_that_is_not_set_is_named(place: URL, pooler: PgBouncer) -> None:
-    require_pooler(place, behind_pooler=False)
+    check_pooler_setting(place, behind_pooler=False)
     with pytest.raises(Misconfigured, match=r"^DATABASE_URL leads to .*: set SCORM_WEBHOOKS_DATABASE_POOLER=transacti"):
-        require_pooler(pooler.before(place), behind_pooler=False)
+        check_pooler_setting(pooler.before(place), behind_pooler=False)
 
 
 def test_sessions_begin_with_the_settings_of_an_upgrade(place: URL, pooler: PgBouncer) -> None:
     url = pooler.before(place)
     migrate.upgrade(url)
     with pytest.raises(SessionsDiffer, match=r"begin with jit=on, not off: run `scorm-webhooks db upgrade`"):
-        require_pooler(url, behind_pooler=True)
+        check_pooler_setting(url, behind_pooler=True)
     store_session_settings(url)
     pooler.reconnect()
-    require_pooler(url, behind_pooler=True)
+    check_pooler_setting(url, behind_pooler=True)
 
 
 def test_a_role_that_may_not_says_what_to_run(place: URL) -> None:

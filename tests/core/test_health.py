@@ -20,7 +20,7 @@ from streams.core.webhooks.health import (
     Fallbacks,
     Health,
     HealthSample,
-    restore_epoch,
+    epoch_after_restore,
 )
 from streams.core.webhooks.webhook import PauseReason
 
@@ -211,5 +211,5 @@ def test_an_old_success_ends_a_streak() -> None:
 
 def test_the_epoch_of_a_restore_is_above_every_other() -> None:
     # More than a webhook is enabled, also after the dump; and not more than the records and the column take.
-    assert 1_000_000 < restore_epoch(NOON) < restore_epoch(NOON + timedelta(minutes=1))
-    assert restore_epoch(NOON + timedelta(days=36_500)) < MAX_COUNT
+    assert 1_000_000 < epoch_after_restore(NOON) < epoch_after_restore(NOON + timedelta(minutes=1))
+    assert epoch_after_restore(NOON + timedelta(days=36_500)) < MAX_COUNT

@@ -234,7 +234,7 @@ def test_a_slot_that_is_given_back_is_not_freed_twice() -> None:
     fixture = SlowFixture(total=4)
     fixture.hang("waiting for a token", 1)
     [waiter] = fixture.since
-    fixture.slots.give_back(fixture._names[waiter], waiter)
+    fixture.slots.move_to_slow(fixture._names[waiter], waiter)
     assert (fixture.slots.free_count, fixture.slots.slow_count) == (4, 1)
     fixture.pass_time()
     fixture.grant()

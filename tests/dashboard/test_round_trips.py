@@ -58,7 +58,7 @@ async def test_tasks_of_a_page_share_no_connection(api: ApiFixture) -> None:
         async with database.read_transaction() as connection:
             return connection
 
-    async with database.one_read():
+    async with database.shared_read_transaction():
         own, again, of_a_task = await read(), await read(), await asyncio.create_task(read())
         assert own is again
         assert of_a_task is not own

@@ -13,7 +13,7 @@ from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, RowRefused, Unavailable
 from streams.core.limits import MAX_LIST_BYTES
 from streams.core.page import Cursor, Page, page_size
-from streams.core.webhooks.health import restore_epoch
+from streams.core.webhooks.health import epoch_after_restore
 from streams.core.webhooks.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports.webhooks import DueChange, FailedChanges
 
@@ -183,7 +183,7 @@ class FakeOutbox:
         self._check()
         for webhook_id, stored in self._stored.items():
             if live := self.live(webhook_id):
-                epoch = max(live.webhook.health_epoch + 1, restore_epoch(NOON))
+                epoch = max(live.webhook.health_epoch + 1, epoch_after_restore(NOON))
                 self._store(replace(stored, webhook=replace(live.webhook, health_epoch=epoch)))
 
     async def mark_dirty(self, newest: Mapping[str, int]) -> None:

@@ -45,7 +45,7 @@ from streams.outage import Outages
 from streams.ports.access import IdentityProvider
 from streams.ports.delivery import DnsCheck, DnsResult
 from streams.ports.kafka import EventHistory, GroupLags, Partition
-from streams.ports.storage import ErasureStatus
+from streams.ports.storage import ErasurePublication
 from streams.ports.webhooks import PublicationStatus
 from streams.runtime.api_stage import make_site
 from streams.runtime.bootstrap import SqlDeployment
@@ -71,7 +71,7 @@ class FakePublisher:
 
 @dataclass
 class FakeErasureStatus:
-    """An `ErasureStatus` of the same publisher."""
+    """An `ErasurePublication` of the same publisher."""
 
     publisher: FakePublisher
 
@@ -264,7 +264,7 @@ class ApiDeployment(SqlDeployment):
     def publication_status(self) -> PublicationStatus:
         return self.publisher
 
-    def erasure_status(self) -> ErasureStatus:
+    def erasure_status(self) -> ErasurePublication:
         return FakeErasureStatus(self.publisher)
 
     def group_lags(self) -> GroupLags:

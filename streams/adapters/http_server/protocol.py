@@ -78,7 +78,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._limit_write()
+        self._start_write_timeout()
         self._await_client()
 
     def resume_writing(self) -> None:
@@ -121,7 +121,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():
-            self._limit_write()
+            self._start_write_timeout()
         if not self._is_handling():
             self._await_client()
 
@@ -203,7 +203,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         else:
             self._refuse(refusals.TIMEOUT)
 
-    def _limit_write(self) -> None:
+    def _start_write_timeout(self) -> None:
         """Start the timer in which the client must read the sent data. After that the connection is closed, and its
         memory freed.
         """
@@ -216,7 +216,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         self.transport.close()
-        self._limit_write()
+        self._start_write_timeout()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Respond, unless an earlier request has no response yet, and close the connection."""

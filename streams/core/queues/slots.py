@@ -206,7 +206,7 @@ class Slots(Generic[Waiter]):
         self._make_ready(queue)
         self._forget_idle(queue)
 
-    def give_back(self, name: str, waiter: Waiter) -> None:
+    def move_to_slow(self, name: str, waiter: Waiter) -> None:
         """Move a request to a slow slot, if its account may have one, without waiting for its second to pass."""
         queue = self._queues[name]
         if self._slow.take(queue, waiter):
@@ -309,7 +309,7 @@ class Slots(Generic[Waiter]):
         """The accounts that get no slot now, because they have their share of slow slots and of the others."""
         if not self._slow.by_account:
             return frozenset()
-        accounts = self._slow.accounts_with_their_share(self._account_requests)
+        accounts = self._slow.accounts_at_slow_limit(self._account_requests)
         slot_count = sum(self._account_requests[account] - self._slow.by_account[account] for account in accounts)
         return accounts if slot_count >= self._quarter else frozenset()
 

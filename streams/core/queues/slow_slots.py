@@ -58,7 +58,7 @@ class SlowSlots(Generic[Waiter]):
                 return queue
         return None
 
-    def accounts_with_their_share(self, in_flight: Mapping[str, int]) -> Set[str]:
+    def accounts_at_slow_limit(self, in_flight: Mapping[str, int]) -> Set[str]:
         """The accounts whose slow requests did not all get a slow slot, and whose requests are mostly slow.
 
         `in_flight` has all requests of each account, with slow slots too.

@@ -59,7 +59,7 @@ class FallbackHealth:
         self.resting_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if should_rest else None
 
 
-def restore_epoch(now: datetime) -> int:
+def epoch_after_restore(now: datetime) -> int:
     """A health epoch above all attempts' epochs: a restored database does not know all attempts.
 
     Minutes since 1970: more than a webhook is ever enabled, and small enough for a 32-bit column.

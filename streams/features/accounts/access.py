@@ -82,7 +82,7 @@ class AccessService:
         account_id: str | None = None,
         work: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> Caller:
-        """The caller with this key; with `account_id` an operator who acts for an account, or for `ALL_ACCOUNTS`.
+        """The caller with this key. Only an operator may pass `account_id`: an account's, or `ALL_ACCOUNTS`.
 
         The database is asked in a block of `work`. Raises `Unauthorized`, `Forbidden`, `NotFound`, and `Unavailable`
         for a key that was not used recently.

@@ -13,7 +13,7 @@ from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.publication import wait_until_published
 from streams.ids import new_id
 from streams.ports.runtime import Clock
-from streams.ports.storage import Erasures, ErasureStatus
+from streams.ports.storage import ErasurePublication, Erasures
 from streams.topics import TopicRetention
 
 # A request waits this long for the end of its erasure. `maintain` finishes a longer one.
@@ -34,7 +34,7 @@ class LearnerService:
 
     _accounts: SqlAccounts
     _erasures: Erasures
-    _status: ErasureStatus
+    _status: ErasurePublication
     topics: Sequence[TopicRetention]
     _clock: Clock
 

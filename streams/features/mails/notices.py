@@ -110,7 +110,7 @@ def select_quota(now: datetime) -> Select[Any]:
 
 
 def failing_mail(now: datetime, row: Any) -> Mail:
-    return _mail(
+    return _build_mail(
         MailKind.FAILING,
         row,
         row.first_failed_at.isoformat(),
@@ -123,7 +123,7 @@ def failing_mail(now: datetime, row: Any) -> Mail:
 
 
 def still_paused_mail(now: datetime, row: Any) -> Mail:
-    return _mail(
+    return _build_mail(
         MailKind.STILL_PAUSED,
         row,
         row.pause_id,
@@ -137,16 +137,16 @@ def still_paused_mail(now: datetime, row: Any) -> Mail:
 
 def secret_ending_mail(now: datetime, row: Any) -> Mail:
     until = row.old_secret_until
-    return _mail(MailKind.SECRET_ENDING, row, until.isoformat(), now, until=format_time(until))
+    return _build_mail(MailKind.SECRET_ENDING, row, until.isoformat(), now, until=format_time(until))
 
 
 def certificate_ending_mail(now: datetime, row: Any) -> Mail:
     until = row.certificate_ends_at
-    return _mail(MailKind.CERTIFICATE_ENDING, row, until.isoformat(), now, until=format_time(until))
+    return _build_mail(MailKind.CERTIFICATE_ENDING, row, until.isoformat(), now, until=format_time(until))
 
 
 def recovered_mail(now: datetime, row: Any) -> Mail:
-    return _mail(MailKind.RECOVERED, row, row.trouble_id, now, since=format_time(row.since))
+    return _build_mail(MailKind.RECOVERED, row, row.trouble_id, now, since=format_time(row.since))
 
 
 def quota_mail(now: datetime, row: Any) -> Mail:
@@ -162,7 +162,7 @@ def quota_mail(now: datetime, row: Any) -> Mail:
     )
 
 
-def _mail(kind: MailKind, row: Any, cause: str, now: datetime, **details: Any) -> Mail:
+def _build_mail(kind: MailKind, row: Any, cause: str, now: datetime, **details: Any) -> Mail:
     """A notice. `cause` makes it unique among those of its kind and webhook."""
     details = {"url": row.url or None, "description": row.description or None, **details}
     return Mail(

@@ -175,7 +175,7 @@ class Notify:
         return None
 
     async def _send_together(self, kind: MailKind, due_mails: DueMails) -> None:
-        """Send mails as one, or each on its own if one of them is wrong."""
+        """Send the mails as one; if one of them is invalid, send each separately."""
         if len(due_mails.mails) > 1:
             with suppress(*ROW_ERRORS):
                 await self._send(kind, due_mails)

@@ -107,7 +107,7 @@ class SignInService:
         sign_in = SignIn(
             digest(token), f"email:{email}", now, now + LINK_LIFETIME, email=email, browser_sha256=digest(browser_token)
         )
-        mail = self._mail(await self._users.find_by_email(email), email, token, code, now)
+        mail = self._build_mail(await self._users.find_by_email(email), email, token, code, now)
         mailed = None
         if mail is not None:
             # Without a mail there is no code: a code that is in no mail can only be guessed.
@@ -116,7 +116,7 @@ class SignInService:
             await self._sign_ins.add(sign_in)
         return browser_token
 
-    def _mail(self, users: Sequence[User], email: str, token: str, code: str, now: datetime) -> Mail | None:
+    def _build_mail(self, users: Sequence[User], email: str, token: str, code: str, now: datetime) -> Mail | None:
         # Encrypted, because a reader of the database must not be able to sign in.
         ciphertext = self._encryption.encrypt(json.dumps({"token": token, "code": code}))
         if not users:

@@ -60,7 +60,7 @@ class SqlSignIns(SqlStorage):
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
         """Use a link; None if it is unknown, used or expired. Only one of two callers gets it."""
-        # Reading takes no lock, because anybody may ask for any token.
+        # Read first, which takes no write lock: anybody can send made-up tokens.
         if await self.find(sha256, now) is None:
             return None
         # One statement: if two requests use one link, only one changes the row.

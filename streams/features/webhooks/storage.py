@@ -132,10 +132,10 @@ class SqlWebhooks:
         live = select(webhooks.c.id, webhooks.c.version).where(webhooks.c.deleted_at.is_(None))
         ids = [row.id for row in await self._database.rows(live) if tombstones.get(row.id, 0) > row.version + 1]
         for webhook_id in ids:
-            await self.change(webhook_id, lambda _: None, audit=self._audit_restored)
+            await self.change(webhook_id, lambda _: None, audit=self._audit_deletion_after_restore)
         return len(ids)
 
-    def _audit_restored(self, previous: Registration, updated: Registration | None) -> AuditEntry:
+    def _audit_deletion_after_restore(self, previous: Registration, updated: Registration | None) -> AuditEntry:
         webhook = previous.webhook
         return new_entry(self._clock, "publish", "webhook.deleted", webhook.id, webhook.account_id, reason="restored")
 

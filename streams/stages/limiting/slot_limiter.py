@@ -76,9 +76,9 @@ class SlotLimiter:
         if self._waiting_slots:
             self._grant()
 
-    def give_back(self, slot: "AcquiredSlot") -> None:
+    def move_to_slow(self, slot: "AcquiredSlot") -> None:
         """Give this slot to another request, and continue in a slow one."""
-        self._slots.give_back(slot.queue, slot)
+        self._slots.move_to_slow(slot.queue, slot)
         if self._waiting_slots:
             self._grant()
 
@@ -165,9 +165,9 @@ class AcquiredSlot:
         self.is_delivered: bool | None = None
         self.has_waited = False
 
-    def give_back(self) -> None:
+    def move_to_slow(self) -> None:
         """Give the slot to another request before this one begins, because this one waits for something else."""
-        self._limiter.give_back(self)
+        self._limiter.move_to_slow(self)
 
     def __enter__(self) -> "AcquiredSlot":
         return self

@@ -49,7 +49,7 @@ class BrokerClock:
         self._skew_seconds = skew if is_at_end else min(skew, 0.0)
         self._is_doubted = False
 
-    def reach_end(self) -> None:
+    def on_end_reached(self) -> None:
         """Note that the end of the topic was reached for the first time."""
         if self._is_sentinel_old:
             # An old sentinel or a fast clock: the next sentinel shows which. If none comes, `publish` is down:

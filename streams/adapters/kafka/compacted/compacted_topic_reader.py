@@ -126,7 +126,7 @@ class CompactedTopicReader(ABC):
         return {} if self in self._broker else {Partition(self._topic, 0): self._read_table.position}
 
     async def _end_offset(self) -> int:
-        # Read the position before the request: records appended meanwhile do not mean another topic.
+        # Read the position before the request: with a later one, the topic would seem to be recreated.
         end = await self._end.find_end(self._read_table.position)
         # A consumer at the end of the topic gets no event when the broker is back.
         self._broker.end(self)
@@ -166,7 +166,7 @@ class CompactedTopicReader(ABC):
         elif error.code() == KafkaError._PARTITION_EOF:
             self._broker.end(self)
             self._read_table.skip((message.offset() or 0) - 1)
-            self._sentinel.reach_end()
+            self._sentinel.on_end_reached()
         elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise TopicReaderFailed(f"{self._topic}: {error}; the topic was recreated")
 

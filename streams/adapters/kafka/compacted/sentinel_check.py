@@ -11,17 +11,17 @@ from streams.outage import ENCRYPTION_KEYS, Outages
 
 
 class SentinelCheck:
-    """The last sentinel's verdict. `can_decrypt_check` says whether a key of this process decrypts the check text.
+    """The last sentinel's verdict. `is_valid_check_text` says whether a key of this process decrypts the check text.
 
     If a topic's sentinel judges the `clock`, it must be repeated regularly.
     """
 
     def __init__(
-        self, topic: str, can_decrypt_check: Callable[[str], bool], outages: Outages, clock: BrokerClock | None = None
+        self, topic: str, is_valid_check_text: Callable[[str], bool], outages: Outages, clock: BrokerClock | None = None
     ) -> None:
         self._topic = topic
         self._clock = clock
-        self._can_decrypt_check = can_decrypt_check
+        self._can_decrypt_check = is_valid_check_text
         self._keys = outages[ENCRYPTION_KEYS]
         self._incarnation = ""
         self.is_at_end = False
@@ -36,10 +36,10 @@ class SentinelCheck:
         clock_problems = self._clock.problems() if self._clock else ()
         return [*([WRONG_KEYS_MESSAGE] if self in self._keys else []), *clock_problems]
 
-    def reach_end(self) -> None:
+    def on_end_reached(self) -> None:
         """Note that every record of the topic is read. Later sentinels are new."""
         if not self.is_at_end and self._clock:
-            self._clock.reach_end()
+            self._clock.on_end_reached()
         self.is_at_end = True
 
     def compare(self, sentinel: Sentinel, appended_at: datetime) -> None:

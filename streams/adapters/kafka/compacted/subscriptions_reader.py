@@ -22,7 +22,7 @@ from streams.topics import SUBSCRIPTIONS
 class SubscriptionsReader(CompactedTopicReader):
     """`Subscriptions` on Kafka.
 
-    A stage that signs passes `can_decrypt_check`: it is not ready until one of its keys decrypts the check text.
+    A stage that signs passes `is_valid_check_text`: it is not ready until one of its keys decrypts the check text.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class SubscriptionsReader(CompactedTopicReader):
         telemetry: Telemetry,
         clock: Clock,
         outages: Outages,
-        can_decrypt_check: Callable[[str], bool] = lambda ciphertext: True,
+        is_valid_check_text: Callable[[str], bool] = lambda ciphertext: True,
         watchdog: NewWatchdog | None = None,
     ) -> None:
         self.table = SubscriptionsTable(CompactSubscriptions(codec))
         self._codec = codec
         self._telemetry = telemetry
         self._clock = BrokerClock(clock.now, self._notify_soon)
-        sentinel = SentinelCheck(SUBSCRIPTIONS, can_decrypt_check, outages, self._clock)
+        sentinel = SentinelCheck(SUBSCRIPTIONS, is_valid_check_text, outages, self._clock)
         super().__init__(config, prefix, SUBSCRIPTIONS, self.table, sentinel, outages, watchdog)
 
     async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:

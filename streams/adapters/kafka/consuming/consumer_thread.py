@@ -139,7 +139,7 @@ class ConsumerThread:
         self._owner.tell_loop(self._owner.on_finished, outcome)
 
     def _decide_protocol(self) -> bool:
-        """Ask a broker which protocol it has. False if none responds."""
+        """Ask a broker which group protocol it supports. False if none responds."""
         config = {**self._config, "error_cb": self._connection_errors}
         try:
             has_consumer = has_consumer_protocol(config, self._prefix + self._topics[0], PROTOCOL_TIMEOUT_SECONDS)

@@ -46,7 +46,7 @@ class GroupProtocol:
         return _PROPERTIES[self._name]
 
     def decide(self, *, has_consumer: bool) -> None:
-        """Note which protocol the brokers have. Raises `Misconfigured` if they lack the chosen one."""
+        """Note which protocol the brokers support. Raises `Misconfigured` if it is not the chosen one."""
         if not has_consumer and self._choice == CONSUMER:
             raise Misconfigured(
                 "SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL is consumer, which the brokers do not have: set it to auto"

@@ -46,7 +46,7 @@ class SqlEncryptionCheck:
         return self._require_decryptable(ciphertext)
 
     def _require_decryptable(self, ciphertext: str) -> str:
-        if not self._encryption.can_decrypt_check(ciphertext):
+        if not self._encryption.is_valid_check_text(ciphertext):
             self._problem = WRONG_KEYS_MESSAGE
             raise WrongKeys
         self._problem = None

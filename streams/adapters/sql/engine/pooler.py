@@ -60,7 +60,7 @@ def store_session_settings(url: URL, role: str | None = None) -> None:
             ) from None
 
 
-def require_pooler(url: URL, behind_pooler: bool) -> None:
+def check_pooler_setting(url: URL, behind_pooler: bool) -> None:
     """Check that SCORM_WEBHOOKS_DATABASE_POOLER is right, and that the pooler's sessions begin with the required
     settings.
 

@@ -16,7 +16,7 @@ from streams.adapters.sql.webhooks.webhook_rows import SCOPE_CHARACTERS, TEXT_CH
 from streams.core.errors import ROW_ERRORS
 from streams.core.failed_work import error_text
 from streams.core.page import page_size
-from streams.core.webhooks.health import restore_epoch
+from streams.core.webhooks.health import epoch_after_restore
 from streams.core.webhooks.subscription_record import max_version
 from streams.core.webhooks.subscriptions_table import PROPAGATION_SECONDS
 from streams.ports.runtime import Clock
@@ -81,7 +81,7 @@ class SqlOutbox:
         is_live = columns.deleted_at.is_(None)
         next_epoch = {
             "version": _max_of(columns.version + 1, next_version(0, now)),
-            "health_epoch": _max_of(columns.health_epoch + 1, restore_epoch(now)),
+            "health_epoch": _max_of(columns.health_epoch + 1, epoch_after_restore(now)),
         }
         insertion = insert(dirty_webhooks).from_select(
             ["webhook_id", "version"], select(columns.id, columns.version).where(is_live)
