@@ -52,6 +52,21 @@ def test_a_stop_amid_work_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert complaints == []
 
 
+async def test_two_closes_of_a_connection_both_end(tmp_path: Path) -> None:
+    connections = SqliteConnections(database_url(f"sqlite:///{tmp_path}/db.sqlite"))
+    connection = await connections.open()
+    may_continue = threading.Event()
+    await connection.create_function("wait", 0, may_continue.wait)
+    work = asyncio.create_task(connection.execute_fetchall("SELECT wait()"))
+    await asyncio.sleep(0)
+    closes = [asyncio.create_task(connection.close()) for _ in range(2)]
+    await asyncio.sleep(0)
+    may_continue.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(work, *closes)
+    await connections.wait_until_ended()
+
+
 def modes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
 from contextlib import suppress
+from functools import partial
+from typing import Any
 from weakref import WeakSet
 
 import aiosqlite
@@ -28,6 +31,18 @@ def make_private_file(url: URL) -> None:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
+class _Connection(aiosqlite.Connection):
+    """A connection that two tasks may close: its thread ends at the first stop, and would not answer a second one."""
+
+    _is_stopped = False
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        if self._is_stopped:
+            return None
+        self._is_stopped = True
+        return super().stop()
+
+
 class SqliteConnections:
     """Opens connections by aiosqlite, which starts a thread for each, and tracks these threads."""
 
@@ -40,7 +55,8 @@ class SqliteConnections:
     async def open(self) -> aiosqlite.Connection:
         """Open a connection, for SQLAlchemy's `async_creator`."""
         make_private_file(self._url)
-        connection = aiosqlite.connect(self._path, **{**self._options, "timeout": BUSY_TIMEOUT_SECONDS})
+        connect = partial(sqlite3.connect, self._path, **{**self._options, "timeout": BUSY_TIMEOUT_SECONDS})
+        connection = _Connection(connect, iter_chunk_size=64)
         connection._thread.daemon = True
         self._threads.add(connection._thread)
         return await connection
