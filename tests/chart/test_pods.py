@@ -64,6 +64,15 @@ def test_a_pod_may_write_to_tmp_alone(name: str) -> None:
     assert {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}} in pod(name)["spec"]["volumes"]
 
 
+@pytest.mark.parametrize("name", POD_NAMES)
+def test_only_the_api_keeps_a_local_key_in_memory(name: str) -> None:
+    mounts = [one["mountPath"] for one in container(name).get("volumeMounts", []) if one["name"] == "local-key"]
+    volumes = [one["emptyDir"] for one in pod(name)["spec"].get("volumes", []) if one["name"] == "local-key"]
+    is_api = name == STAGES["api"]
+    assert mounts == (["/run/scorm-webhooks"] if is_api else [])
+    assert volumes == ([{"medium": "Memory", "sizeLimit": "1Mi"}] if is_api else [])
+
+
 @pytest.mark.parametrize("stage", STAGES.values())
 def test_only_readiness_depends_on_kafka_and_the_database(stage: str) -> None:
     found = container(stage)

@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from conftest import Broker
-from streams.adapters.kafka.admin.topics_admin import Action, TopicChange, TopicsAdmin
+from streams.adapters.kafka.admin.topics_admin import TopicAction, TopicChange, TopicsAdmin
 from streams.core.deliveries.schedule import parse_schedule
 from streams.core.errors import Misconfigured
 from streams.topics import Topic, declare
@@ -20,9 +20,9 @@ def topics(schedule: str, partitions: int = PARTITIONS) -> list[Topic]:
     return declare(parse_schedule(schedule), 2, partitions)
 
 
-def changes(plan: Sequence[TopicChange]) -> dict[str, tuple[Action, str]]:
+def changes(plan: Sequence[TopicChange]) -> dict[str, tuple[TopicAction, str]]:
     """The changes of a plan, without those that keep a topic."""
-    return {c.topic.name: (c.action, c.message) for c in plan if c.action is not Action.KEEP}
+    return {c.topic.name: (c.action, c.message) for c in plan if c.action is not TopicAction.KEEP}
 
 
 class DeploymentTopics:
@@ -58,7 +58,7 @@ class DeploymentTopics:
         for forgotten in client.delete_records(ends).values():
             forgotten.result(20)
 
-    def plan(self, partitions: int = PARTITIONS) -> dict[str, tuple[Action, str]]:
+    def plan(self, partitions: int = PARTITIONS) -> dict[str, tuple[TopicAction, str]]:
         return changes(self.admin.plan(topics("1s", partitions)))
 
     def remove(self) -> None:
@@ -72,13 +72,13 @@ def deployment(kafka: Broker, topic_prefix: str) -> DeploymentTopics:
 
 def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: DeploymentTopics) -> None:
     kept = "no longer in the schedule, but still read; "
-    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "no records still wait in it")}
+    assert deployment.plan() == {RETIRED: (TopicAction.RETIRED, kept + "no records still wait in it")}
     deployment.wait([3, 4])
-    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "7 records still wait in it")}
+    assert deployment.plan() == {RETIRED: (TopicAction.RETIRED, kept + "7 records still wait in it")}
     deployment.commit([3, 1])
-    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "3 records still wait in it")}
+    assert deployment.plan() == {RETIRED: (TopicAction.RETIRED, kept + "3 records still wait in it")}
     deployment.commit([3, 3])
-    assert deployment.plan() == {RETIRED: (Action.RETIRED, kept + "1 record still waits in it")}
+    assert deployment.plan() == {RETIRED: (TopicAction.RETIRED, kept + "1 record still waits in it")}
 
 
 def test_an_empty_retired_tier_is_kept_by_default(deployment: DeploymentTopics) -> None:
@@ -126,7 +126,7 @@ def test_a_tier_of_the_schedule_is_never_removed(deployment: DeploymentTopics) -
 def test_a_retired_tier_that_stays_grows_with_its_family(deployment: DeploymentTopics) -> None:
     deployment.wait([3, 4])
     action, message = deployment.plan(partitions=3)[RETIRED]
-    assert action is Action.GROW
+    assert action is TopicAction.GROW
     assert message == "retired tier, grows with its family to 3 partitions; 7 records still wait in it"
     deployment.admin.apply(deployment.admin.plan(topics("1s", 3)))
     assert deployment.admin.partition_counts()[RETIRED] == 3

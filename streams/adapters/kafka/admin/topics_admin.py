@@ -32,7 +32,7 @@ POLL_SECONDS = 0.05
 SHOWN_SECONDS = 60.0
 
 
-class Action(StrEnum):
+class TopicAction(StrEnum):
     """An action that `apply` would take on a topic."""
 
     KEEP = "keep"
@@ -48,17 +48,17 @@ class Action(StrEnum):
 class TopicChange:
     """One change of a plan: the topic as declared, and the reason."""
 
-    action: Action
+    action: TopicAction
     topic: Topic
     message: str
 
     @property
     def is_pending(self) -> bool:
-        return self.action not in (Action.KEEP, Action.RETIRED, Action.REFUSE)
+        return self.action not in (TopicAction.KEEP, TopicAction.RETIRED, TopicAction.REFUSE)
 
     @property
     def is_refused(self) -> bool:
-        return self.action is Action.REFUSE
+        return self.action is TopicAction.REFUSE
 
 
 class TopicsAdmin:
@@ -119,15 +119,15 @@ class TopicsAdmin:
                 config={**change.topic.config, **durable_config},
             )
             for change in plan
-            if change.action is Action.CREATE
+            if change.action is TopicAction.CREATE
         ]
         new_partitions = [
             NewPartitions(self._prefix + change.topic.name, change.topic.partitions)
             for change in plan
-            if change.action is Action.GROW
+            if change.action is TopicAction.GROW
         ]
-        config_resources = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
-        removed_names = [self._prefix + change.topic.name for change in plan if change.action is Action.REMOVE]
+        config_resources = [self._resource(change.topic) for change in plan if change.action is TopicAction.CONFIGURE]
+        removed_names = [self._prefix + change.topic.name for change in plan if change.action is TopicAction.REMOVE]
         # Delete first, while the tier is least likely to have new records.
         _wait_for_all(self._admin.delete_topics(removed_names) if removed_names else {})
         _wait_for_all(self._admin.create_topics(new_topics) if new_topics else {})
@@ -147,11 +147,11 @@ class TopicsAdmin:
         try:
             existing = self.partition_counts()
             differences = self._compare(
-                [change.topic for change in changes if change.action is not Action.REMOVE], existing
+                [change.topic for change in changes if change.action is not TopicAction.REMOVE], existing
             )
         except Unavailable:  # a broker does not know a new topic yet
             return False
-        removed_topics = {change.topic.name for change in changes if change.action is Action.REMOVE}
+        removed_topics = {change.topic.name for change in changes if change.action is TopicAction.REMOVE}
         return removed_topics.isdisjoint(existing) and not any(change.is_pending for change in differences)
 
     def incarnation(self, topic: str) -> str:
@@ -211,34 +211,36 @@ class TopicsAdmin:
 
 def _plan_topic(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> TopicChange:
     if partitions is None:
-        return TopicChange(Action.CREATE, topic, f"{topic.partitions} partitions")
+        return TopicChange(TopicAction.CREATE, topic, f"{topic.partitions} partitions")
     if partitions > topic.partitions:
         message = (
             f"has {partitions} partitions, more than the {topic.partitions} in the settings; removing partitions "
             "would lose records: raise the setting"
         )
-        return TopicChange(Action.REFUSE, topic, message)
+        return TopicChange(TopicAction.REFUSE, topic, message)
     if partitions < topic.partitions:
-        return TopicChange(Action.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
+        return TopicChange(TopicAction.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
     config_differences = [
         f"{name} {config.get(name)} → {value}" for name, value in topic.config.items() if config.get(name) != value
     ]
     if config_differences:
-        return TopicChange(Action.CONFIGURE, topic, ", ".join(config_differences))
-    return TopicChange(Action.KEEP, topic, f"{partitions} partitions")
+        return TopicChange(TopicAction.CONFIGURE, topic, ", ".join(config_differences))
+    return TopicChange(TopicAction.KEEP, topic, f"{partitions} partitions")
 
 
 def _plan_retired(topic: Topic, partitions: int, lag: int, remove: bool) -> TopicChange:
     records_left = "1 record still waits in it" if lag == 1 else f"{lag or 'no'} records still wait in it"
     if remove and lag:
-        return TopicChange(Action.REFUSE, topic, f"{records_left}; remove it when they are attempted")
+        return TopicChange(TopicAction.REFUSE, topic, f"{records_left}; remove it when they are attempted")
     if remove:
-        return TopicChange(Action.REMOVE, topic, f"retired tier, {records_left}")
+        return TopicChange(TopicAction.REMOVE, topic, f"retired tier, {records_left}")
     if partitions < topic.partitions:
         return TopicChange(
-            Action.GROW, topic, f"retired tier, grows with its family to {topic.partitions} partitions; {records_left}"
+            TopicAction.GROW,
+            topic,
+            f"retired tier, grows with its family to {topic.partitions} partitions; {records_left}",
         )
-    return TopicChange(Action.RETIRED, topic, f"no longer in the schedule, but still read; {records_left}")
+    return TopicChange(TopicAction.RETIRED, topic, f"no longer in the schedule, but still read; {records_left}")
 
 
 def _wait_for_all(futures: Mapping[Any, Any]) -> None:
