@@ -247,7 +247,7 @@ class JobDetails(Model):
     total: int
     done: int
     failed: Annotated[int, Field(description="Deliveries whose webhook or payload does not exist.")]
-    unmatched_count: Annotated[
+    unmatched: Annotated[
         int,
         Field(description="Deliveries that changed before the job came to them: sent again, erased or deleted."),
     ]

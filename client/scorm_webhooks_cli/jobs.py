@@ -106,7 +106,7 @@ def result_text(jobs: Sequence[Job], verb: str) -> str:
         "added": sum(job.get("backfill", {}).get("added", 0) for job in jobs),
         "already had a delivery": sum(job.get("backfill", {}).get("skipped", 0) for job in jobs),
         "failed": sum(job["failed"] for job in jobs),
-        "changed after the job began": sum(job["noLongerMatched"] for job in jobs),
+        "changed after the job began": sum(job["unmatched"] for job in jobs),
     }
     has_backfill = any("backfill" in job for job in jobs)
     texts = [f"{count} {note}" for note, count in notes.items() if count or (has_backfill and note in _BACKFILL_NOTES)]

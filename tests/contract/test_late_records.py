@@ -178,7 +178,7 @@ async def check(run: Run, job: Job) -> None:
     """What matched at the beginning is done, failed, or was changed by a person; nothing is done twice."""
     left = (await run.store.delivery_log.summary(job.filter)).count
     assert job.failed == left
-    assert job.total == job.done + job.failed + job.unmatched_count
+    assert job.total == job.done + job.failed + job.unmatched
     states, done = await run.states(), 0
     for late, owed in zip(run.late, run.owed, strict=True):
         state = states.get(owed.id)

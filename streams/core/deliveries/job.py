@@ -66,7 +66,7 @@ class Job:
         return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_fully_read
 
     @property
-    def unmatched_count(self) -> int:
+    def unmatched(self) -> int:
         """How many other deliveries changed first: sent again by a person, erased, or deleted by retention."""
         return max(0, self.total - self.done - self.failed) if self.status is JobStatus.FINISHED else 0
 

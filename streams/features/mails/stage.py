@@ -164,7 +164,7 @@ class Notify:
         return attempt_count
 
     async def _next_due(self, kind: MailKind) -> DueMails | None:
-        """The next due mail. An unreadable mail is put aside; many of them do not use up the turn."""
+        """The next due mail. An invalid mail is put aside; many of them do not use up the turn."""
         for _ in range(MAX_INVALID_PER_TURN):
             excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[FailedRow]()
             last_account, now = self._last_account[kind], self._clock.now()

@@ -165,7 +165,7 @@ class SqlPulls:
     ) -> tuple[Sequence[Any], Sequence[FailedRow]]:
         """Locked rows that a reader may have. The others are put aside, so that they do not block the queue.
 
-        These are events of erased learners, which their erasure reaches, and unreadable rows, which are returned too.
+        These are events of erased learners, which their erasure reaches, and invalid rows, which are returned too.
         """
         await prefer_index_order(connection)
         failed_rows: list[FailedRow] = []

@@ -101,7 +101,7 @@ class _JobTurns:
 
 def _log_end(job: Job, telemetry: Telemetry) -> None:
     kind, status = str(job.kind), str(job.status)
-    counts = {"done": job.done, "failed": job.failed, "unmatched_count": job.unmatched_count}
+    counts = {"done": job.done, "failed": job.failed, "unmatched": job.unmatched}
     log_fields = {"job_id": job.id, "kind": kind, "status": status, **counts}
     if job.backfill is not None:
         log_fields |= {"added": job.backfill.added, "skipped": job.backfill.skipped}

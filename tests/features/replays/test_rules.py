@@ -100,9 +100,9 @@ def test_late_deliveries_add_to_the_total() -> None:
     advanced = job(total=2).with_progress(3, NOON)
     assert (advanced.total, advanced.done, advanced.reached) == (3, 3, NOON)
     ended = advanced.to_finished(NOON, 2)
-    assert (ended.total, ended.failed, ended.unmatched_count) == (5, 2, 0)
-    assert job(total=5, done=3).to_finished(NOON, 1).unmatched_count == 1
-    assert job(total=5, done=3).unmatched_count == 0
+    assert (ended.total, ended.failed, ended.unmatched) == (5, 2, 0)
+    assert job(total=5, done=3).to_finished(NOON, 1).unmatched == 1
+    assert job(total=5, done=3).unmatched == 0
 
 
 def test_only_a_replay_waits_until_its_period_is_settled() -> None:
