@@ -41,6 +41,7 @@ def restore(scenario_run: ScenarioRun) -> None:
     began_at = time.time()
     for stage in ("publish", "maintain", "record"):
         assert scenario_run.supervisor.stop(stage) == 0
+    scenario_run.loaded.system.stop_commands_api()
     # A member with a fixed name stays in its group for the time of a session.
     output = operator.restore_when_stopped(dump, since)
     for result in ("webhooks made after", "webhooks deleted after"):

@@ -149,6 +149,11 @@ class System:
             self.launch(COMMANDS_API, SCORM_WEBHOOKS_API_PORT="0", **variable)
             until(file.exists, START_SECONDS, f"an API for commands; its log is in {self.folder}")
 
+    def stop_commands_api(self) -> None:
+        """Stop the API for commands, which has the database open; the next command that needs one starts it."""
+        if COMMANDS_API in self._processes and self.exit_code(COMMANDS_API) is None:
+            self.stop(COMMANDS_API)
+
     # -- integrators -------------------------------------------------------------------------------------------
 
     def account(self) -> str:

@@ -75,6 +75,7 @@ class Drill:
     def stop(self) -> None:
         for stage in DATABASE_STAGES:
             self.system.stop(stage)
+        self.system.stop_commands_api()
 
     def _status(self, webhook: str) -> str:
         return str(self.system._rows("SELECT status FROM webhooks WHERE id = %(id)s", id=webhook)[0]["status"])
@@ -191,6 +192,7 @@ def test_a_dump_that_does_not_fit_is_refused(on_sqlite: System, tmp_path: Path) 
 
     assert "open: stop `up` and every stage first" in refusal(1)
     on_sqlite.stop("publish")
+    on_sqlite.stop_commands_api()
     assert "is damaged, or not complete" in refusal(2, cut)
     assert "a newer release made it (schema 0009" in refusal(2, newer)
     assert "no key decrypts" in refusal(2, env={"SCORM_WEBHOOKS_ENCRYPTION_KEYS": generate_key()})
@@ -202,10 +204,12 @@ def test_a_dump_that_does_not_fit_is_refused(on_sqlite: System, tmp_path: Path) 
         lost.commit()
     no = on_sqlite.answer("n\n", *restore_command(dump, since))
     assert (no.returncode, "Restore?" in no.stderr, on_sqlite.run("webhooks", "list", "--json")) == (1, True, [])
+    on_sqlite.stop_commands_api()
     output = on_sqlite.run(*restore_command(dump, since), "--yes")
     assert "record: done" in output
     assert len(on_sqlite.run("webhooks", "list", "--json")) == 1
     # A snapshot was restored by other means.
+    on_sqlite.stop_commands_api()
     output = on_sqlite.run("restore", "--since", since.isoformat(), "--yes")
     assert "use the database as it is restored" in output
     assert "record: done" in output
